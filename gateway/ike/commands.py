@@ -1,0 +1,146 @@
+"""What the IKE core asks of the outside, and the answers it takes back.
+
+Every command carries a token; its answer carries the same one. The core never waits
+for long: a command that is not answered by its deadline is treated as failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec
+
+Token = NewType("Token", int)
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocateSpi:
+    """Reserve an inbound ESP SPI. Answer: SpiAllocated or Failed."""
+
+    token: Token
+    tunnel: str
+    source: IpAddress  # the peer
+    destination: IpAddress  # us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchPpk:
+    """The peer named this key_ID: get that key (dec_keys). Answer: PpkFetched or Failed."""
+
+    token: Token
+    tunnel: str
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallChild:
+    """Put both SAs of a new Child SA into the kernel: inbound first, then outbound.
+
+    Traffic moves only with ActivateOutbound. ``spec.reqid`` and lifetimes are the
+    outside's to fill in (``dataclasses.replace``). Answer: Done or Failed.
+    """
+
+    token: Token
+    tunnel: str
+    inbound: SaSpec
+    outbound: SaSpec
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivateOutbound:
+    """Pin the outbound policies to this SPI: from now on traffic leaves through it.
+
+    Answer: Done or Failed.
+    """
+
+    token: Token
+    tunnel: str
+    spi: int
+    source: IpAddress
+    destination: IpAddress
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchInbound:
+    """Tell when the first packet has come in on this SA (see ``Endpoint.inbound_seen``)."""
+
+    tunnel: str
+    sa_id: SaId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSas:
+    """Take these SAs (or SPI reservations) out of the kernel now. No answer."""
+
+    tunnel: str
+    sa_ids: tuple[SaId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlePpk:
+    """This key is out of our hands: ``used`` in an SA that is up, or burned. No answer."""
+
+    tunnel: str
+    key_id: KeyId
+    used: bool
+    reason: str
+
+
+Command = (
+    AllocateSpi | FetchPpk | InstallChild | ActivateOutbound | WatchInbound | RemoveSas | SettlePpk
+)
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpiAllocated:
+    token: Token
+    spi: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpkFetched:
+    token: Token
+    ppk: Ppk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    token: Token
+    reason: str
+
+
+Answer = SpiAllocated | PpkFetched | Done | Failed
+
+
+__all__ = [
+    "ActivateOutbound",
+    "AllocateSpi",
+    "Answer",
+    "Command",
+    "Done",
+    "Failed",
+    "FetchPpk",
+    "InstallChild",
+    "PpkFetched",
+    "RemoveSas",
+    "SettlePpk",
+    "SpiAllocated",
+    "Token",
+    "WatchInbound",
+]

@@ -1,0 +1,114 @@
+"""What happened inside the IKE core, for policy, status, log and counters. Frozen, whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.model import IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
+
+
+class DropReason(StrEnum):
+    """Why a datagram or request was dropped without an answer. Counted, never an exception."""
+
+    TOO_SHORT = "too-short"
+    BAD_HEADER = "bad-header"
+    BAD_VERSION = "bad-version"
+    UNKNOWN_SPI = "unknown-spi"
+    UNKNOWN_PEER = "unknown-peer"
+    MALFORMED = "malformed"
+    INTEGRITY = "integrity"
+    BAD_FRAGMENT = "bad-fragment"
+    FRAGMENT_LIMIT = "fragment-limit"
+    UNEXPECTED_EXCHANGE = "unexpected-exchange"
+    UNEXPECTED_MESSAGE_ID = "unexpected-message-id"
+    UNPROTECTED = "unprotected"
+    DUPLICATE_PENDING = "duplicate-pending"
+    BAD_COOKIE = "bad-cookie"
+    HALF_OPEN_LIMIT = "half-open-limit"
+    REPLAYED = "replayed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeEstablished:
+    tunnel: str
+    role: Role
+    spi_i: bytes
+    spi_r: bytes
+    proposal: str
+    key_exchanges: tuple[str, ...]
+    ppk_method: PpkMethod | None
+    key_id: KeyId | None
+    peer_is_qsgw: bool
+    nat: bool
+    fragmentation: bool
+    local: tuple[IpAddress, int]
+    remote: tuple[IpAddress, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeClosed:
+    """An IKE SA and all its children are gone."""
+
+    tunnel: str
+    spi_i: bytes
+    spi_r: bytes
+    reason: str
+    peer_lost: bool  # retransmissions ran out, as opposed to closed on purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildUp:
+    """A Child SA is in the kernel and, on our side, carries outbound traffic."""
+
+    tunnel: str
+    role: Role  # in the exchange that made it
+    spi_in: int
+    spi_out: int
+    mixed: Mixed
+    encryption: str
+    esn: bool
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+    replaces: int | None  # inbound SPI of the Child SA it rekeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildDown:
+    tunnel: str
+    spi_in: int
+    spi_out: int
+    reason: str
+    rekeyed: bool  # replaced by another one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeFailed:
+    """An attempt to set up or rekey came to nothing. What was running still runs."""
+
+    tunnel: str
+    what: str  # "initiate" | "rekey" | "respond" | "delete" | "liveness"
+    reason: str  # one line for the operator
+    notify: str | None  # the IKE error by name, where there was one
+    from_peer: bool
+    ppk_missing: bool  # it failed because one side had no QKD key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpkNotUsed:
+    """A QKD key was offered or wanted and the SA came up without one, as policy allows."""
+
+    tunnel: str
+    key_id: KeyId | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    reason: DropReason
+    detail: str
+    remote: tuple[IpAddress, int]
+    tunnel: str | None = None
+
+
+Event = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed | Dropped

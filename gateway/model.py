@@ -1,0 +1,311 @@
+"""The vocabulary the parts of the gateway share. Data only, no logic.
+
+Protocol cores, data plane, policy, telemetry and daemon speak to each other in these types,
+so none of them has to import another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NewType
+
+from gateway.crypto.secret import Secret
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+KeyId = NewType("KeyId", str)
+"""An ETSI GS QKD 014 key_ID: UUID as lower-case text, 36 characters."""
+
+
+class Protection(StrEnum):
+    """What protects a tunnel now, derived from what was mixed into the SA in the kernel."""
+
+    HYBRID = "HYBRID"  # ECDH + ML-KEM + QKD
+    PQC_ONLY = "PQC_ONLY"  # ECDH + ML-KEM
+    CLASSICAL = "CLASSICAL"  # ECDH only; explicit legacy peers
+    BLOCKED = "BLOCKED"  # policy wants QKD and there is none: traffic is dropped
+    DOWN = "DOWN"  # no SA: traffic is dropped
+
+
+class QkdPolicy(StrEnum):
+    """What a tunnel wants of the quantum link."""
+
+    REQUIRE = "require"
+    PREFER = "prefer"
+    OFF = "off"
+
+
+class Role(StrEnum):
+    INITIATOR = "initiator"
+    RESPONDER = "responder"
+
+
+class Direction(StrEnum):
+    INBOUND = "in"
+    OUTBOUND = "out"
+    FORWARD = "fwd"  # policies only
+
+
+class PpkMethod(StrEnum):
+    """How a QKD key entered the key schedule."""
+
+    INTERMEDIATE = "RFC9867"  # IKE_INTERMEDIATE, RFC 9867
+    AUTH = "RFC8784"  # IKE_AUTH, RFC 8784
+    CREATE_CHILD = "RFC9867-child"  # CREATE_CHILD_SA, RFC 9867, between qsgw peers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ppk:
+    """A QKD key on its way into one key exchange. Wiped by whoever mixes or burns it."""
+
+    key_id: KeyId
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """Which secrets went into the keys of one Child SA."""
+
+    key_exchanges: tuple[str, ...]  # in order, e.g. ("X25519", "ML-KEM-768")
+    key_id: KeyId | None  # the fresh QKD key mixed for this SA, if one was
+    ppk_method: PpkMethod | None
+
+    @property
+    def protection(self) -> Protection:
+        """HYBRID, PQC_ONLY or CLASSICAL: what these secrets amount to."""
+        if not any(name.startswith(PQ_PREFIXES) for name in self.key_exchanges):
+            return Protection.CLASSICAL
+        return Protection.PQC_ONLY if self.key_id is None else Protection.HYBRID
+
+
+PQ_PREFIXES = ("ML-KEM", "FrodoKEM", "HQC", "Classic-McEliece")
+
+
+# --- data plane ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SaId:
+    """Names an ESP SA in the kernel: the destination's SPI."""
+
+    destination: IpAddress
+    spi: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpEncap:
+    """ESP in UDP (RFC 3948). Ports as they stand in packets of this SA."""
+
+    source_port: int
+    destination_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaLifetime:
+    """Kernel limits of an SA; None = unlimited. Soft raises an event, hard removes the SA."""
+
+    soft_bytes: int | None = None
+    hard_bytes: int | None = None
+    soft_packets: int | None = None
+    hard_packets: int | None = None
+    soft_seconds: int | None = None
+    hard_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaSpec:
+    """One ESP SA in tunnel mode with AES-256-GCM, as the kernel is to hold it."""
+
+    tunnel: str
+    direction: Direction  # INBOUND or OUTBOUND
+    spi: int
+    source: IpAddress
+    destination: IpAddress
+    reqid: int
+    key: Secret  # 36 octets: AES-256 key | 4-octet salt (RFC 4106 8.1)
+    esn: bool = True
+    replay_window: int = 256  # packets; inbound only
+    encap: UdpEncap | None = None
+    lifetime: SaLifetime = field(default_factory=SaLifetime)
+
+    @property
+    def sa_id(self) -> SaId:
+        return SaId(self.destination, self.spi)
+
+
+class PolicyAction(StrEnum):
+    PROTECT = "protect"  # only through an SA
+    BLOCK = "block"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySpec:
+    """One kernel policy. ``outbound_spi`` pins an outbound PROTECT policy to one SA."""
+
+    tunnel: str
+    direction: Direction
+    source: IpNetwork  # selector as the packet shows it
+    destination: IpNetwork
+    action: PolicyAction
+    priority: int  # lower wins
+    tunnel_source: IpAddress | None = None  # outer addresses, PROTECT only
+    tunnel_destination: IpAddress | None = None
+    reqid: int = 0
+    outbound_spi: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaState:
+    """An SA as read back from the kernel (never with its key)."""
+
+    sa_id: SaId
+    source: IpAddress
+    reqid: int
+    larval: bool  # an SPI reservation without keys
+    esn: bool
+    bytes: int
+    packets: int
+    replay_drops: int
+    integrity_failures: int
+    added_at: int  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSnapshot:
+    """Everything of ours in the kernel at one moment."""
+
+    sas: tuple[SaState, ...]
+    policies: tuple[PolicySpec, ...]  # tunnel is "" where the kernel cannot tell
+
+
+# --- what users see --------------------------------------------------------------------------
+# One snapshot type feeds CLI, control socket, MQTT and Prometheus. Times are RFC 3339 in UTC.
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A condition that holds now, with the moment it began."""
+
+    id: str  # stable, e.g. "qkd-loss", "kme-unreachable"
+    severity: Severity
+    subject: str  # tunnel or KME name
+    text: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeView:
+    spi_i: str  # 16 hex digits
+    spi_r: str
+    role: Role
+    state: str
+    local: str  # address:port
+    remote: str
+    proposal: str  # e.g. "AES_GCM_16-256/PRF_HMAC_SHA2_512/X25519/KE1_ML-KEM-768/PPK"
+    key_exchanges: tuple[str, ...]
+    ppk_method: str | None
+    key_id: str | None
+    established_at: str | None
+    nat: bool
+    fragmentation: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildView:
+    spi_in: str  # 8 hex digits
+    spi_out: str
+    protection: Protection
+    key_exchanges: tuple[str, ...]
+    ppk_method: str | None
+    key_id: str | None
+    encryption: str
+    esn: bool
+    in_kernel: bool  # both SAs read back from the kernel
+    carries_outbound: bool  # the outbound policy is pinned to this one
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+    established_at: str
+    rekey_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysView:
+    """QKD keys of one tunnel."""
+
+    peer_sae: str
+    pool: int  # keys held here, ready for use
+    pool_target: int
+    stored_at_kme: int | None  # as the KME's status says; None = unknown
+    rate: float  # keys per second, measured
+    used: int
+    burned: int  # delivered but not used: expired, refused, quarantined
+    reused: int  # 0, or something is badly wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelView:
+    name: str
+    protection: Protection
+    reason: str
+    since: str
+    qkd: QkdPolicy
+    local_id: str
+    remote_id: str
+    local_address: str
+    remote_address: str
+    local_subnets: tuple[str, ...]
+    remote_subnets: tuple[str, ...]
+    ike: IkeView | None
+    children: tuple[ChildView, ...]
+    keys: KeysView | None
+    rekeys: int
+    rekeys_hybrid: int
+    rekeys_pqc_only: int
+    failures: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmeView:
+    name: str
+    url: str
+    healthy: bool
+    active: bool  # the one keys come from now
+    last_error: str | None
+    requests: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    schema: int  # 1
+    gateway: str
+    version: str
+    time: str
+    started_at: str
+    tunnels: tuple[TunnelView, ...]
+    kmes: tuple[KmeView, ...]
+    alarms: tuple[Alarm, ...]
+    drops: dict[str, int]  # malformed or unexpected datagrams, by reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusEvent:
+    """Something that happened, for ``qsgw monitor``, MQTT and the log."""
+
+    time: str
+    type: str  # e.g. "protection", "child-up", "alarm-raised"
+    tunnel: str | None
+    text: str
+    fields: dict[str, str | int | float | bool | None]

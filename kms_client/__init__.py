@@ -1,0 +1,1 @@
+"""Client side of ETSI GS QKD 014: asks key-management entities for keys."""

@@ -1,0 +1,62 @@
+"""The root of the exception tree and its branch for key-management entities.
+
+``QsgwError`` stands here because imports go one way: everything may import ``kms_client``.
+A message names the KME and what it did; it never contains key bytes or a response body.
+"""
+
+from __future__ import annotations
+
+
+class QsgwError(Exception):
+    """Root of every error qsgw raises on purpose. Its text is fit for a user."""
+
+
+class KmeError(QsgwError):
+    """Something went wrong between us and one KME."""
+
+    def __init__(self, kme: str, what: str) -> None:
+        super().__init__(f"KME {kme}: {what}")
+        self.kme = kme
+        self.what = what
+
+
+class KmeUnreachableError(KmeError):
+    """No TCP connection, name not resolved, connection lost before an answer."""
+
+
+class KmeTimeoutError(KmeError):
+    """Connected, but no complete answer in time."""
+
+
+class KmeTlsError(KmeError):
+    """TLS failed: not TLS at all, wrong certificate, our certificate refused."""
+
+
+class KmeRefusedError(KmeError):
+    """HTTP 400: the request or a key_ID was refused. ``details`` are the KME's words."""
+
+
+class KmeUnauthorizedError(KmeError):
+    """HTTP 401/403: the KME does not know this SAE, or the key is another pair's."""
+
+
+class KmeUnavailableError(KmeError):
+    """HTTP 503 and other 5xx: the KME has no keys now or has a fault of its own."""
+
+
+class KmeNonsenseError(KmeError):
+    """The answer breaks ETSI GS QKD 014: not JSON, wrong count or size, bad key_ID, zero key."""
+
+
+class NoKeyError(QsgwError):
+    """No KME of a peer could deliver a key. ``causes`` holds one error per KME tried."""
+
+    def __init__(self, peer: str, causes: tuple[KmeError, ...] = ()) -> None:
+        detail = "; ".join(str(cause) for cause in causes) or "key pool is empty"
+        super().__init__(f"no QKD key for {peer}: {detail}")
+        self.peer = peer
+        self.causes = causes
+
+
+class TlsMaterialError(QsgwError):
+    """A certificate or key file is missing, unreadable or not what it should be."""
