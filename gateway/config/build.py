@@ -1,0 +1,217 @@
+"""Turns each table's text and numbers into addresses, seconds, paths and secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.config import units
+from gateway.config.files import (
+    CREDENTIAL_PREFIX,
+    FileResolver,
+    exposure,
+    read_psk,
+    read_secret,
+    why_unreadable,
+)
+from gateway.config.problems import Problems, TableProblems
+from gateway.config.schema import (
+    GatewaySettings,
+    KmeConfig,
+    MetricsConfig,
+    MqttConfig,
+    TunnelConfig,
+)
+from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTable, TunnelTable
+from gateway.crypto.secret import Secret
+
+MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
+SUN_PATH_MAX = 107  # octets: unix(7), sun_path less its terminator
+
+
+class Builder:
+    """One method per kind of table; each returns None when the table holds an error."""
+
+    def __init__(
+        self, files: FileResolver, problems: Problems, *, skip_credentials: bool = False
+    ) -> None:
+        self._files = files
+        self._problems = problems
+        self._skip_credentials = skip_credentials
+
+    def gateway(self, table: GatewayTable) -> GatewaySettings | None:
+        at = self._problems.at("gateway")
+        settings = GatewaySettings(
+            name=at.read("name", units.parse_name, table.name),
+            listen=at.read_list("listen", units.parse_address, table.listen),
+            sae_id=at.read("sae_id", units.parse_sae_id, table.sae_id),
+            control_socket=at.read("control_socket", self._socket_path, table.control_socket),
+            control_group=table.control_group,
+            on_stop=table.on_stop,
+        )
+        if len(set(settings.listen)) != len(settings.listen):
+            at.error("listen", "names an address twice")
+        return None if at.failed else settings
+
+    def mqtt(self, table: MqttTable) -> MqttConfig | None:
+        at = self._problems.at("mqtt")
+        if (table.certificate is None) != (table.key is None):
+            at.error("certificate", "certificate and key belong together")
+        if table.certificate is not None and table.ca is None:
+            at.error("ca", "is needed to use TLS with a certificate")
+        if table.password_file is not None and table.username is None:
+            at.error("username", "is needed with password_file")
+        if table.password_file is not None and table.ca is None and not _is_loopback(table.host):
+            at.warn("ca", "without it the broker's password crosses the network in the clear")
+        config = MqttConfig(
+            host=table.host,
+            port=table.port or (MQTT_PORT if table.ca is None else MQTT_TLS_PORT),
+            prefix=at.read("prefix", units.parse_topic_prefix, table.prefix),
+            username=table.username,
+            password=self._secret(at, "password_file", table.password_file, read_secret),
+            ca=self._optional_file(at, "ca", table.ca),
+            certificate=self._optional_file(at, "certificate", table.certificate),
+            key=self._optional_file(at, "key", table.key),
+            key_ids=table.key_ids,
+        )
+        return None if at.failed else config
+
+    def metrics(self, table: MetricsTable) -> MetricsConfig | None:
+        at = self._problems.at("metrics")
+        listen = at.read("listen", units.parse_listen, table.listen)
+        if at.failed:
+            return None
+        if not listen[0].is_loopback:
+            at.warn("listen", f"{listen[0]} is not loopback: anyone who reaches it can read it")
+        return MetricsConfig(address=listen[0], port=listen[1])
+
+    def kme(self, name: str, table: KmeTable) -> KmeConfig | None:
+        at = self._problems.at(f"kme.{name}")
+        config = KmeConfig(
+            name=at.read("", units.parse_name, name),
+            url=at.read("url", units.parse_kme_url, table.url),
+            ca=self._tls_file(at, "ca", table.ca),
+            certificate=self._tls_file(at, "certificate", table.certificate),
+            key=self._tls_file(at, "key", table.key, secret=True),
+            timeout=at.read("timeout", _positive_duration, table.timeout),
+        )
+        return None if at.failed else config
+
+    def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig | None:
+        at = self._problems.at(f"tunnel.{name}")
+        degraded_max = at.read("degraded_max", units.parse_duration, table.degraded_max)
+        config = TunnelConfig(
+            name=at.read("", units.parse_name, name),
+            local=at.read("local", units.parse_address, table.local),
+            remote=at.read("remote", units.parse_address, table.remote),
+            local_id=table.local_id,
+            remote_id=table.remote_id,
+            psk=self._secret(at, "psk", table.psk, read_psk) or Secret(b""),
+            local_subnets=at.read_list("local_subnets", units.parse_network, table.local_subnets),
+            remote_subnets=at.read_list(
+                "remote_subnets", units.parse_network, table.remote_subnets
+            ),
+            start=table.start,
+            qkd=table.qkd,
+            kmes=table.kmes,
+            peer_sae=at.read("peer_sae", units.parse_sae_id, table.peer_sae),
+            pool_target=table.pool_target,
+            restore_dwell=at.read("restore_dwell", units.parse_duration, table.restore_dwell),
+            degraded_max=degraded_max or None,
+            rekey_min=at.read("rekey_min", _positive_duration, table.rekey_min),
+            rekey_max=at.read("rekey_max", _positive_duration, table.rekey_max),
+            key_reserve=table.key_reserve,
+            ike=table.ike,
+            esp=table.esp,
+            allow_classical=table.allow_classical,
+            liveness=at.read("liveness", _positive_duration, table.liveness),
+            retransmit_base=at.read_optional(
+                "retransmit_base", _positive_duration, table.retransmit_base
+            ),
+        )
+        return None if at.failed else config
+
+    # --- files -------------------------------------------------------------------------------
+
+    def _skipped(self, at: TableProblems, key: str, reference: str) -> bool:
+        if not (self._skip_credentials and reference.startswith(CREDENTIAL_PREFIX)):
+            return False
+        at.warn(key, f'"{reference}" was not checked: it exists only inside the service')
+        return True
+
+    def _secret(
+        self,
+        at: TableProblems,
+        key: str,
+        reference: str | None,
+        read: Callable[[Path], Secret],
+    ) -> Secret | None:
+        if reference is None or self._skipped(at, key, reference):
+            return None
+        path = at.read(key, self._files.resolve, reference)
+        if at.failed and path is None:
+            return None
+        secret = at.read(key, lambda _: read(path), reference)
+        if secret is not None:
+            self._check_exposure(at, key, path)
+        return secret
+
+    def _tls_file(
+        self, at: TableProblems, key: str, reference: str, *, secret: bool = False
+    ) -> Path:
+        """A KME's TLS file. One that cannot be read is a warning, not an error:
+
+        this KME is out of use until it can, and everything else goes on.
+        """
+        if self._skipped(at, key, reference):
+            return Path(reference)
+        path = at.read(key, self._files.resolve, reference)
+        if at.failed and path is None:
+            return path
+        problem = why_unreadable(path)
+        if problem is not None:
+            at.warn(key, f"{problem}: no keys from this KME until it can be read")
+        elif secret:
+            self._check_exposure(at, key, path)
+        return path
+
+    def _optional_file(self, at: TableProblems, key: str, reference: str | None) -> Path | None:
+        if reference is None or self._skipped(at, key, reference):
+            return None
+        path = at.read(key, self._files.resolve, reference)
+        problem = why_unreadable(path) if path is not None else None
+        if problem is not None:
+            at.warn(key, f"{problem}: the broker cannot be reached until it can be read")
+        return path
+
+    def _check_exposure(self, at: TableProblems, key: str, path: Path) -> None:
+        """Credentials are guarded by systemd; any other secret file by its mode."""
+        if self._files.is_credential(path):
+            return
+        who = exposure(path)
+        if who == "world":
+            at.error(key, f"{path} can be read by everyone: chmod 600 {path}")
+        elif who == "group":
+            at.warn(key, f"{path} can be read by its group: chmod 600 {path}, or make sure of it")
+
+    def _socket_path(self, text: str) -> Path:
+        path = self._files.base / text
+        if len(bytes(path)) > SUN_PATH_MAX:
+            raise ValueError(f"{path} is too long for a Unix socket ({SUN_PATH_MAX} octets)")
+        return path
+
+
+def _positive_duration(text: str) -> float:
+    seconds = units.parse_duration(text)
+    if seconds <= 0:
+        raise ValueError(f'"{text}": this cannot be zero')
+    return seconds
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return units.parse_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,204 @@
+"""What must hold between the keys of a configuration, and between its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from urllib.parse import urlsplit
+
+from gateway.config.problems import Problems, TableProblems, did_you_mean
+from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
+from gateway.config.units import parse_address
+from gateway.model import IpAddress, IpNetwork, QkdPolicy
+
+
+def check_config(config: GatewayConfig, *, kme_names: frozenset[str], problems: Problems) -> None:
+    """Add what is wrong to ``problems``.
+
+    ``kme_names`` are all KMEs the file names, those with errors of their own included.
+    """
+    if not config.tunnels and not problems.errors:
+        problems.at("tunnel").warn("", "there is no [tunnel.NAME]: nothing to do")
+    for tunnel in config.tunnels.values():
+        at = problems.at(f"tunnel.{tunnel.name}")
+        _check_addresses(at, tunnel, config.gateway.listen)
+        _check_networks(at, tunnel)
+        _check_kmes(at, tunnel, kme_names, config.gateway.sae_id)
+        _check_times(at, tunnel)
+        _check_proposals(at, tunnel)
+        _check_key_traffic(at, tunnel, config.kmes)
+    for first, second in combinations(config.tunnels.values(), 2):
+        _check_pair(problems.at(f"tunnel.{second.name}"), first, second)
+    used = {name for tunnel in config.tunnels.values() for name in tunnel.kmes}
+    for name in config.kmes.keys() - used:
+        if not problems.errors:
+            problems.at(f"kme.{name}").warn("", "no tunnel names this KME in its kmes")
+
+
+def _check_addresses(
+    at: TableProblems, tunnel: TunnelConfig, listen: tuple[IpAddress, ...]
+) -> None:
+    if tunnel.local not in listen:
+        known = ", ".join(str(address) for address in listen)
+        at.error("local", f"{tunnel.local} is not in [gateway] listen ({known})")
+    if tunnel.local.version != tunnel.remote.version:
+        at.error(
+            "remote",
+            f"{tunnel.remote} is IPv{tunnel.remote.version} and local {tunnel.local} is "
+            f"IPv{tunnel.local.version}: both ends of a tunnel are of one version",
+        )
+    if tunnel.local == tunnel.remote:
+        at.error("remote", f"{tunnel.remote} is our own address")
+
+
+def _check_networks(at: TableProblems, tunnel: TunnelConfig) -> None:
+    for key, networks in (
+        ("local_subnets", tunnel.local_subnets),
+        ("remote_subnets", tunnel.remote_subnets),
+    ):
+        for first, second in combinations(networks, 2):
+            if _overlap(first, second):
+                at.error(key, f"{second} overlaps {first}: one of them is enough")
+    versions = {n.version for n in tunnel.local_subnets}
+    if versions.isdisjoint(n.version for n in tunnel.remote_subnets):
+        at.error("remote_subnets", "local_subnets and remote_subnets share no IP version")
+    for network in set(tunnel.local_subnets) & set(tunnel.remote_subnets):
+        at.error("remote_subnets", f"{network} is on both sides")
+    if _contains(tunnel.local_subnets, tunnel.local) and _contains(
+        tunnel.remote_subnets, tunnel.remote
+    ):
+        at.warn(
+            "remote_subnets",
+            f"both gateways' own addresses ({tunnel.local}, {tunnel.remote}) lie inside the tunnel",
+        )
+
+
+def _check_kmes(
+    at: TableProblems, tunnel: TunnelConfig, known: frozenset[str], our_sae: str
+) -> None:
+    for name in tunnel.kmes:
+        if name not in known:
+            at.error("kmes", f"there is no [kme.{name}]{did_you_mean(name, known)}")
+    if len(set(tunnel.kmes)) != len(tunnel.kmes):
+        at.error("kmes", "names a KME twice")
+    if tunnel.qkd is QkdPolicy.OFF:
+        return
+    if not tunnel.kmes:
+        at.error("kmes", f'qkd = "{tunnel.qkd}" needs at least one KME; or write qkd = "off"')
+    if not tunnel.peer_sae:
+        at.error("peer_sae", f'qkd = "{tunnel.qkd}" needs the SAE_ID of the peer')
+    elif tunnel.peer_sae == our_sae:
+        at.error("peer_sae", f'"{our_sae}" is our own [gateway] sae_id')
+    if tunnel.key_reserve >= tunnel.pool_target:
+        at.error(
+            "key_reserve",
+            f"{tunnel.key_reserve} of pool_target = {tunnel.pool_target} keys kept back leaves "
+            "none to use: make it smaller",
+        )
+
+
+def _check_times(at: TableProblems, tunnel: TunnelConfig) -> None:
+    if tunnel.rekey_min > tunnel.rekey_max:
+        at.error(
+            "rekey_min",
+            f"{tunnel.rekey_min:g} s is more than rekey_max = {tunnel.rekey_max:g} s",
+        )
+    if tunnel.degraded_max is not None and tunnel.qkd is not QkdPolicy.PREFER:
+        at.warn("degraded_max", f'has no meaning with qkd = "{tunnel.qkd}"')
+
+
+def _check_proposals(at: TableProblems, tunnel: TunnelConfig) -> None:
+    """Every proposal must parse, and hold ML-KEM unless the operator allows otherwise."""
+    from gateway.ike.proposals import ProposalSpec  # noqa: PLC0415  heavy: ECDH and ML-KEM
+
+    for key, texts in (("ike", tunnel.ike), ("esp", tunnel.esp)):
+        for text in texts:
+            try:
+                ProposalSpec.parse(text)
+            except ValueError as error:
+                at.error(key, f'"{text}": {error}')
+                continue
+            if not _has_kem(text) and not tunnel.allow_classical:
+                at.error(
+                    key,
+                    f'"{text}" has no ML-KEM: add ke1_mlkem768, or write allow_classical = true '
+                    "for a legacy peer",
+                )
+        if len(set(texts)) != len(texts):
+            at.error(key, "names a proposal twice")
+    if tunnel.allow_classical:
+        at.warn("allow_classical", "this tunnel may come up without any quantum-safe key exchange")
+
+
+def _has_kem(proposal: str) -> bool:
+    """An additional key exchange that is a KEM stands in the proposal (RFC 9370)."""
+    tokens = [token for token in proposal.lower().split("-") if token.startswith("ke")]
+    return any("mlkem" in token or "frodo" in token for token in tokens)
+
+
+def _check_key_traffic(at: TableProblems, tunnel: TunnelConfig, kmes: dict[str, KmeConfig]) -> None:
+    """Requests to a KME must not need the tunnel that waits for their answer."""
+    for name in tunnel.kmes:
+        host = urlsplit(kmes[name].url).hostname if name in kmes else None
+        try:
+            address = parse_address(host or "")
+        except ValueError:
+            continue
+        if _contains(tunnel.remote_subnets, address):
+            at.warn(
+                "remote_subnets",
+                f"KME {name} ({address}) lies behind this tunnel, whose keys it delivers",
+            )
+
+
+def _check_pair(at: TableProblems, first: TunnelConfig, second: TunnelConfig) -> None:
+    from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
+
+    for local, remote in _common_selectors(first, second):
+        at.error(
+            "remote_subnets",
+            f"{local} to {remote} also belongs to [tunnel.{first.name}]: "
+            "traffic can take only one tunnel",
+        )
+    ends = [(t.local, t.remote, t.local_id, t.remote_id) for t in (first, second)]
+    if ends[0] == ends[1]:
+        at.error(
+            "remote_id",
+            f"addresses and identities are those of [tunnel.{first.name}]: "
+            "put all subnets into one tunnel, or use other identities",
+        )
+    if reqid_for(first.name) == reqid_for(second.name):
+        at.error("", f"its kernel reqid collides with [tunnel.{first.name}]: rename one")
+
+
+def _common_selectors(
+    first: TunnelConfig, second: TunnelConfig
+) -> Iterator[tuple[IpNetwork, IpNetwork]]:
+    """Selectors of ``second`` that overlap one of ``first``, at both ends."""
+    for selector in _selectors(second):
+        for other in _selectors(first):
+            if _overlap(selector.local, other.local) and _overlap(selector.remote, other.remote):
+                yield selector.local, selector.remote
+                break
+
+
+@dataclass(frozen=True, slots=True)
+class _Selector:
+    local: IpNetwork
+    remote: IpNetwork
+
+
+def _selectors(tunnel: TunnelConfig) -> Iterator[_Selector]:
+    for local in tunnel.local_subnets:
+        for remote in tunnel.remote_subnets:
+            if local.version == remote.version:
+                yield _Selector(local, remote)
+
+
+def _overlap(first: IpNetwork, second: IpNetwork) -> bool:
+    return first.version == second.version and first.overlaps(second)
+
+
+def _contains(networks: tuple[IpNetwork, ...], address: IpAddress) -> bool:
+    return any(address in network for network in networks)

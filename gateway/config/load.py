@@ -1,0 +1,180 @@
+"""Reads a configuration file: TOML to tables, tables to the typed configuration.
+
+All that is wrong is reported at once, each problem with its table and key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.config.build import Builder
+from gateway.config.check import check_config
+from gateway.config.files import FileResolver
+from gateway.config.problems import Problems, TableProblems, did_you_mean
+from gateway.config.schema import GatewayConfig
+from gateway.config.tables import (
+    GatewayTable,
+    KmeTable,
+    MetricsTable,
+    MqttTable,
+    Table,
+    TunnelTable,
+)
+from gateway.errors import ConfigError, ConfigProblem
+
+TOP_LEVEL = ("gateway", "mqtt", "metrics", "kme", "tunnel")
+
+TableT = TypeVar("TableT", bound=Table)
+BuiltT = TypeVar("BuiltT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedConfig:
+    """A usable configuration, and what its operator should still know about it."""
+
+    config: GatewayConfig
+    warnings: tuple[ConfigProblem, ...]
+
+
+def load_config(path: Path, *, outside_service: bool = False) -> LoadedConfig:
+    """Read and check a configuration file. Raises ConfigError with every problem found.
+
+    With ``outside_service`` set, and $CREDENTIALS_DIRECTORY not, ``credential:`` references
+    are warned about and not followed: for checking a service's configuration from a shell.
+    The secrets of such a configuration are placeholders.
+    """
+    path = path.absolute()
+    problems = Problems()
+    config = _read(path, _parse(path), problems, outside_service=outside_service)
+    if config is None or problems.errors:
+        raise ConfigError(str(path), tuple(problems.errors))
+    return LoadedConfig(config=config, warnings=tuple(problems.warnings))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        text = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        text = f"not UTF-8 at octet {error.start}"
+    except tomllib.TOMLDecodeError as error:
+        text = f"not TOML: {error}"
+    raise ConfigError(str(path), (ConfigProblem("", "", text),))
+
+
+def _read(
+    path: Path, data: dict[str, Any], problems: Problems, *, outside_service: bool
+) -> GatewayConfig | None:
+    for name in data.keys() - set(TOP_LEVEL):
+        problems.at("").error(name, f"unknown table{did_you_mean(name, TOP_LEVEL)}")
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    files = FileResolver(base=path.parent, credentials=Path(directory) if directory else None)
+    build = Builder(files, problems, skip_credentials=outside_service and directory is None)
+
+    gateway = mqtt = metrics = None
+    if "gateway" in data:
+        gateway = _one(problems.at("gateway"), data["gateway"], GatewayTable, build.gateway)
+    else:
+        problems.at("gateway").error("", "this table is missing")
+    if "mqtt" in data:
+        mqtt = _one(problems.at("mqtt"), data["mqtt"], MqttTable, build.mqtt)
+    if "metrics" in data:
+        metrics = _one(problems.at("metrics"), data["metrics"], MetricsTable, build.metrics)
+    kmes = {}
+    for name, entry in _named(problems, data, "kme").items():
+        kme = _one(problems.at(f"kme.{name}"), entry, KmeTable, partial(build.kme, name))
+        if kme is not None:
+            kmes[name] = kme
+    tunnels = {}
+    for name, entry in _named(problems, data, "tunnel").items():
+        at = problems.at(f"tunnel.{name}")
+        tunnel = _one(at, entry, TunnelTable, partial(build.tunnel, name))
+        if tunnel is not None:
+            tunnels[name] = tunnel
+    if gateway is None:
+        return None
+    config = GatewayConfig(
+        file=path, gateway=gateway, mqtt=mqtt, metrics=metrics, kmes=kmes, tunnels=tunnels
+    )
+    check_config(config, kme_names=frozenset(_named(Problems(), data, "kme")), problems=problems)
+    return config
+
+
+def _named(problems: Problems, data: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The tables ``[kind.NAME]`` by name."""
+    entries = data.get(kind, {})
+    if not isinstance(entries, dict) or any(not isinstance(e, dict) for e in entries.values()):
+        problems.at(kind).error("", f"write [{kind}.NAME], one table for each")
+        return {}
+    return entries
+
+
+def _one(
+    at: TableProblems,
+    data: object,
+    kind: type[TableT],
+    build: Callable[[TableT], BuiltT | None],
+) -> BuiltT | None:
+    """One table read and built, or None when anything in it is wrong."""
+    table = _table(at, data, kind)
+    built = build(table) if table is not None else None
+    return None if at.failed else built
+
+
+def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None:
+    """Check keys and types one by one, so that every wrong one is reported.
+
+    Wrong optional keys are left out of the result: what else is there can still be checked.
+    """
+    if not isinstance(data, dict):
+        at.error("", f"write [{at.table}], a table")
+        return None
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key in data.keys() - fields.keys():
+        at.error(key, f"unknown key{did_you_mean(key, fields)}")
+    values = {}
+    for key, field in fields.items():
+        if key not in data:
+            if field.required:
+                at.error(key, "this key is missing")
+            continue
+        try:
+            values[key] = msgspec.convert(data[key], field.type)
+        except msgspec.ValidationError as error:
+            at.error(key, _in_words(str(error), field.type))
+    complete = all(field.name in values for field in fields.values() if field.required)
+    return kind(**values) if complete else None
+
+
+_TYPE_WORDS = {
+    "str": "text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def _in_words(message: str, expected: object) -> str:
+    """msgspec's message in the words of a TOML file."""
+    if message.startswith("Invalid enum value") and isinstance(expected, type):
+        choices = ", ".join(f'"{choice}"' for choice in expected)  # type: ignore[attr-defined]
+        return f"{message.replace('Invalid enum value', 'unknown value')}; use one of {choices}"
+    message = message.replace(" | null", "")
+    message = re.sub(r" - at `\$\[(\d+)\]`", lambda m: f" (entry {int(m[1]) + 1})", message)
+    message = re.sub(r"`(\w+)`", lambda m: _TYPE_WORDS.get(m[1], m[0]), message)
+    message = message.replace("of length >= 1", "that is not empty")
+    return message[0].lower() + message[1:]

@@ -1,0 +1,117 @@
+"""The configuration as the daemon uses it: checked, typed, frozen.
+
+Made from a TOML file by ``gateway.config.load.load_config``. Durations are seconds, file
+references are absolute paths, secrets are ``Secret``. Two configurations compare equal when
+they mean the same, so a reload sees which tunnels changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from gateway.crypto.secret import Secret
+from gateway.model import IpAddress, IpNetwork, QkdPolicy
+
+
+class OnStop(StrEnum):
+    """What happens to the SAs in the kernel when the daemon ends."""
+
+    KEEP = "keep"  # they stay: a restarted daemon takes over without losing a packet
+    CLOSE = "close"  # they are deleted, the block policies stay
+
+
+class Start(StrEnum):
+    """Who sets a tunnel up."""
+
+    INITIATE = "initiate"
+    RESPOND = "respond"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Table ``[gateway]``."""
+
+    name: str
+    listen: tuple[IpAddress, ...]  # UDP 500 and 4500 on each
+    sae_id: str  # who we are to the KMEs
+    control_socket: Path
+    control_group: str | None
+    on_stop: OnStop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttConfig:
+    """Table ``[mqtt]``. TLS is used when ``ca`` is given."""
+
+    host: str
+    port: int
+    prefix: str
+    username: str | None
+    password: Secret | None
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+    key_ids: bool  # publish QKD key_IDs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Table ``[metrics]``: where the Prometheus endpoint listens."""
+
+    address: IpAddress
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmeConfig:
+    """Table ``[kme.NAME]``: one key-management entity (ETSI GS QKD 014)."""
+
+    name: str
+    url: str  # https://host:port, no trailing slash
+    ca: Path
+    certificate: Path
+    key: Path
+    timeout: float  # seconds per request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelConfig:
+    """Table ``[tunnel.NAME]``."""
+
+    name: str
+    local: IpAddress
+    remote: IpAddress
+    local_id: str
+    remote_id: str
+    psk: Secret
+    local_subnets: tuple[IpNetwork, ...]
+    remote_subnets: tuple[IpNetwork, ...]
+    start: Start
+    qkd: QkdPolicy
+    kmes: tuple[str, ...]  # names of [kme.*] tables, in order of preference
+    peer_sae: str  # "" when qkd is off
+    pool_target: int  # keys kept ready
+    restore_dwell: float  # seconds QKD must be healthy before HYBRID again
+    degraded_max: float | None  # seconds PQC_ONLY may last; None = unlimited
+    rekey_min: float  # seconds
+    rekey_max: float  # seconds
+    key_reserve: int  # keys kept back for the next rekey
+    ike: tuple[str, ...]  # each parses as gateway.ike.proposals.ProposalSpec
+    esp: tuple[str, ...]
+    allow_classical: bool
+    liveness: float  # seconds of silence before the peer is probed
+    retransmit_base: float | None  # seconds; None = the default of gateway.ike
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """A whole configuration file."""
+
+    file: Path
+    gateway: GatewaySettings
+    mqtt: MqttConfig | None
+    metrics: MetricsConfig | None
+    kmes: dict[str, KmeConfig]
+    tunnels: dict[str, TunnelConfig]

@@ -1,0 +1,81 @@
+"""What may stand in the configuration file: every table, key, type and default.
+
+These are the file's own types (text, numbers); ``load`` turns them into ``schema``'s.
+A key that is not listed here is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gateway.config.schema import OnStop, Start
+from gateway.model import QkdPolicy
+
+NonEmpty = Annotated[str, Meta(min_length=1)]
+NonEmptyList = Annotated[tuple[str, ...], Meta(min_length=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all tables."""
+
+
+class GatewayTable(Table, frozen=True):
+    name: NonEmpty
+    listen: NonEmptyList
+    sae_id: NonEmpty
+    control_socket: NonEmpty = "/run/qsgw/control.sock"
+    control_group: NonEmpty | None = None
+    on_stop: OnStop = OnStop.KEEP
+
+
+class MqttTable(Table, frozen=True):
+    host: NonEmpty
+    port: Port | None = None  # 1883, with TLS 8883
+    prefix: NonEmpty = "qsgw"
+    username: NonEmpty | None = None
+    password_file: NonEmpty | None = None
+    ca: NonEmpty | None = None
+    certificate: NonEmpty | None = None
+    key: NonEmpty | None = None
+    key_ids: bool = False
+
+
+class MetricsTable(Table, frozen=True):
+    listen: NonEmpty = "127.0.0.1:9464"
+
+
+class KmeTable(Table, frozen=True):
+    url: NonEmpty
+    ca: NonEmpty
+    certificate: NonEmpty
+    key: NonEmpty
+    timeout: str = "3s"
+
+
+class TunnelTable(Table, frozen=True):
+    local: NonEmpty
+    remote: NonEmpty
+    local_id: NonEmpty
+    remote_id: NonEmpty
+    psk: NonEmpty
+    local_subnets: NonEmptyList
+    remote_subnets: NonEmptyList
+    start: Start = Start.INITIATE
+    qkd: QkdPolicy = QkdPolicy.PREFER
+    kmes: tuple[str, ...] = ()
+    peer_sae: str = ""
+    pool_target: Annotated[int, Meta(ge=1, le=128)] = 4
+    restore_dwell: str = "60s"
+    degraded_max: str = "0"
+    rekey_min: str = "30s"
+    rekey_max: str = "1h"
+    key_reserve: Annotated[int, Meta(ge=0, le=128)] = 1
+    ike: NonEmptyList = ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",)
+    esp: NonEmptyList = ("aes256gcm16-x25519-ke1_mlkem768-esn",)
+    allow_classical: bool = False
+    liveness: str = "30s"
+    retransmit_base: str | None = None
