@@ -1,0 +1,61 @@
+"""What the operator wants, as the IKE core needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.crypto.secret import Secret
+from gateway.ike import limits
+from gateway.ike.identity import Identity
+from gateway.ike.proposals import ProposalSpec
+from gateway.model import IpAddress, IpNetwork
+
+
+class PpkMode(StrEnum):
+    """What we insist on, or accept, from the peer about QKD keys."""
+
+    REQUIRE = "require"  # no SA without one
+    PREFER = "prefer"  # with one if both sides have it, else without
+    OFF = "off"  # never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """All in seconds but the two numbers of the retransmission schedule."""
+
+    retransmit_base: float = limits.RETRANSMIT_BASE
+    retransmit_factor: float = limits.RETRANSMIT_FACTOR
+    retransmit_tries: int = limits.RETRANSMIT_TRIES
+    close_tries: int = limits.CLOSE_TRIES
+    half_open_timeout: float = limits.HALF_OPEN_TIMEOUT
+    command_timeout: float = limits.COMMAND_TIMEOUT
+    ppk_timeout: float = limits.PPK_TIMEOUT
+    followup_timeout: float = limits.FOLLOWUP_TIMEOUT
+    liveness_interval: float = limits.LIVENESS_INTERVAL
+    linger: float = limits.LINGER
+    init_error_grace: float = limits.INIT_ERROR_GRACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One tunnel to one peer. At most one connection per pair of addresses.
+
+    ``ppk`` is the mode to start with and says whether the tunnel can use QKD keys at all:
+    a tunnel configured OFF never negotiates them, whatever ``set_ppk_mode`` says later.
+    """
+
+    name: str
+    local_address: IpAddress
+    remote_address: IpAddress
+    local_id: Identity
+    remote_id: Identity
+    psk: Secret
+    ike_proposals: tuple[ProposalSpec, ...]
+    esp_proposals: tuple[ProposalSpec, ...]
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+    ppk: PpkMode = PpkMode.PREFER
+    allow_classical: bool = False  # accept an SA without ML-KEM
+    fragment_size: int = limits.FRAGMENT_SIZE  # octets of the IP datagram
+    timing: Timing | None = None  # None: the endpoint's

@@ -1,0 +1,72 @@
+"""Every timeout, retry count and size limit of the IKE core, with its source.
+
+Times are seconds, sizes are octets. "ours" marks a choice where the RFCs leave one.
+
+The timers of a session, in prose:
+
+- *retransmit*: after ``RETRANSMIT_BASE`` without a response the request goes out again, each
+  wait ``RETRANSMIT_FACTOR`` times the last; after ``RETRANSMIT_TRIES`` retransmissions and one
+  more wait the peer counts as lost.
+- *half-open*: a responder forgets an IKE SA that is not authenticated within
+  ``HALF_OPEN_TIMEOUT``.
+- *command*: an answer from outside (SPI, key, kernel) must come within ``COMMAND_TIMEOUT``
+  (``PPK_TIMEOUT`` for a key), or it counts as failed.
+- *liveness*: no protected message from the peer for ``LIVENESS_INTERVAL``: an empty
+  INFORMATIONAL asks whether it still lives.
+- *follow-up*: a responder forgets a CREATE_CHILD_SA whose IKE_FOLLOWUP_KE does not arrive
+  within ``FOLLOWUP_TIMEOUT``.
+- *linger*: the inbound half of a replaced Child SA stays ``LINGER`` for packets in flight.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- retransmission (RFC 7296 2.4: "at least a dozen times over a period of at least several
+# minutes" is a suggestion for hosts; a gateway pair wants to know sooner) ---------------------
+RETRANSMIT_BASE: Final = 1.0  # ours; strongSwan 4.0
+RETRANSMIT_FACTOR: Final = 1.8  # strongSwan's retransmit_base
+RETRANSMIT_TRIES: Final = 6  # ours: gives up after 75 s with the two values above
+CLOSE_TRIES: Final = 3  # ours: an operator's "terminate" does not wait a minute
+
+# --- lifetimes of half-done things ------------------------------------------------------------
+HALF_OPEN_TIMEOUT: Final = 30.0  # strongSwan half_open_timeout
+COMMAND_TIMEOUT: Final = 5.0  # ours: netlink answers in milliseconds
+PPK_TIMEOUT: Final = 10.0  # ours: below the initiator's retransmission budget
+FOLLOWUP_TIMEOUT: Final = 30.0  # RFC 9370 2.2.4: "a reasonable time"; XFRM keeps a reservation 30 s
+LIVENESS_INTERVAL: Final = 30.0  # RFC 7296 2.4 leaves it open; strongSwan dpd_delay default 30
+LINGER: Final = 5.0  # strongSwan delete_rekeyed_delay
+INIT_ERROR_GRACE: Final = 3.0  # ours: how long a better answer may follow an unprotected error
+
+# --- IKE_SA_INIT under load (RFC 7296 2.6) ----------------------------------------------------
+COOKIE_THRESHOLD: Final = 10  # half-open IKE SAs; strongSwan cookie_threshold default 30
+COOKIE_SECRET_LIFETIME: Final = 60.0  # ours; the previous secret is accepted as long again
+COOKIE_SIZE_MAX: Final = 64  # RFC 7296 2.6
+HALF_OPEN_MAX: Final = 256  # ours
+HALF_OPEN_PER_SOURCE_MAX: Final = 5  # strongSwan block_threshold
+COOKIE_ROUNDS_MAX: Final = 3  # RFC 7296 2.6: limit the number of cookie exchanges
+KE_ROUNDS_MAX: Final = 2  # RFC 7296 2.7: once is normal, more smells of an attack
+UNPROTECTED_REPLIES_PER_SECOND: Final = 10.0  # RFC 7296 1.5: "rate limited"
+UNPROTECTED_REPLIES_BURST: Final = 20.0  # ours
+
+# --- PPK fetches on behalf of a peer that is not authenticated yet ----------------------------
+PPK_FETCHES_PENDING_PER_SOURCE: Final = 2  # ours
+PPK_FETCHES_PENDING_PER_CONNECTION: Final = 4  # ours
+PPK_FETCHES_PER_EXCHANGE: Final = 2  # ours: each fetch takes a key from the KME for good
+PPK_OFFERS_READ_MAX: Final = 8  # ours
+
+# --- messages ---------------------------------------------------------------------------------
+NONCE_SIZE: Final = 32  # RFC 7296 2.10: >= 16 and at least half the PRF's key size (64)
+NONCE_SIZE_MIN: Final = 16  # RFC 7296 3.9
+NONCE_SIZE_MAX: Final = 256  # RFC 7296 3.9
+FRAGMENT_SIZE: Final = 1280  # IP datagram, IPv6 minimum MTU; RFC 7383 2.5.1, strongSwan default
+LINK_SIZE: Final = 8  # RFC 9370 leaves it to the responder; libreswan 8
+MESSAGE_ID_MAX: Final = 0xFFFFFFFF  # RFC 7296 2.2: close the IKE SA before it wraps
+IKE_SPI_SIZE: Final = 8  # RFC 7296 3.1
+ESP_SPI_SIZE: Final = 4  # RFC 7296 3.3.1
+PPK_CONFIRMATION_SIZE: Final = 8  # RFC 9867 3.1
+VENDOR_ID_SIZE_MIN: Final = 16  # ours; long enough never to meet another's by chance
+
+# --- ports ------------------------------------------------------------------------------------
+IKE_PORT: Final = 500  # RFC 7296 2
+NAT_PORT: Final = 4500  # RFC 7296 2.23

@@ -1,0 +1,46 @@
+"""What the IKE core knows about a tunnel, for status. Times are monotonic seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.model import IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeFacts:
+    spi_i: bytes  # 8 octets
+    spi_r: bytes  # 8 octets; zeros while the responder's is not known
+    role: Role
+    state: str  # an IkeState by its value
+    local: tuple[IpAddress, int]
+    remote: tuple[IpAddress, int]
+    proposal: str  # "" while nothing is chosen
+    key_exchanges: tuple[str, ...]
+    ppk_method: PpkMethod | None
+    key_id: KeyId | None
+    established_at: float | None
+    nat: bool
+    fragmentation: bool
+    peer_is_qsgw: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildFacts:
+    spi_in: int
+    spi_out: int
+    state: str  # a ChildState by its value
+    mixed: Mixed
+    encryption: str
+    esn: bool
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+    carries_outbound: bool
+    established_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelFacts:
+    name: str
+    ike: tuple[IkeFacts, ...]  # newest first
+    children: tuple[ChildFacts, ...]  # newest first
