@@ -1,0 +1,45 @@
+"""What the operator wants of one tunnel, and the constants of the policy. Seconds throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.model import QkdPolicy
+
+FIRST_KEY_WAIT = 5.0
+"""How long a first set-up waits for the first QKD key: one KME round trip with its timeout
+(3 s) and a retry at the next KME. Without it every start of the daemon would begin PQC_ONLY."""
+
+BACKUP_FACTOR = 1.5
+"""A responder rekeys by itself only when the SA is this many times ``rekey_max`` old: the
+initiator has then missed its turn, and both do not collide (RFC 7296 2.8.1)."""
+
+BACKUP_GRACE = 1.0
+"""Head start of the initiator when both ends have the same reason to rekey at once."""
+
+HARD_AGE_FACTOR = 2.0
+"""An SA this many times ``rekey_max`` old is closed however often its rekey failed."""
+
+ATTEMPT_LIMIT = 300.0
+"""An attempt without an outcome is taken for failed; IKE itself gives up earlier
+(RFC 7296 2.4: several minutes)."""
+
+JITTER_SHARE = 0.25
+"""Retries come up to this share earlier, so that gateways do not retry in step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionSettings:
+    """The policy of one tunnel, from ``[tunnel.NAME]``."""
+
+    qkd: QkdPolicy
+    initiates: bool  # start = "initiate"
+    allow_classical: bool = False
+    restore_dwell: float = 60.0  # QKD must be healthy this long before HYBRID comes back
+    degraded_max: float | None = None  # PQC_ONLY may last this long; None = unlimited
+    rekey_min: float = 30.0
+    rekey_max: float = 3600.0
+    key_reserve: int = 1  # keys kept back for the next rekey
+    retry_min: float = 1.0
+    retry_max: float = 60.0
+    jitter: float = 0.0  # 0 <= jitter < 1, drawn once per tunnel by the daemon
