@@ -6,6 +6,20 @@ A message names the KME and what it did; it never contains key bytes or a respon
 
 from __future__ import annotations
 
+import unicodedata
+
+MAX_QUOTED = 200  # characters of somebody else's words in a message of ours
+
+
+def one_line(text: str, limit: int = MAX_QUOTED) -> str:
+    """Foreign text made fit for a log line: no control or format characters, bounded length."""
+    kept = "".join(
+        " " if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char
+        for char in text[: 4 * limit]
+    )
+    words = " ".join(kept.split())
+    return words if len(words) <= limit else words[: limit - 1] + "…"
+
 
 class QsgwError(Exception):
     """Root of every error qsgw raises on purpose. Its text is fit for a user."""
@@ -33,7 +47,14 @@ class KmeTlsError(KmeError):
 
 
 class KmeRefusedError(KmeError):
-    """HTTP 400: the request or a key_ID was refused. ``details`` are the KME's words."""
+    """HTTP 400 and its kin: the request or a key_ID was refused. ``details``: the KME's words.
+
+    Open KMEs say 404, 409 or 412 where the standard has 400 for an unknown key.
+    """
+
+    def __init__(self, kme: str, what: str, *, details: str = "") -> None:
+        super().__init__(kme, what)
+        self.details = details
 
 
 class KmeUnauthorizedError(KmeError):
@@ -42,6 +63,10 @@ class KmeUnauthorizedError(KmeError):
 
 class KmeUnavailableError(KmeError):
     """HTTP 503 and other 5xx: the KME has no keys now or has a fault of its own."""
+
+
+class KmeEmptyError(KmeUnavailableError):
+    """HTTP 503 with an ETSI error body: the KME works and says it has no keys to give now."""
 
 
 class KmeNonsenseError(KmeError):

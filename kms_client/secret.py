@@ -34,8 +34,7 @@ class Secret:
 
     def wipe(self) -> None:
         """Overwrite the bytes with zeros; later use raises ValueError. Idempotent."""
-        for index in range(len(self._buffer)):
-            self._buffer[index] = 0
+        self._buffer[:] = bytes(len(self._buffer))  # same size: overwritten in place
         self._wiped = True
 
     @property
@@ -67,5 +66,4 @@ class Secret:
     def __del__(self) -> None:
         buffer = getattr(self, "_buffer", None)
         if buffer is not None:
-            for index in range(len(buffer)):
-                buffer[index] = 0
+            buffer[:] = bytes(len(buffer))
