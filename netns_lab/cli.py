@@ -1,0 +1,95 @@
+"""``qsgw-lab``: the two sites, their networks and their key network on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from netns_lab import doctor, paths, place
+from netns_lab.errors import LabError
+from netns_lab.job import Job
+
+TEST_SECONDS = 15 * 60.0
+
+
+def say(text: str) -> None:
+    """One line of progress, on stderr so that output can be piped."""
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except LabError as error:
+        print(f"qsgw-lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qsgw-lab", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    verb = verbs.add_parser("doctor", help="try what the lab needs; say where it will run")
+    verb.add_argument("--json", action="store_true")
+    verb.set_defaults(run=_doctor)
+
+    verb = verbs.add_parser("run", help="run a command inside an empty lab")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    verb.set_defaults(run=_run)
+
+    verb = verbs.add_parser("test", help="run the lab tests; further arguments go to pytest")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=TEST_SECONDS)
+    verb.add_argument("arguments", nargs=argparse.REMAINDER, metavar="PYTEST ARGUMENTS")
+    verb.set_defaults(run=_test)
+    return parser
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    diagnosis = doctor.diagnose(say)
+    print(doctor.as_json(diagnosis) if arguments.json else doctor.report(diagnosis))
+    return 0 if doctor.healthy(diagnosis) else 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command = tuple(arguments.command)
+    if command[:1] == ("--",):
+        command = command[1:]
+    if not command:
+        raise LabError("nothing to run: qsgw-lab run -- COMMAND [ARGUMENT ...]")
+    return inside(command, arguments.timeout)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    checkout = paths.checkout()
+    if checkout is None:
+        raise LabError("the tests are in the source tree: run qsgw-lab from a checkout")
+    os.chdir(checkout)
+    chosen = tuple(arguments.arguments) or ("tests/lab",)
+    pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", *chosen)
+    return inside(pytest, arguments.timeout)
+
+
+def inside(command: tuple[str, ...], timeout: float | None) -> int:
+    """Run ``command`` inside the lab, here if we are inside already; its exit code."""
+    if doctor.inside():
+        return subprocess.run(command, check=False).returncode
+    job = Job(
+        command=command,
+        directory=Path.cwd(),
+        writable=(paths.build(),),
+        timeout=timeout,
+    )
+    return place.run(job, say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""System programs the lab needs: found on the host, else unpacked from Debian packages.
+
+Nothing is installed on the host. A missing package is downloaded with ``apt-get download``
+and unpacked with ``dpkg -x`` into the cache, which works as an ordinary user too; where the
+host's package lists are empty or stale, private ones are fetched into the cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netns_lab import paths
+from netns_lab.errors import ToolMissingError
+
+Say = Callable[[str], None]
+
+PACKAGE_OF = {
+    "ip": "iproute2",
+    "linux.uml": "user-mode-linux",
+    "modprobe": "kmod",
+    "mosquitto": "mosquitto",
+    "ping": "iputils-ping",
+    "tc": "iproute2",
+}
+"""Program -> Debian package that has it."""
+
+_SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+)
+_PREFIXES = ("usr/sbin", "usr/bin", "sbin", "bin")
+_UML_MODULES = Path("usr/lib/uml/modules")
+
+
+def unpacked() -> Path:
+    """Root of the unpacked packages."""
+    return paths.cache() / "debian" / "root"
+
+
+def search_path() -> str:
+    """PATH for the lab: ours first, then the host's, then the system's, then the cache."""
+    parts = [str(paths.scripts()), *os.environ.get("PATH", "").split(":"), *_SYSTEM_DIRECTORIES.split(":")]
+    parts += [str(unpacked() / prefix) for prefix in _PREFIXES]
+    return ":".join(dict.fromkeys(part for part in parts if part))
+
+
+def library_path() -> str:
+    """LD_LIBRARY_PATH with the unpacked packages' libraries; empty when nothing was unpacked."""
+    libraries = {path.parent for path in unpacked().glob("**/lib*/**/*.so*") if path.is_file()}
+    wanted = sorted(str(folder) for folder in libraries if "uml" not in folder.parts)
+    inherited = os.environ.get("LD_LIBRARY_PATH", "")
+    return ":".join([*wanted, *([inherited] if inherited else [])])
+
+
+def environment() -> dict[str, str]:
+    """The variables a process needs to find the lab's programs and their libraries."""
+    variables = {"PATH": search_path()}
+    libraries = library_path()
+    if libraries:
+        variables["LD_LIBRARY_PATH"] = libraries
+    return variables
+
+
+def find(program: str) -> Path | None:
+    found = shutil.which(program, path=search_path())
+    return Path(found) if found else None
+
+
+def uml_modules() -> Path | None:
+    """Folder with one sub-folder of modules per user-mode-linux kernel."""
+    for root in (Path("/"), unpacked()):
+        if (root / _UML_MODULES).is_dir():
+            return root / _UML_MODULES
+    return None
+
+
+def ensure(programs: Iterable[str], say: Say) -> dict[str, Path]:
+    """Paths of ``programs``, fetching what the host lacks. Raises ToolMissingError."""
+    wanted = tuple(programs)
+    with _locked(paths.cache() / "debian"):
+        missing = [program for program in wanted if find(program) is None]
+        packages = sorted({PACKAGE_OF[program] for program in missing})
+        if packages:
+            _fetch(packages, say)
+    found = {program: find(program) for program in wanted}
+    lost = [program for program, path in found.items() if path is None]
+    if lost:
+        raise ToolMissingError(_advice(sorted({PACKAGE_OF[program] for program in lost})))
+    return {program: path for program, path in found.items() if path is not None}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One fetch at a time, also across processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _advice(packages: list[str], detail: str = "") -> str:
+    names = " ".join(packages)
+    text = f"missing on this host: {names}\nrun as root: apt-get install {names}"
+    return f"{text}\n{detail}" if detail else text
+
+
+def _fetch(packages: list[str], say: Say) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise ToolMissingError(_advice(packages, "(no apt-get here to fetch them with)"))
+    archives = paths.cache() / "debian" / "archives"
+    archives.mkdir(parents=True, exist_ok=True)
+    say(f"fetching {', '.join(packages)} into {archives.parent} (nothing is installed)")
+    try:
+        names = _download(packages, archives, [])
+    except subprocess.CalledProcessError:
+        say("the host's package lists do not serve; fetching lists into the cache")
+        try:
+            names = _download(packages, archives, _private_lists())
+        except subprocess.CalledProcessError as error:
+            tail = (error.stderr or "").strip().splitlines()[-3:]
+            raise ToolMissingError(_advice(packages, "\n".join(tail))) from error
+    unpacked().mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for archive in sorted(archives.glob(f"{name}_*.deb")):
+            _run(["dpkg-deb", "-x", str(archive), str(unpacked())], archives)
+            archive.unlink()
+    _relink(unpacked())
+
+
+def _private_lists() -> list[str]:
+    """Options for package lists of our own; downloads them."""
+    state = paths.cache() / "debian" / "apt"
+    (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    (state / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={state / 'cache'}"]
+    _run(["apt-get", *_SANDBOX, *options, "-q", "update"], state)
+    return options
+
+
+# apt would change to the user _apt, who may not be able to write to the cache.
+_SANDBOX = ("-o", f"APT::Sandbox::User={getpass.getuser()}")
+
+
+def _download(packages: list[str], folder: Path, options: list[str]) -> list[str]:
+    """Fetch ``packages`` and those of their dependencies the host lacks; their names."""
+    apt = ["apt-get", *_SANDBOX, *options, "-q"]
+    plan = _run([*apt, "-s", "--no-install-recommends", "install", *packages], folder)
+    names = missing_in_plan(plan)
+    _run([*apt, "download", *names], folder)
+    return names
+
+
+def missing_in_plan(plan: str) -> list[str]:
+    """Names of the packages an ``apt-get -s install`` would add.
+
+    Upgrades of packages the host has ("Inst NAME [OLD] (NEW ...)") are left out: the
+    host's own version serves, and a second C library in the cache would break programs.
+    """
+    rows = (line.split() for line in plan.splitlines() if line.startswith("Inst "))
+    return [row[1] for row in rows if len(row) > 2 and not row[2].startswith("[")]
+
+
+def _relink(root: Path) -> None:
+    """Make absolute symbolic links (``/sbin/modprobe -> /bin/kmod``) point inside ``root``."""
+    for folder, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            link = Path(folder) / name
+            if link.is_symlink() and (target := link.readlink()).is_absolute():
+                inside = root / target.relative_to("/")
+                if inside.exists():
+                    link.unlink()
+                    link.symlink_to(os.path.relpath(inside, link.parent))
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+    )
+    return done.stdout

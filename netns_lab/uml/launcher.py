@@ -1,0 +1,187 @@
+"""Boots user-mode Linux for one command and hands back its output and exit code.
+
+No root is needed. The exit status of ``linux.uml`` says nothing, so the verdict is a file
+that the init script writes; without it the run has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from netns_lab import tools
+from netns_lab.errors import BootError, LabError, ToolMissingError
+from netns_lab.job import Job, command_script, environment_script, variables
+from netns_lab.tools import Say
+
+BOOT_SECONDS = 60.0  # 2 s on an idle machine
+POLL_SECONDS = 0.05
+MEMORY = "2048M"  # taken from the host page by page as it is touched
+CONSOLE_LINES = 25
+
+PROGRAMS = ("linux.uml", "modprobe", "ip", "tc", "ping", "mosquitto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A booting or running lab kernel."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path  # the job's folder on the host; /run/qsgw-job inside
+
+    def console(self) -> str:
+        text = (self.folder / "console").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-CONSOLE_LINES:])
+
+    def booted(self) -> bool:
+        return (self.folder / "booted").exists()
+
+    def result(self) -> int | None:
+        try:
+            return int((self.folder / "result").read_text())
+        except FileNotFoundError:
+            return None
+
+    def kill(self) -> None:
+        """End the kernel and the processes in it: they are one session of the host's."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def run(job: Job, say: Say) -> int:
+    """Run ``job`` in a fresh lab kernel; its exit code. Output goes to ours as it comes.
+
+    Raises BootError when the kernel does not come up, LabError when it ends without a
+    result or the job's time is over.
+    """
+    with machine(job, say) as running, _terminated_as_interrupt():
+        return _follow(running, job.timeout)
+
+
+@contextmanager
+def machine(
+    job: Job, say: Say, *, extra: tuple[str, ...] = (), fds: tuple[int, ...] = ()
+) -> Iterator[Machine]:
+    """A lab kernel that runs ``job``; killed, with everything in it, at the end."""
+    programs = tools.ensure(PROGRAMS, say)
+    # The name goes on the kernel's command line, so it must be short and without blanks.
+    folder = Path(tempfile.mkdtemp(prefix="qsgw-uml-", dir="/tmp"))
+    try:
+        _prepare(folder, job)
+        started = _start(programs["linux.uml"], folder, extra, fds)
+        try:
+            yield started
+        finally:
+            started.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(folder: Path, job: Job) -> None:
+    modules = tools.uml_modules()
+    if modules is None:
+        raise ToolMissingError("user-mode-linux is here but its modules are not")
+    (folder / "modules/lib").mkdir(parents=True)
+    (folder / "modules/lib/modules").symlink_to(modules)
+    for path in job.writable:
+        path.mkdir(parents=True, exist_ok=True)
+    (folder / "writable").write_text("".join(f"{path}\n" for path in job.writable))
+    (folder / "environment").write_text(environment_script(variables(job, "uml")))
+    (folder / "command").write_text(command_script(job))
+    for name in ("console", "stdout", "stderr"):
+        (folder / name).touch()
+    for name in ("init.sh", "main.sh"):
+        shutil.copy(Path(__file__).with_name(name), folder / name)
+    (folder / "init.sh").chmod(0o755)
+
+
+def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, ...]) -> Machine:
+    command = [
+        # A lab whose launcher was killed must not live on.
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        str(kernel),
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"),
+        f"init={folder}/init.sh",
+        f"qsgw_job={folder}",
+        f"mem={MEMORY}",
+        f"uml_dir={folder}/",
+        "umid=lab",
+        *("con=null", "con0=null,fd:1", "ssl=null", "quiet", "panic=-1"),
+        *extra,
+    ]
+    with (folder / "console").open("wb") as console:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=fds,
+            env={**os.environ, **tools.environment()},
+        )
+    return Machine(process=process, folder=folder)
+
+
+def wait_booted(machine: Machine) -> None:
+    """Return when the job's command starts. Raises BootError."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while not machine.booted():
+        if machine.process.poll() is not None:
+            raise BootError(f"the lab kernel ended while booting\n{machine.console()}")
+        if time.monotonic() > deadline:
+            raise BootError(
+                f"the lab kernel did not boot in {BOOT_SECONDS:.0f} s\n{machine.console()}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _follow(machine: Machine, timeout: float | None) -> int:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    wait_booted(machine)
+    with (
+        (machine.folder / "stdout").open("rb") as out,
+        (machine.folder / "stderr").open("rb") as err,
+    ):
+        while True:
+            ended = machine.process.poll() is not None
+            result = machine.result()
+            _copy(out, sys.stdout.buffer)
+            _copy(err, sys.stderr.buffer)
+            if result is not None:
+                return result
+            if ended:
+                raise LabError(f"the lab kernel ended without a result\n{machine.console()}")
+            if deadline is not None and time.monotonic() > deadline:
+                raise LabError(f"not finished after {timeout:.0f} s; the lab kernel was ended")
+            time.sleep(POLL_SECONDS)
+
+
+def _copy(source: IO[bytes], sink: IO[bytes]) -> None:
+    if data := source.read():
+        sink.write(data)
+        sink.flush()
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end us as Ctrl-C does, so that the kernel is ended too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
