@@ -31,14 +31,7 @@ PACKAGE_OF = {
 }
 """Program -> Debian package that has it."""
 
-_SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-)
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIXES = ("usr/sbin", "usr/bin", "sbin", "bin")
 _UML_MODULES = Path("usr/lib/uml/modules")
 
@@ -50,7 +43,8 @@ def unpacked() -> Path:
 
 def search_path() -> str:
     """PATH for the lab: ours first, then the host's, then the system's, then the cache."""
-    parts = [str(paths.scripts()), *os.environ.get("PATH", "").split(":"), *_SYSTEM_DIRECTORIES.split(":")]
+    parts = [str(paths.scripts()), *os.environ.get("PATH", "").split(":")]
+    parts += _SYSTEM_PATH.split(":")
     parts += [str(unpacked() / prefix) for prefix in _PREFIXES]
     return ":".join(dict.fromkeys(part for part in parts if part))
 
