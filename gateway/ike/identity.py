@@ -1,0 +1,94 @@
+"""Identities: the body of IDi and IDr payloads (RFC 7296 3.5) and their text form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, Self
+
+from gateway.ike.registry import IdType
+from gateway.ike.wire import Reader, syntax_error
+
+_ADDRESS_SIZES: Final[dict[int, int]] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
+_LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_MAILBOX: Final = re.compile(r"[!-~]+@[!-?A-~]+")
+_KEY_ID_PREFIX: Final = "keyid:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a gateway says it is. ``type`` is an IdType, or a number we do not know."""
+
+    type: int
+    data: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From "moon.example", "moon@example.org", "192.0.2.1", "2001:db8::1" or "keyid:6d6f".
+
+        ValueError with the reason where the text is none of these.
+        """
+        if text.startswith(_KEY_ID_PREFIX):
+            return cls(type=IdType.KEY_ID, data=_key_id(text))
+        try:
+            address = ip_address(text)
+        except ValueError:
+            address = None
+        match address:
+            case IPv4Address():
+                return cls(type=IdType.IPV4_ADDR, data=address.packed)
+            case IPv6Address():
+                return cls(type=IdType.IPV6_ADDR, data=address.packed)
+        if "@" in text:
+            if not _MAILBOX.fullmatch(text):
+                raise ValueError(f"{text!r} is not a mail address")
+            return cls(type=IdType.RFC822_ADDR, data=text.encode("ascii"))
+        if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
+            raise ValueError(f"{text!r} is not a host name, mail address, IP address or keyid:HEX")
+        return cls(type=IdType.FQDN, data=text.encode("ascii"))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """From a payload body: ID Type | RESERVED (3) | Identification Data."""
+        reader = Reader(body, "ID payload")
+        kind = reader.u8()
+        reader.octets(3)
+        data = reader.rest()
+        if kind in _ADDRESS_SIZES and len(data) != _ADDRESS_SIZES[kind]:
+            raise syntax_error(f"ID payload: address of {len(data)} octets")
+        return cls(type=kind, data=data)
+
+    def encode(self) -> bytes:
+        """The payload body: what RFC 7296 2.15 calls RestOfIDPayload."""
+        return bytes((self.type, 0, 0, 0)) + self.data
+
+    def matches(self, other: Identity) -> bool:
+        """Same identity. Host names compare without regard to case (RFC 4343)."""
+        if self.type != other.type:
+            return False
+        if self.type == IdType.FQDN:
+            return self.data.lower() == other.data.lower()
+        return self.data == other.data
+
+    def __str__(self) -> str:
+        match self.type:
+            case IdType.IPV4_ADDR | IdType.IPV6_ADDR:
+                return str(ip_address(self.data))
+            case IdType.FQDN | IdType.RFC822_ADDR if self.data.isascii():
+                text = self.data.decode("ascii")
+                if text.isprintable():
+                    return text
+            case IdType.KEY_ID:
+                return _KEY_ID_PREFIX + self.data.hex()
+        return f"id{self.type}:{self.data.hex()}"
+
+
+def _key_id(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text.removeprefix(_KEY_ID_PREFIX))
+    except ValueError:
+        raise ValueError(f"{text!r}: keyid: is followed by hexadecimal digits") from None
+    if not data:
+        raise ValueError(f"{text!r} names no key")
+    return data
