@@ -12,6 +12,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,11 +83,9 @@ def uml_modules() -> Path | None:
 def ensure(programs: Iterable[str], say: Say) -> dict[str, Path]:
     """Paths of ``programs``, fetching what the host lacks. Raises ToolMissingError."""
     wanted = tuple(programs)
-    with _locked(paths.cache() / "debian"):
-        missing = [program for program in wanted if find(program) is None]
-        packages = sorted({PACKAGE_OF[program] for program in missing})
-        if packages:
-            _fetch(packages, say)
+    missing = [program for program in wanted if find(program) is None]
+    if missing:
+        fetch(sorted({PACKAGE_OF[program] for program in missing}), say)
     found = {program: find(program) for program in wanted}
     lost = [program for program, path in found.items() if path is None]
     if lost:
@@ -107,6 +106,12 @@ def _advice(packages: list[str], detail: str = "") -> str:
     names = " ".join(packages)
     text = f"missing on this host: {names}\nrun as root: apt-get install {names}"
     return f"{text}\n{detail}" if detail else text
+
+
+def fetch(packages: list[str], say: Say) -> None:
+    """Unpack ``packages`` and what they need into the cache. Raises ToolMissingError."""
+    with _locked(paths.cache() / "debian"):
+        _fetch(packages, say)
 
 
 def _fetch(packages: list[str], say: Say) -> None:
@@ -187,3 +192,7 @@ def _run(command: list[str], folder: Path) -> str:
         env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
     )
     return done.stdout
+
+
+if __name__ == "__main__":
+    fetch(sys.argv[1:], print)

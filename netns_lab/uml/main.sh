@@ -13,6 +13,8 @@ exec modprobe -d $job/modules "\$@"
 EOF
 chmod +x /run/modprobe
 echo /run/modprobe > /proc/sys/kernel/modprobe
+# ... but not whole address families in time: IPv6 is a module here.
+modprobe -d "$job/modules" ipv6
 ip link set lo up
 
 : > "$job/booted"

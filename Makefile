@@ -1,0 +1,52 @@
+# The front door. Every target first makes sure that what it needs is there: .venv from the
+# lock file, system programs unpacked into .cache. Nothing is installed on the host.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-host test-lab check bench liboqs lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY)  ## make .venv, nothing else
+
+$(READY): .ci/venv .ci/lock/dev.txt pyproject.toml
+	@PYTHON=$(PYTHON) .ci/venv $(VENV)
+	@touch $@
+
+demo: $(READY)  ## two sites, one hybrid tunnel on a real kernel, cut and healed
+	$(RUN)/qsgw-lab demo
+
+test: test-host test-lab  ## all tests
+
+test-host: $(READY)  ## tests that need no lab: unit, exchange, property, vectors, ...
+	$(RUN)/python -m pytest tests --ignore=tests/lab
+
+test-lab: $(READY)  ## tests inside the lab's kernel
+	$(RUN)/qsgw-lab test
+
+check: $(READY)  ## ruff, mypy --strict, direction of imports
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(READY)  ## figures of one run: handshake, rekey, status, memory
+	$(RUN)/python -m tests.bench
+
+liboqs: $(READY)  ## build the liboqs shared library into .cache
+	$(RUN)/python -m gateway.crypto.kem_oqs_build --cache .cache
+
+lock: $(READY)  ## resolve the dependencies anew
+	$(RUN)/pip-compile --quiet --upgrade --all-extras --build-deps-for editable \
+	    --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --output-file .ci/lock/dev.txt pyproject.toml
+
+clean:  ## remove everything the other targets made
+	rm -rf build $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find gateway kms_client qkd_adapters netns_lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
