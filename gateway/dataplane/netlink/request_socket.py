@@ -1,0 +1,99 @@
+"""The socket that asks the kernel: one request, its answer or the kernel's refusal.
+
+It joins no multicast group: an event between request and answer would be taken for the answer.
+Kernel events have a socket of their own (``monitor``).
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import aclosing
+from typing import Any
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
+
+from gateway.dataplane.netlink.xfrm_messages import NETLINK_XFRM, REPLY_CLASSES, dump_request
+from gateway.errors import DataplaneError, StartupError
+
+
+class RequestSocket:
+    """NETLINK_XFRM requests. Belongs to the event loop it was opened in."""
+
+    def __init__(self) -> None:
+        self._socket: Any = None
+
+    async def open(self) -> None:
+        """Raises StartupError where the kernel has no XFRM."""
+        self._socket = await open_netlink()
+        self._socket.register_policy(REPLY_CLASSES)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def execute(self, what: str, message_type: int, message: Any) -> None:
+        """A request that is answered by an acknowledgement."""
+        await self._exchange(what, message_type, message, NLM_F_REQUEST | NLM_F_ACK)
+
+    async def fetch(self, what: str, message_type: int, message: Any) -> Any:
+        """A request that is answered by one message.
+
+        Without NLM_F_ACK: pyroute2 ends the exchange at the first message, and an
+        acknowledgement behind it would be queued for ever.
+        """
+        answers = await self._exchange(what, message_type, message, NLM_F_REQUEST)
+        if not answers:
+            raise DataplaneError(f"{what}: the kernel gave no answer", errno.ENODATA)
+        return answers[0]
+
+    async def dump(self, what: str, message_type: int) -> list[Any]:
+        """Everything of one kind, drained."""
+        return await self._exchange(what, message_type, dump_request(), NLM_F_REQUEST | NLM_F_DUMP)
+
+    async def _exchange(self, what: str, message_type: int, message: Any, flags: int) -> list[Any]:
+        if self._socket is None:
+            raise DataplaneError(f"{what}: the XFRM socket is not open", errno.EBADF)
+        try:
+            replies = await self._socket.nlm_request(message, message_type, flags)
+            _wipe(message)
+            async with aclosing(replies):
+                return [reply async for reply in replies if reply["header"]["type"] >= 0x10]
+        except NetlinkError as error:
+            raise refused(what, error) from None
+        except OSError as error:
+            await self._reopen()
+            raise DataplaneError(f"{what}: {error.strerror}", error.errno or 0) from None
+
+    async def _reopen(self) -> None:
+        # An error on the socket itself leaves pyroute2's socket unusable for good.
+        self.close()
+        await self.open()
+
+
+async def open_netlink(**options: Any) -> Any:
+    """An XFRM socket of this namespace and event loop, bound, in no group."""
+    sock = AsyncNetlinkSocket(family=NETLINK_XFRM, ext_ack=True, strict_check=True, **options)
+    try:
+        await sock.bind()
+    except OSError as error:
+        sock.close()
+        raise StartupError(
+            f"no XFRM in this kernel (module xfrm_user): {error.strerror}"
+        ) from error
+    return sock
+
+
+def refused(what: str, error: NetlinkError) -> DataplaneError:
+    """The kernel's refusal in its own words, which pyroute2 has as the second argument."""
+    name = errno.errorcode.get(error.code, str(error.code))
+    return DataplaneError(f"{what}: {error.args[1]} ({name})", error.code)
+
+
+def _wipe(message: Any) -> None:
+    # The request has gone out; an SA's key stood in it.
+    message["attrs"] = []
+    for index in range(len(message.data)):
+        message.data[index] = 0

@@ -1,0 +1,237 @@
+"""Which policies a tunnel needs, and what to change in the kernel to get there. Pure functions.
+
+For every pair of networks three layers lie over each other, each in out, in and fwd:
+
+* GUARD, permanent: block. Whatever else is missing, nothing leaves in the clear.
+* PROTECT, above it: only through an SA. The outbound one names the SPI that carries traffic.
+* BLOCKED, on top while the tunnel is BLOCKED: block, with the pins below kept up to date.
+
+The kernel tells policies apart by selector and direction, not by priority: a second policy on
+the same selector replaces the first (xfrm_policy_insert_list). ``netlink.xfrm_codec`` therefore
+carries the priority in the selector's ports, under a zero port mask where it matches anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from enum import IntEnum, StrEnum
+
+from gateway.model import (
+    Direction,
+    IpAddress,
+    IpNetwork,
+    KernelSnapshot,
+    PolicyAction,
+    PolicySpec,
+    SaId,
+    SaState,
+)
+
+REQID_BASE = 0x5100_0000
+REQID_MASK = 0xFF00_0000
+
+# A policy's priority is PRIORITY_BASE + 4 * (256 - bits of both prefixes) + layer. So the more
+# specific pair of networks wins with all its layers: a tunnel that is down never sends its
+# traffic through another tunnel with wider networks.
+PRIORITY_BASE = 0x5100
+PRIORITY_STEP = 4
+LONGEST_PREFIXES = 256  # two IPv6 host prefixes
+PRIORITY_LAST = PRIORITY_BASE + PRIORITY_STEP * (LONGEST_PREFIXES + 1) - 1
+
+
+class Layer(IntEnum):
+    """Lower wins, as in the kernel."""
+
+    BLOCKED = 0
+    PROTECT = 1
+    GUARD = 2
+
+
+class PolicyMode(StrEnum):
+    """What the policies of a tunnel are to do with traffic."""
+
+    PROTECT = "protect"  # carry it through the SA, drop it where there is none
+    BLOCKED = "blocked"  # drop it, SA or not
+
+
+def reqid_for(tunnel: str) -> int:
+    """The reqid of a tunnel's SAs and policies: stable, from its name alone.
+
+    24 bits of SHA-256: two names of one configuration can meet (1 in 10^4 at 60 tunnels), which
+    whoever reads the configuration has to refuse.
+    """
+    digest = hashlib.sha256(tunnel.encode()).digest()
+    return REQID_BASE | int.from_bytes(digest[:3], "big")
+
+
+def is_our_reqid(reqid: int) -> bool:
+    return reqid & REQID_MASK == REQID_BASE
+
+
+def priority_for(layer: Layer, source: IpNetwork, destination: IpNetwork) -> int:
+    bits = source.prefixlen + destination.prefixlen
+    return PRIORITY_BASE + PRIORITY_STEP * (LONGEST_PREFIXES - bits) + layer
+
+
+def is_our_priority(priority: int) -> bool:
+    return PRIORITY_BASE <= priority <= PRIORITY_LAST
+
+
+# --- what a tunnel needs ---------------------------------------------------------------------
+
+
+def tunnel_policies(
+    tunnel: str,
+    local_nets: Iterable[IpNetwork],
+    remote_nets: Iterable[IpNetwork],
+    *,
+    local_addr: IpAddress,
+    remote_addr: IpAddress,
+    reqid: int,
+    spi: int | None,
+    mode: PolicyMode,
+) -> tuple[PolicySpec, ...]:
+    """Every policy of one tunnel, in the order they go in: the blocking ones first.
+
+    ``spi`` is the outbound SA to pin, None while there is none or when ``plan`` is to keep the
+    pin the kernel has. Pairs of networks of different IP versions are left out.
+    """
+    remote_nets = tuple(remote_nets)
+    pairs = [
+        (local, remote)
+        for local in local_nets
+        for remote in remote_nets
+        if local.version == remote.version
+    ]
+    layers = [Layer.GUARD] if mode is PolicyMode.PROTECT else [Layer.GUARD, Layer.BLOCKED]
+    blocks = [
+        _block(tunnel, layer, direction, local, remote)
+        for layer in layers
+        for local, remote in pairs
+        for direction in Direction
+    ]
+    protects = [
+        _protect(
+            _block(tunnel, Layer.PROTECT, direction, local, remote),
+            local_addr,
+            remote_addr,
+            reqid,
+            spi or 0,
+        )
+        for local, remote in pairs
+        for direction in Direction
+    ]
+    return (*blocks, *protects)
+
+
+def outbound_pins(policies: Iterable[PolicySpec], spi: int) -> tuple[PolicySpec, ...]:
+    """The outbound PROTECT policies among these, pinned to ``spi``: what a rekey has to set."""
+    return tuple(replace(policy, outbound_spi=spi) for policy in policies if is_pin(policy))
+
+
+def is_pin(policy: PolicySpec) -> bool:
+    return policy.direction is Direction.OUTBOUND and policy.action is PolicyAction.PROTECT
+
+
+def _block(
+    tunnel: str, layer: Layer, direction: Direction, local: IpNetwork, remote: IpNetwork
+) -> PolicySpec:
+    outbound = direction is Direction.OUTBOUND
+    source, destination = (local, remote) if outbound else (remote, local)
+    return PolicySpec(
+        tunnel=tunnel,
+        direction=direction,
+        source=source,
+        destination=destination,
+        action=PolicyAction.BLOCK,
+        priority=priority_for(layer, source, destination),
+    )
+
+
+def _protect(
+    policy: PolicySpec, local: IpAddress, remote: IpAddress, reqid: int, spi: int
+) -> PolicySpec:
+    outbound = policy.direction is Direction.OUTBOUND
+    return replace(
+        policy,
+        action=PolicyAction.PROTECT,
+        tunnel_source=local if outbound else remote,
+        tunnel_destination=remote if outbound else local,
+        reqid=reqid,
+        outbound_spi=spi if outbound else 0,
+    )
+
+
+# --- from what is to what should be ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do to the kernel, in this order: set, remove policies, remove SAs."""
+
+    to_set: tuple[PolicySpec, ...]
+    to_remove: tuple[PolicySpec, ...]
+    sas_to_remove: tuple[SaId, ...]  # abandoned reservations; SAs of no configured tunnel
+    orphan_sas: tuple[SaState, ...]  # of an earlier run: keep until a new Child SA is active
+    missing_sas: tuple[SaId, ...]  # the caller believes in them, the kernel has them no more
+
+    @property
+    def empty(self) -> bool:
+        return not (self.to_set or self.to_remove or self.sas_to_remove or self.missing_sas)
+
+
+PolicyKey = tuple[Direction, IpNetwork, IpNetwork, int]
+
+
+def policy_key(policy: PolicySpec) -> PolicyKey:
+    """What makes two policies the same one, as ``DataPlane.set_policy`` has it."""
+    return (policy.direction, policy.source, policy.destination, policy.priority)
+
+
+def plan(
+    desired: Sequence[PolicySpec],
+    snapshot: KernelSnapshot,
+    known_sas: AbstractSet[SaId] = frozenset(),
+) -> Plan:
+    """What brings the kernel from ``snapshot`` to ``desired``.
+
+    ``known_sas``: the SAs and reservations of Child SAs that live in this process; none at
+    start, all of them after EventsLost. A desired outbound policy without SPI keeps the SPI that
+    the kernel has pinned as long as that SA exists, so traffic goes on over a restart.
+    """
+    present = {policy_key(policy): policy for policy in snapshot.policies}
+    spis = {sa.sa_id for sa in snapshot.sas if not sa.larval}
+    wanted = {
+        policy_key(policy): _keep_pin(policy, present.get(policy_key(policy)), spis)
+        for policy in desired
+    }
+    configured = {policy.reqid for policy in desired if policy.reqid}
+    sas = [sa for sa in snapshot.sas if sa.sa_id not in known_sas]
+    orphans = tuple(sa for sa in sas if not sa.larval and sa.reqid in configured)
+    return Plan(
+        to_set=tuple(
+            policy for key, policy in wanted.items() if not _same(policy, present.get(key))
+        ),
+        to_remove=tuple(policy for key, policy in present.items() if key not in wanted),
+        sas_to_remove=tuple(sa.sa_id for sa in sas if sa not in orphans),
+        orphan_sas=orphans,
+        missing_sas=tuple(known_sas - {sa.sa_id for sa in snapshot.sas}),
+    )
+
+
+def _keep_pin(policy: PolicySpec, current: PolicySpec | None, spis: set[SaId]) -> PolicySpec:
+    if not is_pin(policy) or policy.outbound_spi or current is None or not current.outbound_spi:
+        return policy
+    if current.reqid != policy.reqid or policy.tunnel_destination != current.tunnel_destination:
+        return policy
+    destination = current.tunnel_destination
+    if destination is None or SaId(destination, current.outbound_spi) not in spis:
+        return policy
+    return replace(policy, outbound_spi=current.outbound_spi)
+
+
+def _same(policy: PolicySpec, current: PolicySpec | None) -> bool:
+    return current is not None and replace(policy, tunnel="") == replace(current, tunnel="")
