@@ -74,10 +74,10 @@ class KmeNonsenseError(KmeError):
 
 
 class NoKeyError(QsgwError):
-    """No KME of a peer could deliver a key. ``causes`` holds one error per KME tried."""
+    """No key could be had for a peer. ``causes`` holds one error per KME tried."""
 
-    def __init__(self, peer: str, causes: tuple[KmeError, ...] = ()) -> None:
-        detail = "; ".join(str(cause) for cause in causes) or "key pool is empty"
+    def __init__(self, peer: str, causes: tuple[KmeError, ...] = (), *, reason: str = "") -> None:
+        detail = "; ".join(str(cause) for cause in causes) or reason or "key pool is empty"
         super().__init__(f"no QKD key for {peer}: {detail}")
         self.peer = peer
         self.causes = causes

@@ -152,6 +152,6 @@ def link_report(extension: object) -> LinkReport | None:
 
 
 def _rate(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         return None
     return float(value)

@@ -1,0 +1,324 @@
+"""Keys of one peer, fetched ahead of need, so that a rekey never waits for a KME.
+
+We are master SAE for these keys. Two tasks run: one keeps the stock filled, one polls the
+KME's status. Both wait on an event or a timer, never in a loop that spins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from kms_client.errors import KmeRefusedError, NoKeyError
+from kms_client.etsi014 import MAX_NUMBER, MIN_KEY_SIZE
+from kms_client.failover import KmeGroup
+from kms_client.models import LinkReport, LinkState, QkdKey, Status
+from kms_client.rate import RateEstimator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """Numbers of keys, and seconds. ``target`` 0 fetches nothing ahead and only polls."""
+
+    target: int = 4  # filled up to this many
+    low_water: int = 2  # filled up again once no more are left; below target in any case
+    key_size: int = 256  # bits
+    max_age: float = 900.0  # older keys are burned: the peer's KME may have forgotten them
+    poll_interval: float = 5.0  # between two looks at the KME's status
+    retry_min: float = 0.5  # first pause after a failure; doubled each time
+    retry_max: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target <= MAX_NUMBER:
+            raise ValueError(f"target must be 0..{MAX_NUMBER} keys")
+        if self.low_water < 0:
+            raise ValueError("low_water must not be negative")
+        if self.key_size % 8 or self.key_size < MIN_KEY_SIZE:
+            raise ValueError(f"key_size must be a multiple of 8, at least {MIN_KEY_SIZE} bits")
+        if min(self.max_age, self.poll_interval, self.retry_min) <= 0:
+            raise ValueError("times must be above zero")
+        if self.retry_max < self.retry_min:
+            raise ValueError("retry_max must not be below retry_min")
+
+    @property
+    def wanted(self) -> int:
+        """With fewer keys than this the pool asks for more."""
+        return min(self.low_water + 1, self.target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStock:
+    """What a pool holds and knows. Times are readings of the pool's clock."""
+
+    ready: int
+    target: int
+    stored_at_kme: int | None  # None: no status, or the last look failed
+    rate: float  # keys per second, see kms_client.rate
+    last_error: str | None  # None while the KMEs answer properly and deliver
+    last_delivery: float | None
+    burned: int  # delivered to us and dropped unused: too old, quarantined, left at stop
+    link: LinkReport | None  # as last reported; kept while no status can be had
+
+
+class KeyPool:
+    """A small stock of fresh keys for one peer SAE.
+
+    ``sleep`` and ``jitter`` (0..1, spreads the retries of many tunnels) are for tests.
+    ``on_change`` is called, on the event loop, whenever ``stock()`` has changed.
+    """
+
+    def __init__(
+        self,
+        group: KmeGroup,
+        *,
+        peer_sae: str,
+        settings: PoolSettings,
+        clock: Callable[[], float] = time.monotonic,
+        on_change: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._group = group
+        self._peer_sae = peer_sae
+        self._settings = settings
+        self._clock = clock
+        self._on_change = on_change
+        self._sleep = sleep
+        self._jitter = jitter
+        self._held: deque[_Held] = deque()  # oldest first; at most twice the target
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._filling = True
+        self._failures = 0  # pulls in a row that brought nothing
+        self._retry_at = 0.0
+        self._epoch = 0  # moves on with every quarantine
+        self._one_at_a_time = True  # until a KME's status has told its limit
+        self._status: Status | None = None
+        self._link: LinkReport | None = None
+        self._rate = RateEstimator(clock())
+        self._pull_error: str | None = None
+        self._status_error: str | None = None
+        self._last_delivery: float | None = None
+        self._burned = 0
+
+    # --- use ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to fill. Needs a running event loop."""
+        if not self._tasks:
+            name = f"keys of {self._peer_sae}"
+            self._tasks = [
+                asyncio.create_task(self._keep_filled(), name=name),
+                asyncio.create_task(self._keep_polling(), name=f"{name}, status"),
+            ]
+            for task in self._tasks:
+                task.add_done_callback(_report_crash)
+
+    async def stop(self) -> None:
+        """Stop both tasks and wipe what is left. The group stays open."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._epoch += 1
+        self._burn(lambda _: True)
+
+    def take(self) -> QkdKey | None:
+        """The oldest key that is not too old, at once; None when there is none."""
+        self._burn_old()
+        taken = self._held.popleft().key if self._held else None
+        self._wake.set()
+        if taken is not None:
+            self._on_change()
+        return taken
+
+    def quarantine(self, since: float) -> int:
+        """Wipe the keys delivered at or after ``since``, those now on their way included.
+
+        Returns how many were held.
+        """
+        self._epoch += 1
+        dropped = self._burn(lambda held: held.delivered >= since)
+        self._wake.set()
+        return dropped
+
+    def count_fetched(self) -> None:
+        """The peer drew a key of this pair, which we fetched as slave: it was generated too."""
+        self._rate.drawn(1)
+
+    def stock(self) -> PoolStock:
+        now = self._clock()
+        return PoolStock(
+            ready=sum(1 for held in self._held if not self._too_old(held, now)),
+            target=self._settings.target,
+            stored_at_kme=self._status.stored_key_count if self._status else None,
+            rate=self._rate.rate,
+            last_error=self._pull_error or self._status_error,
+            last_delivery=self._last_delivery,
+            burned=self._burned,
+            link=self._link,
+        )
+
+    # --- stock -------------------------------------------------------------------------------
+
+    def _too_old(self, held: _Held, now: float) -> bool:
+        return now - held.delivered >= self._settings.max_age
+
+    def _burn_old(self) -> None:
+        now = self._clock()
+        self._burn(lambda held: self._too_old(held, now))
+
+    def _burn(self, condemned: Callable[[_Held], bool]) -> int:
+        kept: deque[_Held] = deque()
+        for held in self._held:
+            if condemned(held):
+                held.key.key.wipe()
+            else:
+                kept.append(held)
+        dropped = len(self._held) - len(kept)
+        self._held = kept
+        self._burned += dropped
+        if dropped:
+            self._on_change()
+        return dropped
+
+    def _missing(self, now: float) -> int:
+        """How many keys to ask for now. Keys about to be too old do not count as stock."""
+        renew_at = 0.9 * self._settings.max_age
+        fresh = sum(1 for held in self._held if now - held.delivered < renew_at)
+        if fresh < self._settings.wanted:
+            self._filling = True
+        if fresh >= self._settings.target:
+            self._filling = False
+        if not self._filling or self._suspect():
+            return 0
+        return self._settings.target - fresh
+
+    def _suspect(self) -> bool:
+        # Keys made while an eavesdropper may be listening would only be quarantined.
+        return self._link is not None and self._link.state is LinkState.SUSPECT
+
+    # --- filling -----------------------------------------------------------------------------
+
+    async def _keep_filled(self) -> None:
+        while True:
+            self._burn_old()
+            now = self._clock()
+            missing = self._missing(now)
+            if missing and now >= self._retry_at:
+                await self._pull(missing)
+                continue
+            await self._pause(self._next_look(now, waiting=missing > 0))
+
+    def _next_look(self, now: float, *, waiting: bool) -> float:
+        """Seconds until something is due by itself: a retry, a renewal, the end of a key."""
+        due = [self._retry_at] if waiting else []
+        for held in self._held:
+            age_limit = self._settings.max_age
+            renew = held.delivered + 0.9 * age_limit
+            due.append(renew if renew > now else held.delivered + age_limit)
+        return max(0.0, min(due, default=now + self._settings.max_age) - now)
+
+    async def _pull(self, missing: int) -> None:
+        epoch = self._epoch
+        try:
+            keys = await self._group.enc_keys(
+                self._peer_sae, number=self._batch(missing), size=self._settings.key_size
+            )
+        except NoKeyError as error:
+            self._pull_failed(error)
+            return
+        now = self._clock()
+        self._failures = 0
+        self._pull_error = None
+        self._rate.drawn(len(keys))
+        if epoch != self._epoch:  # quarantined on the way
+            for key in keys:
+                key.key.wipe()
+            self._burned += len(keys)
+        else:
+            self._held.extend(_Held(key, now) for key in keys)
+            self._last_delivery = now
+        self._on_change()
+
+    def _pull_failed(self, error: NoKeyError) -> None:
+        if any(isinstance(cause, KmeRefusedError) for cause in error.causes):
+            self._one_at_a_time = True
+        self._failures += 1
+        self._rate.shortage()
+        self._pull_error = str(error)
+        ceiling = self._settings.retry_min * 2.0 ** min(self._failures - 1, 16)
+        pause = min(ceiling, self._settings.retry_max) * (0.5 + 0.5 * self._jitter())
+        self._retry_at = self._clock() + pause
+        self._on_change()
+
+    def _batch(self, missing: int) -> int:
+        limit = self._status.max_key_per_request if self._status else None
+        if self._one_at_a_time or limit is None:
+            return 1
+        return max(1, min(missing, limit, MAX_NUMBER))
+
+    async def _pause(self, seconds: float) -> None:
+        """Until woken, at most ``seconds``."""
+        timer = asyncio.ensure_future(self._sleep(seconds))
+        woken = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({timer, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            woken.cancel()
+            self._wake.clear()
+
+    # --- status ------------------------------------------------------------------------------
+
+    async def _keep_polling(self) -> None:
+        while True:
+            await self._poll()
+            await self._sleep(self._settings.poll_interval)
+
+    async def _poll(self) -> None:
+        before = self._status
+        try:
+            self._status = status = await self._group.status(self._peer_sae)
+        except NoKeyError as error:
+            self._status = None
+            # A KME without this call still gives keys: that is no trouble worth showing.
+            refused = all(isinstance(cause, KmeRefusedError) for cause in error.causes)
+            self._status_error = None if refused else str(error)
+            self._rate.look(self._clock(), stored=None)
+            self._on_change()
+            return
+        self._status_error = None
+        self._link = status.link
+        capacity = status.max_key_count
+        self._rate.look(
+            self._clock(),
+            stored=status.stored_key_count,
+            full=bool(capacity) and status.stored_key_count >= (capacity or 0),
+            source=status.source_KME_ID,
+        )
+        if before is None or before.max_key_per_request != status.max_key_per_request:
+            self._one_at_a_time = False
+        if status.stored_key_count and not self._suspect():
+            self._retry_at = self._clock()  # keys are back: do not sit out a long pause
+            self._wake.set()
+        self._on_change()
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    key: QkdKey
+    delivered: float  # reading of the pool's clock
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    """Neither task ends by itself: tell the loop's exception handler at once if one did."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler(
+            {"message": f"task ended: {task.get_name()}", "exception": error, "task": task}
+        )
