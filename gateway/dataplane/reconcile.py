@@ -215,7 +215,12 @@ def plan(
         to_set=tuple(
             policy for key, policy in wanted.items() if not _same(policy, present.get(key))
         ),
-        to_remove=tuple(policy for key, policy in present.items() if key not in wanted),
+        to_remove=tuple(
+            sorted(
+                (policy for key, policy in present.items() if key not in wanted),
+                key=lambda policy: policy.action is PolicyAction.BLOCK,  # these go last
+            )
+        ),
         sas_to_remove=tuple(sa.sa_id for sa in sas if sa not in orphans),
         orphan_sas=orphans,
         missing_sas=tuple(known_sas - {sa.sa_id for sa in snapshot.sas}),
