@@ -128,9 +128,18 @@ def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, .
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=fds,
-            env={**os.environ, **tools.environment()},
+            env={**os.environ, **tools.environment(), "TMPDIR": _memory_folder(folder)},
         )
     return Machine(process=process, folder=folder)
+
+
+def _memory_folder(folder: Path) -> str:
+    """Where the kernel keeps its memory as a file: on a tmpfs that allows PROT_EXEC."""
+    shared = "/dev/shm"  # noqa: S108 - the file is created with O_EXCL and unlinked at once
+    usable = os.path.ismount(shared) and os.access(shared, os.W_OK)
+    if usable and not os.statvfs(shared).f_flag & os.ST_NOEXEC:
+        return shared
+    return str(folder)
 
 
 def wait_booted(machine: Machine) -> None:
