@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
 from gateway.config.units import parse_address
 from gateway.model import IpAddress, IpNetwork, QkdPolicy
+
+if TYPE_CHECKING:
+    from gateway.ike.proposals import ProposalSpec
+    from gateway.ike.registry import KeMethod
 
 
 def check_config(config: GatewayConfig, *, kme_names: frozenset[str], problems: Problems) -> None:
@@ -26,6 +31,7 @@ def check_config(config: GatewayConfig, *, kme_names: frozenset[str], problems: 
         _check_networks(at, tunnel)
         _check_kmes(at, tunnel, kme_names, config.gateway.sae_id)
         _check_times(at, tunnel)
+        _check_identities(at, tunnel)
         _check_proposals(at, tunnel)
         _check_key_traffic(at, tunnel, config.kmes)
     for first, second in combinations(config.tunnels.values(), 2):
@@ -108,33 +114,74 @@ def _check_times(at: TableProblems, tunnel: TunnelConfig) -> None:
         at.warn("degraded_max", f'has no meaning with qkd = "{tunnel.qkd}"')
 
 
+def _check_identities(at: TableProblems, tunnel: TunnelConfig) -> None:
+    from gateway.ike.identity import Identity  # noqa: PLC0415  only when a file is checked
+
+    for key, text in (("local_id", tunnel.local_id), ("remote_id", tunnel.remote_id)):
+        at.read(key, Identity.parse, text)
+    if tunnel.local_id.lower() == tunnel.remote_id.lower():
+        at.error("remote_id", f'"{tunnel.remote_id}" is also local_id: each end has its own')
+
+
 def _check_proposals(at: TableProblems, tunnel: TunnelConfig) -> None:
     """Every proposal must parse, and hold ML-KEM unless the operator allows otherwise."""
-    from gateway.ike.proposals import ProposalSpec  # noqa: PLC0415  heavy: ECDH and ML-KEM
+    from gateway.ike.proposals import ProposalSpec  # noqa: PLC0415  only when a file is checked
+    from gateway.ike.registry import ProtocolId  # noqa: PLC0415  as above
 
-    for key, texts in (("ike", tunnel.ike), ("esp", tunnel.esp)):
+    for key, texts, protocol in (
+        ("ike", tunnel.ike, ProtocolId.IKE),
+        ("esp", tunnel.esp, ProtocolId.ESP),
+    ):
         for text in texts:
             try:
-                ProposalSpec.parse(text)
+                spec = ProposalSpec.parse(text, protocol)
             except ValueError as error:
-                at.error(key, f'"{text}": {error}')
+                at.error(key, str(error))
                 continue
-            if not _has_kem(text) and not tunnel.allow_classical:
-                at.error(
-                    key,
-                    f'"{text}" has no ML-KEM: add ke1_mlkem768, or write allow_classical = true '
-                    "for a legacy peer",
-                )
+            _check_available(at, key, text, spec)
+            _check_key_exchanges(at, key, text, spec, allow_classical=tunnel.allow_classical)
         if len(set(texts)) != len(texts):
             at.error(key, "names a proposal twice")
-    if tunnel.allow_classical:
-        at.warn("allow_classical", "this tunnel may come up without any quantum-safe key exchange")
 
 
-def _has_kem(proposal: str) -> bool:
-    """An additional key exchange that is a KEM stands in the proposal (RFC 9370)."""
-    tokens = [token for token in proposal.lower().split("-") if token.startswith("ke")]
-    return any("mlkem" in token or "frodo" in token for token in tokens)
+def _check_key_exchanges(
+    at: TableProblems, key: str, text: str, spec: ProposalSpec, *, allow_classical: bool
+) -> None:
+    """ECDH first, a KEM in an additional key exchange (RFC 9370), none of it optional."""
+    if any(_is_kem(method) for method in spec.key_exchanges):
+        at.error(
+            key,
+            f'"{text}": a KEM goes into an additional key exchange, beside an elliptic curve: '
+            "x25519-ke1_mlkem768",
+        )
+        return
+    for _, methods in spec.additional:
+        if all(_is_kem(method) for method in methods):
+            return
+    if not spec.key_exchanges and key == "esp":
+        missing = "no key exchange, so rekeys bring no fresh ML-KEM secret: add x25519-ke1_mlkem768"
+    else:
+        missing = "no ML-KEM that is always used: add ke1_mlkem768"
+    message = f'"{text}" has {missing}'
+    if allow_classical:
+        at.warn(key, f"{message} (allow_classical)")
+    else:
+        at.error(key, f"{message}, or write allow_classical = true for a legacy peer")
+
+
+def _check_available(at: TableProblems, key: str, text: str, spec: ProposalSpec) -> None:
+    from gateway.crypto.kex import SystemKex  # noqa: PLC0415  only when a file is checked
+    from gateway.ike.registry import KeMethod  # noqa: PLC0415  as above
+
+    system = SystemKex()
+    wanted = {*spec.key_exchanges, *(method for _, slot in spec.additional for method in slot)}
+    for method in sorted(wanted - {KeMethod.NONE}):
+        if not system.supports(method):
+            at.error(key, f'"{text}": {method.name} is not available here (needs liboqs)')
+
+
+def _is_kem(method: KeMethod) -> bool:
+    return method.name.startswith(("ML_KEM", "FRODOKEM", "HQC"))
 
 
 def _check_key_traffic(at: TableProblems, tunnel: TunnelConfig, kmes: dict[str, KmeConfig]) -> None:
@@ -155,38 +202,45 @@ def _check_key_traffic(at: TableProblems, tunnel: TunnelConfig, kmes: dict[str, 
 def _check_pair(at: TableProblems, first: TunnelConfig, second: TunnelConfig) -> None:
     from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
 
-    for local, remote in _common_selectors(first, second):
+    for selector, other in _overlaps(first, second):
+        text = f"{selector} overlaps {other} of [tunnel.{first.name}]"
+        if selector != other and (selector.inside(other) or other.inside(selector)):
+            at.warn("remote_subnets", f"{text}: the narrower one wins")
+        else:
+            at.error("remote_subnets", f"{text}: traffic can take only one tunnel")
+    if (first.local, first.remote) == (second.local, second.remote):
         at.error(
-            "remote_subnets",
-            f"{local} to {remote} also belongs to [tunnel.{first.name}]: "
-            "traffic can take only one tunnel",
-        )
-    ends = [(t.local, t.remote, t.local_id, t.remote_id) for t in (first, second)]
-    if ends[0] == ends[1]:
-        at.error(
-            "remote_id",
-            f"addresses and identities are those of [tunnel.{first.name}]: "
-            "put all subnets into one tunnel, or use other identities",
+            "remote",
+            f"{second.local} to {second.remote} is [tunnel.{first.name}] already: "
+            "put all subnets into one tunnel",
         )
     if reqid_for(first.name) == reqid_for(second.name):
         at.error("", f"its kernel reqid collides with [tunnel.{first.name}]: rename one")
 
 
-def _common_selectors(
-    first: TunnelConfig, second: TunnelConfig
-) -> Iterator[tuple[IpNetwork, IpNetwork]]:
-    """Selectors of ``second`` that overlap one of ``first``, at both ends."""
-    for selector in _selectors(second):
-        for other in _selectors(first):
-            if _overlap(selector.local, other.local) and _overlap(selector.remote, other.remote):
-                yield selector.local, selector.remote
-                break
-
-
 @dataclass(frozen=True, slots=True)
 class _Selector:
+    """A pair of networks of one IP version: what a kernel policy selects on."""
+
     local: IpNetwork
     remote: IpNetwork
+
+    def overlaps(self, other: _Selector) -> bool:
+        return _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
+
+    def inside(self, other: _Selector) -> bool:
+        return _subnet(self.local, other.local) and _subnet(self.remote, other.remote)
+
+    def __str__(self) -> str:
+        return f"{self.local} to {self.remote}"
+
+
+def _overlaps(first: TunnelConfig, second: TunnelConfig) -> Iterator[tuple[_Selector, _Selector]]:
+    """Selectors of ``second``, each with one of ``first`` that it overlaps."""
+    for selector in _selectors(second):
+        for other in _selectors(first):
+            if selector.overlaps(other):
+                yield selector, other
 
 
 def _selectors(tunnel: TunnelConfig) -> Iterator[_Selector]:
@@ -198,6 +252,10 @@ def _selectors(tunnel: TunnelConfig) -> Iterator[_Selector]:
 
 def _overlap(first: IpNetwork, second: IpNetwork) -> bool:
     return first.version == second.version and first.overlaps(second)
+
+
+def _subnet(inner: IpNetwork, outer: IpNetwork) -> bool:
+    return _overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 def _contains(networks: tuple[IpNetwork, ...], address: IpAddress) -> bool:

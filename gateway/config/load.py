@@ -45,8 +45,18 @@ class LoadedConfig:
     warnings: tuple[ConfigProblem, ...]
 
 
-def load_config(path: Path, *, outside_service: bool = False) -> LoadedConfig:
-    """Read and check a configuration file. Raises ConfigError with every problem found.
+def load_config(path: Path) -> LoadedConfig:
+    """Read and check a configuration file. Raises ConfigError with every problem found."""
+    config, problems = inspect_config(path)
+    if config is None:
+        raise ConfigError(str(path), tuple(problems.errors))
+    return LoadedConfig(config=config, warnings=tuple(problems.warnings))
+
+
+def inspect_config(
+    path: Path, *, outside_service: bool = False
+) -> tuple[GatewayConfig | None, Problems]:
+    """The configuration, or None when it is unusable, and all there is to say about the file.
 
     With ``outside_service`` set, and $CREDENTIALS_DIRECTORY not, ``credential:`` references
     are warned about and not followed: for checking a service's configuration from a shell.
@@ -54,23 +64,27 @@ def load_config(path: Path, *, outside_service: bool = False) -> LoadedConfig:
     """
     path = path.absolute()
     problems = Problems()
-    config = _read(path, _parse(path), problems, outside_service=outside_service)
-    if config is None or problems.errors:
-        raise ConfigError(str(path), tuple(problems.errors))
-    return LoadedConfig(config=config, warnings=tuple(problems.warnings))
+    data = _parse(path, problems)
+    config = _read(path, data, problems, outside_service=outside_service) if data else None
+    return (None if problems.errors else config), problems
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path, problems: Problems) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            data = tomllib.load(file)
     except OSError as error:
         text = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
         text = f"not UTF-8 at octet {error.start}"
     except tomllib.TOMLDecodeError as error:
         text = f"not TOML: {error}"
-    raise ConfigError(str(path), (ConfigProblem("", "", text),))
+    else:
+        if data:
+            return data
+        text = "is empty"
+    problems.at("").error("", text)
+    return {}
 
 
 def _read(

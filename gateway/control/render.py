@@ -1,0 +1,254 @@
+"""A snapshot as people read it: warnings first, then one block per tunnel, protection first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.control.text import (
+    Style,
+    ago,
+    between,
+    clean,
+    columns,
+    duration,
+    plural,
+    short_key_id,
+    size,
+)
+
+Json = dict[str, Any]
+
+_COLOURS = {
+    "HYBRID": ("green", "bold"),
+    "PQC_ONLY": ("yellow", "bold"),
+    "CLASSICAL": ("red", "bold"),
+    "BLOCKED": ("red", "bold"),
+    "DOWN": ("red", "bold"),
+}
+_SEVERITY_COLOURS = {"info": (), "warning": ("yellow",), "critical": ("red", "bold")}
+
+
+def render_status(snapshot: Json, style: Style) -> str:
+    """``qsgw status``: alarms, one block per tunnel, the KMEs."""
+    blocks = [_headline(snapshot)]
+    alarms = list(_alarms(snapshot, style))
+    if alarms:
+        blocks.insert(0, "\n".join(alarms))
+    blocks += [
+        "\n".join(_tunnel(tunnel, snapshot["time"], style)) for tunnel in snapshot["tunnels"]
+    ]
+    if snapshot["kmes"]:
+        blocks.append(_kmes(snapshot["kmes"]))
+    return "\n\n".join(blocks)
+
+
+def render_sas(snapshot: Json, style: Style) -> str:
+    """``qsgw sas``: every IKE SA and its Child SAs."""
+    blocks = ["\n".join(_sas(tunnel, snapshot["time"], style)) for tunnel in snapshot["tunnels"]]
+    return "\n\n".join(blocks) or "no tunnels"
+
+
+def render_keys(snapshot: Json) -> str:
+    """``qsgw keys``: QKD keys per tunnel, then the KMEs they come from."""
+    header = ("TUNNEL", "PEER SAE", "READY", "AT KME", "KEYS/S", "USED", "BURNED", "REUSED")
+    rows = []
+    for tunnel in snapshot["tunnels"]:
+        keys = tunnel["keys"]
+        if keys is None:
+            rows.append((clean(tunnel["name"]), "-", "-", "-", "-", "-", "-", "-"))
+            continue
+        stored = keys["stored_at_kme"]
+        rows.append(
+            (
+                clean(tunnel["name"]),
+                clean(keys["peer_sae"]),
+                f"{keys['pool']}/{keys['pool_target']}",
+                "?" if stored is None else str(stored),
+                f"{keys['rate']:.2f}",
+                str(keys["used"]),
+                str(keys["burned"]),
+                str(keys["reused"]),
+            )
+        )
+    parts = [columns(header, rows)]
+    if snapshot["kmes"]:
+        parts.append(_kmes(snapshot["kmes"]))
+    return "\n\n".join(parts)
+
+
+def render_event(event: Json, style: Style) -> str:
+    """``qsgw monitor``: one line per event."""
+    moment = clean(event["time"])
+    tunnel = f"{clean(event['tunnel'])}: " if event["tunnel"] else ""
+    return f"{style.paint(moment, 'dim')} {clean(event['type']):<16} {tunnel}{clean(event['text'])}"
+
+
+# --- what is wrong ---------------------------------------------------------------------------
+
+
+def complaints(snapshot: Json) -> list[str]:
+    """Why ``status --check`` calls this degraded; empty when all is as the operator wants it."""
+    found = []
+    for tunnel in snapshot["tunnels"]:
+        protection, wants_qkd = tunnel["protection"], tunnel["qkd"] != "off"
+        if protection == "HYBRID" or (protection == "PQC_ONLY" and not wants_qkd):
+            continue
+        found.append(f"{clean(tunnel['name'])} is {protection}: {clean(tunnel['reason'])}")
+    found += [
+        f"{clean(alarm['subject'])}: {clean(alarm['text'])}"
+        for alarm in snapshot["alarms"]
+        if alarm["severity"] == "critical"
+    ]
+    return found
+
+
+def summary(snapshot: Json) -> str:
+    """``status --check`` in one line when all is well."""
+    names = ", ".join(f"{clean(t['name'])} {t['protection']}" for t in snapshot["tunnels"])
+    return names or "no tunnels configured"
+
+
+def _alarms(snapshot: Json, style: Style) -> Iterator[str]:
+    for alarm in snapshot["alarms"]:
+        line = (
+            f"! {alarm['severity']}: {clean(alarm['subject'])}: {clean(alarm['text'])} "
+            f"({alarm['id']}, since {duration(between(alarm['since'], snapshot['time']))})"
+        )
+        yield style.paint(line, *_SEVERITY_COLOURS[alarm["severity"]])
+    for tunnel in snapshot["tunnels"]:
+        if tunnel["protection"] == "CLASSICAL":
+            yield style.paint(
+                f"! warning: {clean(tunnel['name'])}: not quantum-safe (allow_classical)", "red"
+            )
+
+
+# --- blocks ----------------------------------------------------------------------------------
+
+
+def _headline(snapshot: Json) -> str:
+    up = duration(between(snapshot["started_at"], snapshot["time"]))
+    return (
+        f"gateway {clean(snapshot['gateway'])}, qsgw {clean(snapshot['version'])}, up {up}, "
+        f"{plural(len(snapshot['tunnels']), 'tunnel')}"
+    )
+
+
+def _tunnel_line(tunnel: Json, now: str, style: Style) -> str:
+    protection = tunnel["protection"]
+    since = duration(between(tunnel["since"], now))
+    reason = f" ({clean(tunnel['reason'])})" if tunnel["reason"] else ""
+    painted = style.paint(f"{protection:<9}", *_COLOURS[protection])
+    return f"{painted} {clean(tunnel['name'])}: for {since}{reason}, qkd {tunnel['qkd']}"
+
+
+def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
+    yield _tunnel_line(tunnel, now, style)
+    yield _ends("local", tunnel["local_id"], tunnel["local_address"], tunnel["local_subnets"])
+    yield _ends("remote", tunnel["remote_id"], tunnel["remote_address"], tunnel["remote_subnets"])
+    if tunnel["ike"] is not None:
+        yield _row("ike", clean(tunnel["ike"]["proposal"]))
+    for child in tunnel["children"]:
+        if child["carries_outbound"]:
+            yield _row("esp", _child_algorithms(child))
+            yield _row("", _child_times(child, now))
+            yield _row("traffic", _child_traffic(child))
+    keys = tunnel["keys"]
+    if keys is not None:
+        yield _row("keys", _keys(keys))
+    if tunnel["rekeys"] or tunnel["failures"]:
+        yield _row(
+            "rekeys",
+            f"{tunnel['rekeys']} ({tunnel['rekeys_hybrid']} HYBRID, "
+            f"{tunnel['rekeys_pqc_only']} PQC_ONLY), {plural(tunnel['failures'], 'failure')}",
+        )
+    if tunnel["last_error"] and tunnel["protection"] != "HYBRID":
+        yield _row("error", clean(tunnel["last_error"]))
+
+
+def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
+    yield _tunnel_line(tunnel, now, style)
+    ike = tunnel["ike"]
+    if ike is None:
+        yield _row("ike", "no IKE SA")
+    else:
+        ours = ike["role"] == "initiator"
+        spis = f"{ike['spi_i']}_i{'*' if ours else ''} {ike['spi_r']}_r{'' if ours else '*'}"
+        yield _row("ike", f"{clean(ike['state'])}, {ike['role']}, IKEv2, {spis}")
+        yield _row("", f"{clean(ike['local'])} - {clean(ike['remote'])}{_ike_traits(ike)}")
+        yield _row("", clean(ike["proposal"]))
+        if ike["established_at"]:
+            yield _row("", f"established {ago(ike['established_at'], now)}{_ppk(ike)}")
+    for child in tunnel["children"]:
+        state = "carries traffic" if child["carries_outbound"] else "being replaced"
+        kernel = "in the kernel" if child["in_kernel"] else "NOT IN THE KERNEL"
+        yield _row("child", f"in {child['spi_in']} out {child['spi_out']}, {state}, {kernel}")
+        yield _row("", _child_algorithms(child))
+        yield _row("", _child_times(child, now) + _ppk(child))
+        yield _row("", _child_traffic(child))
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:<8}{text}"
+
+
+def _ends(label: str, identity: str, address: str, subnets: list[str]) -> str:
+    return _row(label, f"'{clean(identity)}' @ {clean(address)}  {', '.join(subnets)}")
+
+
+def _child_algorithms(child: Json) -> str:
+    """``AES_GCM_16-256/X25519/KE1_ML-KEM-768/ESN/PPK``: KE1 and PPK as swanctl shows them."""
+    first, *more = child["key_exchanges"] or ("",)
+    parts = [child["encryption"], first]
+    parts += [f"KE{number}_{name}" for number, name in enumerate(more, 1)]
+    parts += ["ESN"] * child["esn"] + ["PPK"] * (child["key_id"] is not None)
+    return f"{child['protection']}: {clean('/'.join(part for part in parts if part))}"
+
+
+def _child_times(child: Json, now: str) -> str:
+    text = f"installed {ago(child['established_at'], now)}"
+    if child["rekey_at"] is None:
+        return text
+    left = between(now, child["rekey_at"])
+    return f"{text}, rekeying {f'in {duration(left)}' if left > 0 else 'due'}"
+
+
+def _child_traffic(child: Json) -> str:
+    return (
+        f"in {size(child['bytes_in'])}, {plural(child['packets_in'], 'packet')}; "
+        f"out {size(child['bytes_out'])}, {plural(child['packets_out'], 'packet')}"
+    )
+
+
+def _ppk(sa: Json) -> str:
+    if sa["key_id"] is None:
+        return ", no QKD key mixed"
+    return f", QKD key {short_key_id(sa['key_id'])} by {clean(sa['ppk_method'])}"
+
+
+def _ike_traits(ike: Json) -> str:
+    traits = ["NAT"] * ike["nat"] + ["fragmentation"] * ike["fragmentation"]
+    return f" ({', '.join(traits)})" if traits else ""
+
+
+def _keys(keys: Json) -> str:
+    stored = "?" if keys["stored_at_kme"] is None else keys["stored_at_kme"]
+    reused = f", {keys['reused']} REUSED" if keys["reused"] else ""
+    return (
+        f"{keys['pool']} of {keys['pool_target']} ready, {stored} at the KME, "
+        f"{keys['rate']:.2f}/s; {keys['used']} used, {keys['burned']} burned{reused}"
+    )
+
+
+def _kmes(kmes: list[Json]) -> str:
+    rows = [
+        (
+            clean(kme["name"]),
+            clean(kme["url"]),
+            ("in use" if kme["active"] else "standby") if kme["healthy"] else "failing",
+            f"{kme['failures']}/{kme['requests']}",
+            clean(kme["last_error"] or "") if not kme["healthy"] else "",
+        )
+        for kme in kmes
+    ]
+    return columns(("KME", "URL", "STATE", "FAILED", "LAST ERROR"), rows)
