@@ -1,11 +1,30 @@
-"""Turns what the key source sees into the health of the quantum side, with reasons."""
+"""Turns what the key source sees into the health of the quantum side, with reasons.
+
+Loss: no key can be had. The pool stays below its target and nothing was delivered for a
+while, or the pool is empty and the last request failed, or the KME says the link is down.
+Suspicion: the KME passes on an eavesdropping alarm of the link. It comes before loss: a link
+that is under attack may well have stopped delivering.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.protection.inputs import Health, KeyStock, QuantumHealth
+
 LinkState = Literal["up", "down", "suspect"]
+
+PATIENCE_GAPS = 3.0
+"""A link counts as lost only after this many of its usual gaps between two keys."""
+
+PATIENCE_LIMIT = 600.0
+"""However slow the link was, seconds without a key after which it counts as lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    loss_after: float = 30.0  # seconds without a delivery while keys are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +40,55 @@ class Observation:
     last_error: str | None = None  # why the last request failed; None = it did not
     link_state: LinkState | None = None  # as the KME reports the link; None = it does not
     link_reason: str = ""
+
+
+class HealthMonitor:
+    """Watches one key source. ``last_good`` is the last moment it was seen healthy."""
+
+    def __init__(self, settings: HealthSettings | None = None) -> None:
+        self._settings = settings or HealthSettings()
+        self._hungry_since: float | None = None  # below target since
+        self._usual_gap = 0.0  # seconds between keys while they were coming
+        self._last_delivery: float | None = None
+        self.state = Health.HEALTHY
+        self.reason = "not observed yet"
+        self.last_good: float | None = None
+
+    def observe(self, seen: Observation) -> tuple[QuantumHealth | KeyStock, ...]:
+        """The stock, then the health if it or its reason changed: inputs for the policy."""
+        self._learn(seen)
+        state, reason = self._judge(seen)
+        before = (self.state, self.reason)
+        self.state, self.reason = state, reason
+        if state is Health.HEALTHY:
+            self.last_good = seen.at
+        stock = KeyStock(ready=seen.ready, rate=seen.rate)
+        if (state, reason) == before:
+            return (stock,)
+        return stock, QuantumHealth(state=state, reason=reason, last_good=self.last_good)
+
+    def _learn(self, seen: Observation) -> None:
+        if seen.last_delivery != self._last_delivery:
+            self._last_delivery = seen.last_delivery
+            self._usual_gap = 1.0 / seen.rate if seen.rate > 0 else 0.0
+        if seen.ready >= seen.target:
+            self._hungry_since = None
+        elif self._hungry_since is None:
+            self._hungry_since = seen.at
+
+    def _judge(self, seen: Observation) -> tuple[Health, str]:
+        if seen.link_state == "suspect":
+            return Health.SUSPECT, f"quantum link suspect: {seen.link_reason or 'no detail'}"
+        if seen.link_state == "down":
+            return Health.LOST, f"quantum link down: {seen.link_reason or 'no detail'}"
+        if seen.ready == 0 and seen.last_error is not None:
+            return Health.LOST, f"no key: {seen.last_error}"
+        if self._hungry_since is not None:
+            silent_since = max(self._hungry_since, seen.last_delivery or self._hungry_since)
+            patience = max(
+                self._settings.loss_after, min(PATIENCE_LIMIT, PATIENCE_GAPS * self._usual_gap)
+            )
+            if seen.at - silent_since >= patience:
+                cause = seen.last_error or "the KME delivers nothing"
+                return Health.LOST, f"no new key for {patience:.0f} s: {cause}"
+        return Health.HEALTHY, "keys are coming in"

@@ -1,0 +1,33 @@
+"""Which alarms stand, as a function of what is so; raised and cleared by comparison."""
+
+from __future__ import annotations
+
+from gateway.model import Protection, QkdPolicy, Severity
+from gateway.protection.facts import TunnelFacts
+from gateway.protection.table import State
+
+
+def standing_alarms(facts: TunnelFacts, shown: Protection) -> dict[str, tuple[Severity, str]]:
+    """Alarm id -> severity and text, for one tunnel that shows this protection.
+
+    Loss and suspicion stand until QKD was healthy for a whole dwell, and ``blocked`` until
+    the tunnel is up again, so a link that comes and goes raises one alarm, not many.
+    """
+    alarms: dict[str, tuple[Severity, str]] = {}
+    reason = facts.last_reason
+    if facts.settings.qkd is not QkdPolicy.OFF:
+        if facts.quantum.loss_noted:
+            alarms["qkd-loss"] = (Severity.WARNING, facts.quantum.reason)
+        if facts.quantum.suspicion_noted:
+            alarms["qkd-suspect"] = (Severity.CRITICAL, facts.quantum.reason)
+        if shown is Protection.PQC_ONLY:
+            alarms["pqc-only"] = (Severity.WARNING, f"no QKD key in the tunnel: {reason}")
+    if shown is Protection.CLASSICAL:
+        alarms["classical"] = (Severity.WARNING, "no protection against quantum computers")
+    if facts.state is State.STOPPED:
+        return alarms
+    if facts.held_back:
+        alarms["blocked"] = (Severity.CRITICAL, f"traffic is dropped: {reason}")
+    elif facts.state is State.DOWN and facts.troubled:
+        alarms["tunnel-down"] = (Severity.CRITICAL, f"traffic is dropped: {reason}")
+    return alarms

@@ -1,0 +1,57 @@
+"""What the policy of one tunnel knows at a moment. Changed only by ``judge`` and ``machine``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.model import Protection, QkdPolicy
+from gateway.protection.quantum import QuantumSide
+from gateway.protection.settings import ProtectionSettings
+from gateway.protection.table import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Our Initiate or Rekey that has no outcome yet."""
+
+    rekey: bool
+    with_ppk: bool
+    since: float
+
+
+@dataclass(slots=True, kw_only=True)
+class TunnelFacts:
+    """Times are monotonic seconds."""
+
+    settings: ProtectionSettings
+    quantum: QuantumSide
+    started_at: float
+    state: State = State.DOWN
+    attempt: Attempt | None = None
+    # the SA that carries the tunnel
+    sa: Protection = Protection.DOWN
+    sa_since: float = 0.0
+    up_since: float = 0.0  # since when there has been an SA without a break
+    degraded_since: float = 0.0
+    degraded_before: float = 0.0  # seconds in earlier DEGRADED spells since the last HYBRID
+    degraded_expired: bool = False  # degraded_max ran out: HYBRID or nothing
+    # plans
+    connecting: bool = False  # set up whenever DOWN
+    first_wait_until: float | None = None  # a first set-up waits for the first key
+    retry_at: float = 0.0  # no attempt before
+    rekey_wanted_at: float | None = None
+    failures: int = 0  # of attempts, in a row
+    short_lived: int = 0  # SAs that died young, in a row
+    peer_lacks_key: bool = False
+    held_back: bool = False  # blocked, and not up since
+    troubled: bool = False  # an SA was lost or an attempt failed, and not up since
+    last_reason: str = "starting"
+
+    @property
+    def needs_key(self) -> bool:
+        """No SA without a QKD key is allowed now."""
+        return self.settings.qkd is QkdPolicy.REQUIRE or self.degraded_expired
+
+    def key_trusted(self, now: float) -> bool:
+        """A QKD key is at hand and may go into an SA."""
+        return self.settings.qkd is not QkdPolicy.OFF and self.quantum.trusted(now)

@@ -1,0 +1,92 @@
+"""What a tunnel's policy knows about its QKD keys, and whether it trusts them."""
+
+from __future__ import annotations
+
+from gateway.protection.inputs import Health, KeyStock, QuantumHealth
+
+
+class QuantumSide:
+    """Health and stock of one tunnel, with the dwell before keys are trusted again."""
+
+    def __init__(self, *, dwell: float) -> None:
+        self._dwell = dwell
+        self._keys_since: float | None = None  # healthy and with a key at hand, unbroken
+        self._healthy_since: float | None = None
+        self._held_since: float | None = None  # keys need a dwell that began no earlier
+        self.health = Health.HEALTHY
+        self.reason = ""
+        self.last_good: float | None = None
+        self.ready = 0
+        self.rate = 0.0
+        self.loss_noted = False  # lost, and not yet healthy for a whole dwell since
+        self.suspicion_noted = False
+
+    @property
+    def suspect(self) -> bool:
+        return self.health is Health.SUSPECT
+
+    def note_health(self, item: QuantumHealth, now: float) -> None:
+        self.health, self.reason = item.state, item.reason
+        if item.last_good is not None:
+            self.last_good = item.last_good
+        if item.state is Health.HEALTHY:
+            if self._healthy_since is None:
+                self._healthy_since = now
+        else:
+            self._healthy_since = None
+            self.loss_noted = self.loss_noted or item.state is Health.LOST
+            self.suspicion_noted = self.suspicion_noted or item.state is Health.SUSPECT
+        self._track(now)
+
+    def note_stock(self, item: KeyStock, now: float) -> None:
+        self.ready, self.rate = item.ready, item.rate
+        self._track(now)
+
+    def take(self, now: float) -> None:
+        """One key goes into an attempt; the next KeyStock corrects the count."""
+        self.ready = max(0, self.ready - 1)
+        self._track(now)
+
+    def hold(self, now: float) -> None:
+        """From now on keys are trusted only after a whole dwell."""
+        self._held_since = now
+
+    def release(self) -> None:
+        """Keys are trusted as they come."""
+        self._held_since = None
+
+    @property
+    def held(self) -> bool:
+        return self._held_since is not None
+
+    def trusted_at(self) -> float | None:
+        """From when on a key may be used; None while there is none or QKD is not healthy.
+
+        Without a hold, keys still at hand are good although the link was lost.
+        """
+        if self.ready == 0 or self.suspect:
+            return None
+        if self._held_since is None:
+            return 0.0
+        if self._keys_since is None:
+            return None
+        return max(self._keys_since, self._held_since) + self._dwell
+
+    def trusted(self, now: float) -> bool:
+        at = self.trusted_at()
+        return at is not None and at <= now
+
+    def calm_at(self) -> float | None:
+        """When a noted loss or suspicion counts as over; None: not noted or not healthy."""
+        if not (self.loss_noted or self.suspicion_noted) or self._healthy_since is None:
+            return None
+        return self._healthy_since + self._dwell
+
+    def calm(self) -> None:
+        self.loss_noted = self.suspicion_noted = False
+
+    def _track(self, now: float) -> None:
+        if self.health is not Health.HEALTHY or self.ready == 0:
+            self._keys_since = None
+        elif self._keys_since is None:
+            self._keys_since = now
