@@ -1,21 +1,19 @@
 """Further KEMs from liboqs, between qsgw peers: a hedge against lattices.
 
-liboqs-python clones and compiles liboqs when it is imported and finds no library, and
-writes to standard output. So this is the only module that imports it, it does so when a
-method is first used, and only after the shared object was found.
+Binds the five C functions it needs. The Python package ``liboqs-python`` would do as well,
+but importing it clones, compiles and installs liboqs when it finds none, and its releases
+refuse every other release of the library. Here a library that is not found just means that
+these methods are not supported.
 """
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
-import importlib
-import importlib.util
 import os
-from contextlib import redirect_stdout
 from functools import cache
-from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.crypto.algorithms import KeMethod, ke_name
 from gateway.crypto.secret import Secret
@@ -23,6 +21,8 @@ from gateway.errors import CryptoError
 
 _NAMES: Final[dict[int, str]] = {
     KeMethod.ML_KEM_512: "ML-KEM-512",
+    KeMethod.ML_KEM_768: "ML-KEM-768",  # here for a second opinion on ``mlkem``
+    KeMethod.ML_KEM_1024: "ML-KEM-1024",
     KeMethod.FRODOKEM_976_SHAKE: "FrodoKEM-976-SHAKE",
     KeMethod.FRODOKEM_1344_SHAKE: "FrodoKEM-1344-SHAKE",
     KeMethod.HQC_192: "HQC-192",
@@ -32,57 +32,141 @@ METHODS: Final = frozenset(_NAMES)
 
 _LIBRARY: Final = "liboqs.so"
 _REPOSITORY_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "liboqs"
+_SUCCESS: Final = 0  # OQS_SUCCESS, oqs/common.h
 
 
-def find_library() -> Path | None:
-    """The directory prefix that holds liboqs, or None.
+class _KemStruct(ctypes.Structure):
+    """The beginning of struct OQS_KEM (oqs/kem.h); what follows is not read."""
 
-    Looked for in $QSGW_LIBOQS, $OQS_INSTALL_PATH, the repository's ``.cache/liboqs``, and
-    where the dynamic linker looks (then the answer is ``/``).
+    _fields_ = (
+        ("method_name", ctypes.c_char_p),
+        ("alg_version", ctypes.c_char_p),
+        ("claimed_nist_level", ctypes.c_uint8),
+        ("ind_cca", ctypes.c_bool),
+        ("length_public_key", ctypes.c_size_t),
+        ("length_secret_key", ctypes.c_size_t),
+        ("length_ciphertext", ctypes.c_size_t),
+        ("length_shared_secret", ctypes.c_size_t),
+    )
+
+
+def find_library() -> str | None:
+    """What to hand to the dynamic linker, or None.
+
+    Looked for under the prefixes $QSGW_LIBOQS, $OQS_INSTALL_PATH and the repository's
+    ``.cache/liboqs``, then where the linker looks by itself.
     """
     named = (os.environ.get("QSGW_LIBOQS"), os.environ.get("OQS_INSTALL_PATH"))
     for prefix in (*(Path(text) for text in named if text), _REPOSITORY_CACHE):
-        if any((prefix / folder / _LIBRARY).exists() for folder in ("lib", "lib64")):
-            return prefix
-    return Path("/") if ctypes.util.find_library("oqs") else None
+        for folder in ("lib", "lib64"):
+            if (path := prefix / folder / _LIBRARY).is_file():
+                return str(path)
+    return ctypes.util.find_library("oqs")
 
 
 @cache
-def _load() -> Any:
-    """The ``oqs`` module, or None where it or the library is missing."""
-    prefix = find_library()
-    if prefix is None or importlib.util.find_spec("oqs") is None:
+def _library() -> ctypes.CDLL | None:
+    """The library, ready for use, or None. Looked for once per process."""
+    path = find_library()
+    if path is None:
         return None
-    if prefix != Path("/"):
-        os.environ["OQS_INSTALL_PATH"] = str(prefix)
-    with redirect_stdout(StringIO()):
-        return importlib.import_module("oqs")
+    try:
+        library = ctypes.CDLL(path)
+        library.OQS_init.restype = None
+        library.OQS_KEM_free.restype = None
+        library.OQS_KEM_free.argtypes = (ctypes.c_void_p,)
+        library.OQS_KEM_new.restype = ctypes.POINTER(_KemStruct)
+        library.OQS_KEM_new.argtypes = (ctypes.c_char_p,)
+        library.OQS_KEM_alg_is_enabled.argtypes = (ctypes.c_char_p,)
+        for name, count in (("keypair", 3), ("encaps", 4), ("decaps", 4)):
+            getattr(library, f"OQS_KEM_{name}").argtypes = (ctypes.c_void_p,) * count
+    except (OSError, AttributeError):
+        return None
+    library.OQS_init()
+    return library
 
 
 def supports(method: int) -> bool:
     """Whether liboqs is here and was built with this KEM."""
     name = _NAMES.get(method)
-    if name is None:
+    library = _library()
+    if name is None or library is None:
         return False
-    oqs = _load()
-    return oqs is not None and name in oqs.get_enabled_kem_mechanisms()
+    return bool(library.OQS_KEM_alg_is_enabled(name.encode()))
+
+
+class _Kem:
+    """One OQS_KEM. Every call takes and gives whole buffers of the right size."""
+
+    __slots__ = ("_library", "_pointer", "method", "sizes")
+
+    def __init__(self, method: KeMethod) -> None:
+        library = _library()
+        pointer = library and library.OQS_KEM_new(_NAMES[method].encode())
+        if not library or not pointer:
+            raise CryptoError(f"{ke_name(method)} is not available")
+        self.method = method
+        self._library = library
+        self._pointer = pointer
+        self.sizes: _KemStruct = pointer.contents
+
+    def __del__(self) -> None:
+        if hasattr(self, "_pointer"):
+            self._library.OQS_KEM_free(self._pointer)
+
+    def keypair(self) -> tuple[bytes, Secret]:
+        public = bytearray(self.sizes.length_public_key)
+        private = bytearray(self.sizes.length_secret_key)
+        self._call("keypair", public, private)
+        return bytes(public), _take(private)
+
+    def encapsulate(self, public: bytes) -> tuple[bytes, Secret]:
+        self._check(public, self.sizes.length_public_key, "public key")
+        ciphertext = bytearray(self.sizes.length_ciphertext)
+        shared = bytearray(self.sizes.length_shared_secret)
+        self._call("encaps", ciphertext, shared, bytearray(public))
+        return bytes(ciphertext), _take(shared)
+
+    def decapsulate(self, ciphertext: bytes, private: Secret) -> Secret:
+        self._check(ciphertext, self.sizes.length_ciphertext, "ciphertext")
+        shared = bytearray(self.sizes.length_shared_secret)
+        copy = bytearray(private.expose())
+        self._call("decaps", shared, bytearray(ciphertext), copy)
+        _wipe(copy)
+        return _take(shared)
+
+    def _check(self, value: bytes, size: int, what: str) -> None:
+        if len(value) != size:
+            raise CryptoError(f"{ke_name(self.method)}: {what} has {len(value)} octets, not {size}")
+
+    def _call(self, function: str, *buffers: bytearray) -> None:
+        places = [(ctypes.c_char * len(buffer)).from_buffer(buffer) for buffer in buffers]
+        status = getattr(self._library, f"OQS_KEM_{function}")(
+            self._pointer, *(ctypes.addressof(place) for place in places)
+        )
+        if status != _SUCCESS:
+            raise CryptoError(f"{ke_name(self.method)}: liboqs {function} failed")
+
+
+def _take(buffer: bytearray) -> Secret:
+    secret = Secret(buffer)
+    _wipe(buffer)
+    return secret
+
+
+def _wipe(buffer: bytearray) -> None:
+    buffer[:] = bytes(len(buffer))
 
 
 class _Initiator:
-    __slots__ = ("_kem", "_method", "public")
+    __slots__ = ("_kem", "_private", "public")
 
     def __init__(self, method: KeMethod) -> None:
-        self._method = method
-        self._kem = _load().KeyEncapsulation(_NAMES[method])
-        self.public: bytes = bytes(self._kem.generate_keypair())
+        self._kem = _Kem(method)
+        self.public, self._private = self._kem.keypair()
 
     def finish(self, peer: bytes) -> Secret:
-        size = self._kem.details["length_ciphertext"]
-        if len(peer) != size:
-            raise CryptoError(
-                f"{ke_name(self._method)}: ciphertext has {len(peer)} octets, not {size}"
-            )
-        return Secret(self._kem.decap_secret(peer))
+        return self._kem.decapsulate(peer, self._private)
 
 
 def initiate(method: KeMethod) -> _Initiator:
@@ -92,9 +176,4 @@ def initiate(method: KeMethod) -> _Initiator:
 
 def respond(method: KeMethod, peer: bytes) -> tuple[bytes, Secret]:
     """Ciphertext and shared secret for the peer's public key."""
-    with _load().KeyEncapsulation(_NAMES[method]) as kem:
-        size = kem.details["length_public_key"]
-        if len(peer) != size:
-            raise CryptoError(f"{ke_name(method)}: public key has {len(peer)} octets, not {size}")
-        ciphertext, shared = kem.encap_secret(peer)
-    return bytes(ciphertext), Secret(shared)
+    return _Kem(method).encapsulate(peer)
