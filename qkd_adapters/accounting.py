@@ -1,0 +1,24 @@
+"""Counters per SAE pair and direction: what came in, what went out, what was refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(slots=True)
+class DirectionAccount:
+    """All counts are keys, except ``refused``: requests by HTTP status."""
+
+    stored: int = 0  # came over the link and became available
+    delivered_master: int = 0
+    delivered_slave: int = 0
+    expired: int = 0  # before the master asked
+    unfetched: int = 0  # delivered to the master, too old before the slave asked
+    discarded: int = 0  # the peer KME did not hold them
+    refused: Counter[int] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, object]:
+        account = asdict(self)
+        account["refused"] = {str(status): count for status, count in self.refused.items()}
+        return account

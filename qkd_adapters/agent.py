@@ -1,0 +1,186 @@
+"""The KME's end of the link protocol, without I/O: store on one side, messages on the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import assert_never
+
+from kms_client.secret import Secret
+from qkd_adapters.errors import LinkProtocolError
+from qkd_adapters.messages import (
+    Accepted,
+    Delivered,
+    Direction,
+    Expired,
+    FromKme,
+    FromLink,
+    Hello,
+    LinkState,
+    Notice,
+    NoticeSeen,
+    Offer,
+    Rejected,
+    Room,
+    Settle,
+    Survey,
+)
+from qkd_adapters.store import KeyStore
+
+Send = Callable[[FromKme], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unseen:
+    notice: Notice
+    forget_at: float
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection to the link. While ``surveyed`` the link counts our room anew."""
+
+    send: Send
+    surveyed: bool = True
+
+
+@dataclass(slots=True)
+class LinkAgent:
+    """Connects one KME's store with the link. ``clock`` gives monotonic seconds."""
+
+    kme: str
+    peer: str
+    pairs: tuple[tuple[str, str], ...]
+    max_count: int
+    lifetime: float
+    clock: Callable[[], float]
+    wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    store: KeyStore = field(init=False)
+    state: LinkState = field(init=False)
+    _session: _Session | None = field(init=False, default=None)
+    _unseen: dict[str, _Unseen] = field(init=False, default_factory=dict)
+    _news: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.store = KeyStore(
+            pairs=self.pairs,
+            max_count=self.max_count,
+            lifetime=self.lifetime,
+            clock=self.clock,
+            emit=self._emit,
+        )
+        self.state = self._disconnected("not connected to the link yet")
+
+    # --- what the transport calls ---
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    def established(self, send: Send) -> None:
+        self._session = _Session(send)
+        send(Hello(kme=self.kme, peer=self.peer, pairs=self.pairs))
+
+    def lost(self, why: str) -> None:
+        if self._session is not None:
+            self._session = None
+            self.state = self._disconnected(why)
+            self._wake()
+
+    def handle(self, message: FromLink) -> None:
+        """Raises LinkProtocolError when the link does not want us."""
+        match message:
+            case Rejected():
+                raise LinkProtocolError(message.reason)
+            case LinkState():
+                self.state = message
+            case Survey():
+                self._survey()
+            case Offer():
+                direction = Direction(message.master, message.slave)
+                held = self.store.offer(direction, message.key_id, Secret(message.key))
+                self._send(Accepted(key_id=message.key_id, ok=held))
+            case Settle():
+                self.store.commit(message.commit)
+                self.store.discard(message.discard)
+                if message.final:
+                    self._settled()
+            case Delivered() | Expired():
+                self.store.learn(message)
+                self._send(NoticeSeen(key_id=message.key_id))
+                self._wake()
+            case NoticeSeen():
+                self._unseen.pop(message.key_id, None)
+            case _:
+                assert_never(message)
+
+    # --- what the server asks ---
+
+    def expects_notices(self) -> bool:
+        """Whether the classical channel to the peer KME stands."""
+        return self.connected and self.state.peer_connected
+
+    async def wait_news(self, seconds: float) -> None:
+        """Until the next notice from the peer, or for so many seconds."""
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # --- inside ---
+
+    def _send(self, message: FromKme) -> None:
+        if self._session is not None:
+            self._session.send(message)
+
+    def _emit(self, message: Room | Notice) -> None:
+        """What the store wants told. Notices are kept until the peer has seen them."""
+        surveyed = self._session is None or self._session.surveyed
+        if isinstance(message, Room):
+            if not surveyed:
+                self._send(message)
+            return
+        self._unseen[message.key_id] = _Unseen(
+            notice=message, forget_at=self.clock() + self.lifetime
+        )
+        if not surveyed:
+            self._send(message)
+
+    def _survey(self) -> None:
+        if self._session is None:
+            return
+        self._session.surveyed = True
+        self._forget_old_notices()
+        delivered = [part for unseen in self._unseen.values() for part in unseen.notice.parts]
+        self._send(self.store.inventory(delivered))
+
+    def _settled(self) -> None:
+        if self._session is None:
+            return
+        self._session.surveyed = False
+        for room in self.store.room():
+            self._send(room)
+        for unseen in self._unseen.values():
+            self._send(unseen.notice)
+
+    def _forget_old_notices(self) -> None:
+        """Notices older than a key's life help nobody: the peer has dropped the keys."""
+        now = self.clock()
+        for key_id in [k for k, unseen in self._unseen.items() if unseen.forget_at <= now]:
+            del self._unseen[key_id]
+
+    def _disconnected(self, why: str) -> LinkState:
+        return LinkState(
+            state="down",
+            since=self.wall_clock().isoformat(timespec="seconds"),
+            alarms=(why,),
+            key_rate=0.0,
+            peer_connected=False,
+        )
+
+    def _wake(self) -> None:
+        """Release everybody who waits now; later callers wait for the next notice."""
+        self._news.set()
+        self._news = asyncio.Event()

@@ -1,0 +1,46 @@
+"""What can go wrong on the key side; all of it is a QsgwError with text fit for a user."""
+
+from __future__ import annotations
+
+from kms_client.errors import QsgwError
+
+
+class KmeConfigError(QsgwError):
+    """A configuration file is wrong. The text names the file, the table and the key."""
+
+
+class KmeStartupError(QsgwError):
+    """A process cannot start: address in use, certificate missing, file not writable."""
+
+
+class LinkProtocolError(QsgwError):
+    """The other end of the key interface broke its protocol; the connection is dropped."""
+
+
+class ControlRequestError(QsgwError):
+    """A control request was refused, or the control socket did not answer."""
+
+
+class PkiError(QsgwError):
+    """Certificates could not be made or read."""
+
+
+class NotEnoughKeysError(QsgwError):
+    """A queue holds fewer keys than asked for. Nothing was taken."""
+
+    def __init__(self, available: int, needed: int) -> None:
+        super().__init__(f"{needed} keys needed, {available} stored")
+        self.available = available
+        self.needed = needed
+
+
+class UnknownKeyError(QsgwError):
+    """Key ids that are not, or no longer, in the store. Nothing was delivered."""
+
+    def __init__(self, key_ids: tuple[str, ...]) -> None:
+        super().__init__(f"{len(key_ids)} keys are not found on this KME")
+        self.key_ids = key_ids
+
+
+class ForeignKeyError(UnknownKeyError):
+    """Key ids that exist but belong to another SAE pair. Nothing was delivered."""

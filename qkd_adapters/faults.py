@@ -1,0 +1,63 @@
+"""Faults of a KME that a client must survive; switched on and off while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from qkd_adapters.errors import ControlRequestError
+
+SLOW_ANSWER = 10.0  # seconds; longer than any sensible client timeout
+
+
+class Fault(StrEnum):
+    """What goes wrong with every enc_keys and dec_keys while the fault is on."""
+
+    LOST_ANSWER = "lost-answer"  # keys are consumed, the connection ends without an answer
+    SLOW = "slow"  # nothing happens for SLOW_ANSWER seconds, then all is well
+    UNAVAILABLE = "unavailable"  # 503, nothing consumed
+    GARBAGE = "garbage"  # 200 and octets that are not JSON; keys are consumed
+    TRUNCATED = "truncated"  # the connection ends in the middle of the body; consumed
+    WRONG_SIZE = "wrong-size"  # keys one octet too short
+    DUPLICATE_ID = "duplicate-id"  # the first key comes twice
+
+
+def _shorten(answer: dict[str, Any]) -> None:
+    for entry in answer["keys"]:
+        # Four base64 digits are three octets; a key of 8 n bits loses at least one octet.
+        entry["key"] = entry["key"][:-4]
+
+
+def _duplicate(answer: dict[str, Any]) -> None:
+    answer["keys"].append(dict(answer["keys"][0]))
+
+
+# Faults that change the key container; the others change the exchange (server.py).
+CONTAINER_FAULTS: dict[Fault, Callable[[dict[str, Any]], None]] = {
+    Fault.WRONG_SIZE: _shorten,
+    Fault.DUPLICATE_ID: _duplicate,
+}
+
+
+class FaultSwitches:
+    def __init__(self) -> None:
+        self._on: set[Fault] = set()
+
+    def is_on(self, fault: Fault) -> bool:
+        return fault in self._on
+
+    def names(self) -> list[str]:
+        return sorted(self._on)
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """``NAME on|off``; gives the names that are on. Raises ControlRequestError."""
+        match list(words):
+            case [name, "on" | "off" as switch] if name in set(Fault):
+                if switch == "on":
+                    self._on.add(Fault(name))
+                else:
+                    self._on.discard(Fault(name))
+                return self.names()
+            case _:
+                raise ControlRequestError(f"fault {'|'.join(Fault)} on|off")

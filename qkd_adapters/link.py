@@ -1,0 +1,286 @@
+"""``qsgw-kme link``: the emulated QKD link as a process. It is all that two KMEs share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from kms_client.secret import Secret
+from qkd_adapters.address import Address, ConnectionCallback, listen, remove_socket
+from qkd_adapters.config import LinkSettings
+from qkd_adapters.control import Command, ControlServer
+from qkd_adapters.errors import ControlRequestError, KmeStartupError, LinkProtocolError
+from qkd_adapters.handover import DirectionCounters, HandoverCore
+from qkd_adapters.logs import EventLog
+from qkd_adapters.messages import (
+    Hello,
+    LinkState,
+    Rejected,
+    decode_from_kme,
+    frame,
+    read_frame,
+)
+from qkd_adapters.source import EmulatedSource, KeySource
+
+HEARTBEAT = 2.0  # seconds between two LinkState messages when nothing changes
+_log = EventLog("qsgw_kme.link")
+
+
+class LinkServer:
+    """Carries the hand-over protocol between two listening sides and a key source."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        sides: tuple[tuple[str, Address], tuple[str, Address]],
+        source: KeySource,
+        recorder: KeyRecorder | None = None,
+    ) -> None:
+        self._name = name
+        self._addresses = dict(sides)
+        self._source = source
+        self._recorder = recorder
+        self._core = HandoverCore((sides[0][0], sides[1][0]))
+        self._writers: dict[str, asyncio.StreamWriter] = {}
+        self._servers: list[asyncio.Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._made = 0
+        self._overflow = 0
+        source.on_change(self._announce)
+
+    async def start(self) -> None:
+        """Raises KmeStartupError."""
+        for side, address in self._addresses.items():
+            self._servers.append(await listen(address, self._acceptor(side)))
+        self._tasks = [
+            asyncio.create_task(self._pump(), name="link-pump"),
+            asyncio.create_task(self._watch(), name="link-watch"),
+        ]
+
+    async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        for side in list(self._writers):
+            self._drop(side)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for address in self._addresses.values():
+            remove_socket(address)
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; raises what ended one of the link's own tasks before that."""
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            task.result()
+
+    def ports(self) -> dict[str, int]:
+        """TCP ports in use by side, for listeners on port 0."""
+        return {
+            side: server.sockets[0].getsockname()[1]
+            for side, server in zip(self._addresses, self._servers, strict=True)
+        }
+
+    def status(self) -> dict[str, object]:
+        """For ``linkctl status``; JSON-ready, no key bytes."""
+        state = self._source.state
+        return {
+            "name": self._name,
+            "state": state.state.value,
+            "since": state.since.isoformat(timespec="seconds"),
+            "alarms": list(state.alarms),
+            "key_rate": state.key_rate,
+            "made": self._made,
+            "overflow": self._overflow,
+            "sides": {
+                side: {"listen": str(address), "connected": self._core.connected(side)}
+                for side, address in self._addresses.items()
+            },
+            "synced": self._core.synced,
+            "directions": [
+                {
+                    "master": direction.master,
+                    "slave": direction.slave,
+                    **asdict(self._core.counters.get(direction, DirectionCounters())),
+                    "room": {side: self._core.room(side, direction) for side in self._addresses},
+                }
+                for direction in self._core.directions
+            ],
+        }
+
+    # --- connections ---
+
+    def _acceptor(self, side: str) -> ConnectionCallback:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve(side, reader, writer)
+
+        return accept
+
+    async def _serve(
+        self, side: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One connection. A newer one of the same side replaces it: the KME was restarted."""
+        self._drop(side)
+        self._writers[side] = writer
+        try:
+            while True:
+                message = decode_from_kme(await read_frame(reader))
+                if self._writers.get(side) is not writer:
+                    return
+                self._core.handle(side, message)
+                if isinstance(message, Hello):
+                    _log.info("kme-connected", link=self._name, kme=side)
+                    self._announce()
+                self._flush()
+        except EOFError:
+            pass
+        except (LinkProtocolError, msgspec.DecodeError) as error:
+            _log.warning("kme-rejected", link=self._name, kme=side, reason=str(error))
+            with suppress(ConnectionError):
+                writer.write(frame(Rejected(reason=str(error))))
+        finally:
+            if self._writers.get(side) is writer:
+                self._drop(side)
+            writer.close()
+
+    def _drop(self, side: str) -> None:
+        writer = self._writers.pop(side, None)
+        if writer is None:
+            return
+        was_connected = self._core.connected(side)
+        self._core.lost(side)
+        writer.close()
+        if was_connected:
+            _log.warning("kme-lost", link=self._name, kme=side)
+            self._announce()
+        self._flush()
+
+    def _flush(self) -> None:
+        for side, message in self._core.take_outbox():
+            writer = self._writers.get(side)
+            if writer is not None and not writer.is_closing():
+                writer.write(frame(message))
+
+    def _announce(self) -> None:
+        """Tell both KMEs the state of the link."""
+        state = self._source.state
+        for side, writer in self._writers.items():
+            if self._core.connected(side) and not writer.is_closing():
+                message = LinkState(
+                    state=state.state.value,
+                    since=state.since.isoformat(timespec="seconds"),
+                    alarms=state.alarms,
+                    key_rate=state.key_rate,
+                    peer_connected=self._core.peer_connected(side),
+                )
+                writer.write(frame(message))
+
+    # --- keys and time ---
+
+    async def _pump(self) -> None:
+        async for block in self._source.blocks():
+            self._made += 1
+            offered = self._core.distribute(block, time.monotonic())
+            if offered is None:
+                self._overflow += 1
+            elif self._recorder is not None:
+                self._recorder.record(offered[0], block)
+            block.wipe()
+            self._flush()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            for side in self._core.overdue(time.monotonic()):
+                _log.warning("kme-silent", link=self._name, kme=side)
+                self._drop(side)
+            self._announce()
+
+
+class KeyRecorder:
+    """Writes every key handed out, for the lab's search for key bytes in all artefacts.
+
+    It defeats the purpose of the keys, so it exists only where ``QSGW_LAB=1`` is set.
+    One line per key: key id, blank, key in hexadecimal. Mode 0600.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if os.environ.get("QSGW_LAB") != "1":
+            raise KmeStartupError("--record-keys is for the lab only: QSGW_LAB=1 is not set")
+        try:
+            descriptor = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+            )
+            os.fchmod(descriptor, 0o600)
+            self._file: TextIO = os.fdopen(descriptor, "a", buffering=1, encoding="ascii")
+        except OSError as error:
+            raise KmeStartupError(f"cannot write {path}: {error.strerror}") from error
+
+    def record(self, key_id: str, block: Secret) -> None:
+        self._file.write(f"{key_id} {block.expose().hex()}\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def link_commands(source: EmulatedSource, server: LinkServer) -> dict[str, Command]:
+    """What ``linkctl`` can ask of an emulated link."""
+
+    def rate(words: Sequence[str]) -> object:
+        try:
+            source.set_rate(float(words[0]))
+        except (IndexError, ValueError) as error:
+            raise ControlRequestError(f"rate: {error}") from error
+        return server.status()
+
+    def simple(action: Callable[[], None]) -> Command:
+        def run(_: Sequence[str]) -> object:
+            action()
+            return server.status()
+
+        return run
+
+    def suspect(words: Sequence[str]) -> object:
+        source.suspect(" ".join(words) or "eavesdropping suspected")
+        return server.status()
+
+    return {
+        "cut": simple(source.cut),
+        "heal": simple(source.heal),
+        "clear": simple(source.clear),
+        "rate": rate,
+        "suspect": suspect,
+        "status": lambda _: server.status(),
+    }
+
+
+async def run_link(
+    settings: LinkSettings, *, record_keys: Path | None, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Serve until ``stop``. Raises KmeStartupError."""
+    recorder = KeyRecorder(record_keys) if record_keys is not None else None
+    source = EmulatedSource(rate=settings.rate)
+    server = LinkServer(name=settings.name, sides=settings.sides, source=source, recorder=recorder)
+    control = ControlServer(settings.control_socket, link_commands(source, server))
+    try:
+        await server.start()
+        await control.start()
+        _log.info("link-ready", link=settings.name, rate=settings.rate)
+        ready.set()
+        await server.serve_until(stop)
+    finally:
+        await control.stop()
+        await server.stop()
+        if recorder is not None:
+            recorder.close()

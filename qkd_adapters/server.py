@@ -1,0 +1,274 @@
+"""The ETSI GS QKD 014 V1.1.1 server of one KME: HTTP in front of store and link agent."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from qkd_adapters.agent import LinkAgent
+from qkd_adapters.config import KmeSettings
+from qkd_adapters.errors import (
+    ForeignKeyError,
+    KmeStartupError,
+    NotEnoughKeysError,
+    UnknownKeyError,
+)
+from qkd_adapters.etsi014 import (
+    RefusedError,
+    container,
+    parse_dec_get,
+    parse_dec_post,
+    parse_enc_get,
+    parse_enc_post,
+)
+from qkd_adapters.faults import CONTAINER_FAULTS, SLOW_ANSWER, Fault, FaultSwitches
+from qkd_adapters.identity import SaeDirectory
+from qkd_adapters.logs import EventLog
+from qkd_adapters.messages import Direction
+from qkd_adapters.source import BLOCK_BITS
+from qkd_adapters.store import DeliveredKey
+
+# How long dec_keys waits for the peer KME's notice of a key it does not know yet. Seconds.
+NOTICE_WAIT = 1.0
+MAX_BODY = 64 * 1024  # octets; 128 key ids are 7 kB
+
+_log = EventLog("qsgw_kme.server")
+_Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+
+
+def server_context(settings: KmeSettings) -> ssl.SSLContext:
+    """TLS 1.3, client certificates mandatory. Raises KmeStartupError naming the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # no resumption: every connection shows its certificate
+    try:
+        context.load_verify_locations(cafile=settings.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise KmeStartupError(f"CA certificates {settings.ca}: {_reason(error)}") from error
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        raise KmeStartupError(
+            f"certificate {settings.certificate} with key {settings.key}: {_reason(error)}"
+        ) from error
+    return context
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)
+
+
+class KmeServer:
+    """Handlers of the four resources. Who asks is in the certificate; whom for, in the URL."""
+
+    def __init__(self, settings: KmeSettings, agent: LinkAgent, faults: FaultSwitches) -> None:
+        self._settings = settings
+        self._agent = agent
+        self._store = agent.store
+        self._faults = faults
+        self._directory = SaeDirectory(settings.saes)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._outermost])
+        base = "/api/v1/keys/{sae}"
+        # allow_head: a HEAD would consume keys and deliver none.
+        app.router.add_get(f"{base}/status", self._as(self._status), allow_head=False)
+        for name, handler in (("enc_keys", self._enc_keys), ("dec_keys", self._dec_keys)):
+            app.router.add_get(f"{base}/{name}", self._as(handler), allow_head=False)
+            app.router.add_post(f"{base}/{name}", self._as(handler))
+        return app
+
+    # --- around every request ---
+
+    @web.middleware
+    async def _outermost(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Every error is an ETSI 014 Error object."""
+        try:
+            return await handler(request)
+        except RefusedError as refusal:
+            return _json(refusal.body(), refusal.status)
+        except web.HTTPException as error:
+            response = _json(RefusedError(error.status, error.reason).body(), error.status)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a fault of ours is the client's 503, with no details)
+            _log.failure("request-failed", error, path=request.path)
+            return _json(RefusedError(503, "internal error of the KME").body(), 503)
+
+    def _as(self, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Identify the caller, check the pair, account for refusals."""
+
+        async def run(request: web.Request) -> web.StreamResponse:
+            caller = self._directory.identify(request.get_extra_info("peercert"))
+            if caller is None:
+                _log.warning("unknown-certificate", remote=request.remote)
+                raise RefusedError(401, "the certificate is not that of an SAE of this KME")
+            other = request.match_info["sae"]
+            if (caller, other) not in self._settings.pairs:
+                _log.warning("unknown-pair", sae=caller, other=other)
+                raise RefusedError(401, "this SAE shares no keys with the SAE in the path")
+            try:
+                return await handler(request, caller)
+            except RefusedError as refusal:
+                direction = Direction(caller, other)
+                if request.path.endswith("/dec_keys"):
+                    direction = Direction(other, caller)
+                self._store.account(direction).refused[refusal.status] += 1
+                _log.info(
+                    "refused",
+                    sae=caller,
+                    other=other,
+                    method=request.method,
+                    resource=request.path.rpartition("/")[2],
+                    status=refusal.status,
+                    reason=refusal.message,
+                )
+                raise
+
+        return run
+
+    # --- the resources ---
+
+    async def _status(self, request: web.Request, caller: str) -> web.StreamResponse:
+        """Section 5.1, Get status."""
+        limits = self._settings.keys
+        direction = Direction(caller, request.match_info["sae"])
+        state = self._agent.state
+        answer = {
+            "source_KME_ID": self._settings.kme_id,
+            "target_KME_ID": self._settings.peer_kme,
+            "master_SAE_ID": direction.master,
+            "slave_SAE_ID": direction.slave,
+            "key_size": BLOCK_BITS,
+            "stored_key_count": self._store.stored(direction),
+            "max_key_count": limits.max_count,
+            "max_key_per_request": limits.max_per_request,
+            "max_key_size": limits.max_size,
+            "min_key_size": limits.min_size,
+            "max_SAE_ID_count": limits.max_sae_ids,
+            "status_extension": {
+                "qsgw_link": {
+                    "state": state.state,
+                    "since": state.since,
+                    "alarms": state.alarms,
+                    "key_rate": state.key_rate,
+                },
+                "qsgw_accounting": self._store.account(direction).as_json(),
+            },
+        }
+        return _json(msgspec.json.encode(answer))
+
+    async def _enc_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
+        """Section 5.2, Get key: we are asked by the master SAE."""
+        limits = self._settings.keys
+        await self._fail_before()
+        if request.method == "POST":
+            wanted = parse_enc_post(await request.read(), limits)
+        else:
+            wanted = parse_enc_get(request.query, limits)
+        direction = Direction(caller, request.match_info["sae"])
+        for slave in wanted.additional:
+            if slave == direction.slave or (caller, slave) not in self._settings.pairs:
+                raise RefusedError(400, "unknown additional_slave_SAE_ID", {"SAE_ID": slave})
+        try:
+            keys = self._store.take(
+                direction, count=wanted.number, size=wanted.size, additional=wanted.additional
+            )
+        except NotEnoughKeysError as error:
+            raise RefusedError(
+                503,
+                "not enough keys",
+                {"available": error.available, "number": error.needed},
+            ) from error
+        _log.info(
+            "enc_keys", master=caller, slave=direction.slave, count=len(keys), size=wanted.size
+        )
+        return await self._deliver(request, keys)
+
+    async def _dec_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
+        """Section 5.3, Get key with key IDs: we are asked by a slave SAE."""
+        await self._fail_before()
+        if request.method == "POST":
+            key_ids = parse_dec_post(await request.read(), self._settings.keys)
+        else:
+            key_ids = parse_dec_get(request.query)
+        direction = Direction(request.match_info["sae"], caller)
+        await self._await_notices(direction, key_ids)
+        try:
+            keys = self._store.fetch(direction, key_ids)
+        except ForeignKeyError as error:
+            raise RefusedError(
+                401, "one or more keys belong to another pair of SAEs", *_ids(error)
+            ) from error
+        except UnknownKeyError as error:
+            raise RefusedError(
+                400, "one or more keys specified are not found on KME", *_ids(error)
+            ) from error
+        _log.info("dec_keys", master=direction.master, slave=caller, count=len(keys))
+        return await self._deliver(request, keys)
+
+    async def _await_notices(self, direction: Direction, key_ids: tuple[str, ...]) -> None:
+        """The master may have its key before its KME's notice has reached us."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + NOTICE_WAIT
+        while self._store.unannounced(direction, key_ids) and self._agent.expects_notices():
+            remaining = give_up - loop.time()
+            if remaining <= 0:
+                return
+            await self._agent.wait_news(remaining)
+
+    # --- answers, and what can go wrong with them ---
+
+    async def _fail_before(self) -> None:
+        if self._faults.is_on(Fault.SLOW):
+            await asyncio.sleep(SLOW_ANSWER)
+        if self._faults.is_on(Fault.UNAVAILABLE):
+            raise RefusedError(503, "the KME is not available")
+
+    async def _deliver(
+        self, request: web.Request, keys: tuple[DeliveredKey, ...]
+    ) -> web.StreamResponse:
+        answer: dict[str, Any] = container(keys)
+        for fault, spoil in CONTAINER_FAULTS.items():
+            if self._faults.is_on(fault):
+                spoil(answer)
+        body = msgspec.json.encode(answer)
+        if self._faults.is_on(Fault.LOST_ANSWER):
+            return _hang_up(request, web.Response())
+        if self._faults.is_on(Fault.GARBAGE):
+            return _json(b"\xff\x00 this is not JSON")
+        if self._faults.is_on(Fault.TRUNCATED):
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response.content_length = len(body)
+            await response.prepare(request)
+            await response.write(body[: len(body) // 2])
+            return _hang_up(request, response)
+        return _json(body)
+
+
+def _hang_up(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """End the connection in the middle of the exchange; what is left of it goes nowhere."""
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _ids(error: UnknownKeyError) -> tuple[dict[str, str], ...]:
+    return tuple({"key_ID": key_id} for key_id in error.key_ids)
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
