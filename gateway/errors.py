@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kms_client.errors import QsgwError
+from kms_client.errors import NoKeyError, QsgwError
 
 __all__ = [
     "ConfigError",
@@ -11,6 +11,7 @@ __all__ = [
     "CryptoError",
     "DataplaneError",
     "KeyReusedError",
+    "NoKeyError",
     "QsgwError",
     "StartupError",
 ]

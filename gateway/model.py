@@ -236,7 +236,7 @@ class ChildView:
     packets_in: int
     packets_out: int
     established_at: str
-    rekey_at: str | None
+    rekey_at: str | None  # when the policy means to replace it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,8 @@ from gateway.protection.table import TABLE, Action, State, Trigger
 MAX_STEPS = 16
 """Deadlines that may run at one moment. A chain is at most a few long; more is a fault."""
 
+_REPLACING = (Trigger.REKEY_DUE, Trigger.RETURN_DUE)
+
 
 class TunnelProtection:
     """Decides for one tunnel. ``handle_timer`` is first due at once."""
@@ -85,6 +87,12 @@ class TunnelProtection:
         calm_at = self._facts.quantum.calm_at()
         if calm_at is not None:
             moments.append(calm_at)
+        return min(moments, default=None)
+
+    @property
+    def rekey_due(self) -> float | None:
+        """When the running SA is to be replaced, as things stand; None without one."""
+        moments = (at for at, trigger, _ in deadlines(self._facts) if trigger in _REPLACING)
         return min(moments, default=None)
 
     @property

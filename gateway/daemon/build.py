@@ -1,0 +1,81 @@
+"""From the checked configuration to the parts of a tunnel."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from gateway.config.schema import KmeConfig, Start, TunnelConfig
+from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.identity import Identity
+from gateway.ike.proposals import ProposalSpec
+from gateway.model import QkdPolicy, SaLifetime
+from gateway.protection.settings import HARD_AGE_FACTOR, ProtectionSettings
+from kms_client.etsi014 import KmeClient
+from kms_client.pool import PoolSettings
+from kms_client.tls import TlsFiles
+
+PPK_MODES = {
+    QkdPolicy.REQUIRE: PpkMode.REQUIRE,
+    QkdPolicy.PREFER: PpkMode.PREFER,
+    QkdPolicy.OFF: PpkMode.OFF,
+}
+
+KERNEL_GRACE = 60  # seconds past the policy's own end of an SA: the kernel's is for a dead daemon
+
+
+def connection(config: TunnelConfig) -> Connection:
+    """The IKE core's view of a tunnel."""
+    timing = Timing(liveness_interval=config.liveness)
+    if config.retransmit_base is not None:
+        timing = Timing(liveness_interval=config.liveness, retransmit_base=config.retransmit_base)
+    return Connection(
+        name=config.name,
+        local_address=config.local,
+        remote_address=config.remote,
+        local_id=Identity.parse(config.local_id),
+        remote_id=Identity.parse(config.remote_id),
+        psk=config.psk,
+        ike_proposals=tuple(ProposalSpec.parse(text) for text in config.ike),
+        esp_proposals=tuple(ProposalSpec.parse(text) for text in config.esp),
+        local_networks=config.local_subnets,
+        remote_networks=config.remote_subnets,
+        ppk=PPK_MODES[config.qkd],
+        allow_classical=config.allow_classical,
+        timing=timing,
+    )
+
+
+def protection_settings(config: TunnelConfig) -> ProtectionSettings:
+    """The policy's view of a tunnel."""
+    return ProtectionSettings(
+        qkd=config.qkd,
+        initiates=config.start is Start.INITIATE,
+        allow_classical=config.allow_classical,
+        restore_dwell=config.restore_dwell,
+        degraded_max=config.degraded_max,
+        rekey_min=config.rekey_min,
+        rekey_max=config.rekey_max,
+        key_reserve=config.key_reserve,
+        jitter=random.random(),
+    )
+
+
+def sa_lifetime(config: TunnelConfig) -> SaLifetime:
+    """The kernel's own limit: it bounds how long SAs outlive a daemon that is gone."""
+    return SaLifetime(hard_seconds=math.ceil(config.rekey_max * HARD_AGE_FACTOR) + KERNEL_GRACE)
+
+
+def kme_client(config: KmeConfig) -> KmeClient:
+    """A client for one KME."""
+    return KmeClient(
+        name=config.name,
+        url=config.url,
+        tls=TlsFiles(ca=config.ca, certificate=config.certificate, key=config.key),
+        timeout=config.timeout,
+    )
+
+
+def pool_settings(config: TunnelConfig) -> PoolSettings:
+    """How many keys a tunnel keeps ready; filled up again from half."""
+    return PoolSettings(target=config.pool_target, low_water=config.pool_target // 2)

@@ -1,0 +1,90 @@
+"""What happened and what is wrong now: status events to subscribers, and the alarms that hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+from gateway.model import Alarm, Severity, StatusEvent
+
+log = logging.getLogger("qsgw.event")
+
+MONITOR_QUEUE = 256  # events a slow ``qsgw monitor`` may lag behind before it loses some
+
+Fields = dict[str, str | int | float | bool | None]
+
+
+def timestamp(wall: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds; ``wall`` in Unix seconds, default now."""
+    moment = datetime.now(UTC) if wall is None else datetime.fromtimestamp(wall, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Bulletin:
+    """Fans events out to the log, ``qsgw monitor`` and MQTT; keeps the standing alarms."""
+
+    def __init__(self) -> None:
+        self._alarms: dict[tuple[str, str], Alarm] = {}
+        self._queues: set[asyncio.Queue[StatusEvent]] = set()
+        self._listeners: list[Callable[[StatusEvent], None]] = []
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        return tuple(sorted(self._alarms.values(), key=lambda alarm: (alarm.subject, alarm.id)))
+
+    def listen(self, listener: Callable[[StatusEvent], None]) -> None:
+        """Call ``listener`` with every event; it must return at once."""
+        self._listeners.append(listener)
+
+    def publish(
+        self,
+        event_type: str,
+        text: str,
+        *,
+        tunnel: str | None = None,
+        level: int = logging.INFO,
+        **fields: str | float | bool | None,
+    ) -> None:
+        """Tell everybody that something happened."""
+        event = StatusEvent(
+            time=timestamp(), type=event_type, tunnel=tunnel, text=text, fields=dict(fields)
+        )
+        log.log(level, "%s%s", f"{tunnel}: " if tunnel else "", text, extra={"tunnel": tunnel})
+        for listener in self._listeners:
+            listener(event)
+        for queue in self._queues:
+            if not queue.full():  # a slow reader loses events, never delays a tunnel
+                queue.put_nowait(event)
+
+    def raise_alarm(self, alarm_id: str, severity: Severity, subject: str, text: str) -> None:
+        """Note that a condition holds; one that already does is left with its first moment."""
+        if (subject, alarm_id) in self._alarms:
+            return
+        self._alarms[subject, alarm_id] = Alarm(
+            id=alarm_id, severity=severity, subject=subject, text=text, since=timestamp()
+        )
+        level = logging.WARNING if severity is Severity.WARNING else logging.ERROR
+        self.publish(
+            "alarm-raised", f"{alarm_id}: {text}", tunnel=subject, level=level, alarm=alarm_id
+        )
+
+    def clear_alarm(self, alarm_id: str, subject: str) -> None:
+        if self._alarms.pop((subject, alarm_id), None) is not None:
+            self.publish("alarm-cleared", f"{alarm_id}: over", tunnel=subject, alarm=alarm_id)
+
+    def clear_subject(self, subject: str) -> None:
+        """Forget all alarms of a tunnel or KME that is gone from the configuration."""
+        for key in [key for key in self._alarms if key[0] == subject]:
+            del self._alarms[key]
+
+    async def subscribe(self) -> AsyncIterator[StatusEvent]:
+        """Every event from now on, until the reader stops."""
+        queue: asyncio.Queue[StatusEvent] = asyncio.Queue(MONITOR_QUEUE)
+        self._queues.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._queues.discard(queue)

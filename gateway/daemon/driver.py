@@ -1,0 +1,107 @@
+"""The loop around the IKE core: feed it, carry out what it asks, send, arm one timer.
+
+The core does no I/O. Everything that enters it goes through ``Driver.run``, so after each
+input its datagrams, commands and events are drained once, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.ike.commands import Answer, Command
+from gateway.ike.endpoint import Endpoint
+from gateway.ike.events import Event
+from gateway.model import IpAddress
+
+Peer = tuple[IpAddress, int]
+
+
+class Executor(Protocol):
+    """Carries out commands; hands answers to the function it was given."""
+
+    def submit(self, command: Command) -> None: ...
+
+
+class Driver:
+    """Owns the endpoint. Single-threaded; every method returns at once."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        send: Callable[[bytes, Peer, Peer], None],
+        on_event: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.endpoint = endpoint
+        self._send = send
+        self._on_event = on_event
+        self._clock = clock
+        self._executor: Executor | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+
+    def connect(self, executor: Executor) -> None:
+        """Executor and driver know each other; this closes the circle."""
+        self._executor = executor
+
+    def receive(self, data: bytes, local: Peer, remote: Peer) -> None:
+        """A datagram came in."""
+        now = self._clock()
+        self.run(lambda: self.endpoint.receive_datagram(data, local=local, remote=remote, now=now))
+
+    def answer(self, answer: Answer) -> None:
+        """A command was carried out, or failed."""
+        self.run(lambda: self.endpoint.answer(answer, self._clock()))
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Do one thing to the endpoint, then drain it and re-arm the timer.
+
+        An event handler may itself call ``run``; the outer call then does the draining,
+        so events are always handled in the order they happened.
+        """
+        step()
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            self._drain()
+        finally:
+            self._draining = False
+        self._arm()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drain(self) -> None:
+        if self._executor is None:
+            raise RuntimeError("driver is not connected to an executor")
+        while True:
+            datagrams = self.endpoint.take_datagrams()
+            commands = self.endpoint.take_commands()
+            events = self.endpoint.take_events()
+            if not (datagrams or commands or events):
+                return
+            for datagram in datagrams:
+                self._send(datagram.data, datagram.local, datagram.remote)
+            for command in commands:
+                self._executor.submit(command)
+            for event in events:
+                self._on_event(event)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.endpoint.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.run(lambda: self.endpoint.handle_timer(self._clock()))

@@ -1,0 +1,211 @@
+"""Carries out the IKE core's commands: kernel work in order, key look-ups beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Protocol, assert_never
+
+from gateway.daemon.keylog import EspKeyLog
+from gateway.dataplane.port import DataPlane
+from gateway.errors import DataplaneError, QsgwError
+from gateway.ike.commands import (
+    ActivateOutbound,
+    AllocateSpi,
+    Answer,
+    Command,
+    Done,
+    Failed,
+    FetchPpk,
+    InstallChild,
+    PpkFetched,
+    RemoveSas,
+    SettlePpk,
+    SpiAllocated,
+    WatchInbound,
+)
+from gateway.model import KeyId, Ppk, SaId, SaLifetime
+
+log = logging.getLogger("qsgw.kernel")
+
+INBOUND_POLL = 0.1  # seconds between looks at a new inbound SA's packet counter
+INBOUND_WATCH = 60.0  # seconds after which an SA nobody uses is no longer watched
+
+
+KernelWork = Callable[[], Awaitable[None]]
+_KERNEL_COMMANDS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas)
+KernelCommand = AllocateSpi | InstallChild | ActivateOutbound | RemoveSas
+
+
+class TunnelSide(Protocol):
+    """What the executor needs of a tunnel."""
+
+    reqid: int
+    sa_lifetime: SaLifetime
+
+    async def fetch_ppk(self, key_id: KeyId) -> Ppk: ...
+
+    def settle_ppk(self, key_id: KeyId, *, used: bool) -> None: ...
+
+    async def admit_inbound(self, command: InstallChild) -> None: ...
+
+    async def steer_outbound(self, command: ActivateOutbound) -> None: ...
+
+
+class KernelExecutor:
+    """One worker for the kernel, so that its order is the core's order.
+
+    Key look-ups wait for a KME and run as tasks of their own; the core bounds how long it
+    waits for them.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        tunnels: Mapping[str, TunnelSide],
+        *,
+        answer: Callable[[Answer], None],
+        inbound_seen: Callable[[SaId], None],
+        key_log: EspKeyLog | None,
+    ) -> None:
+        self._dataplane = dataplane
+        self._tunnels = tunnels
+        self._answer = answer
+        self._inbound_seen = inbound_seen
+        self._key_log = key_log
+        self._queue: asyncio.Queue[KernelCommand | KernelWork] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watched: dict[SaId, asyncio.Task[None]] = {}
+
+    def submit(self, command: Command) -> None:
+        """Take a command; returns at once."""
+        match command:
+            case FetchPpk():
+                self._spawn(self._fetch(command))
+            case WatchInbound(sa_id=sa_id):
+                self._watched[sa_id] = self._spawn(self._watch(sa_id))
+            case SettlePpk(tunnel=name, key_id=key_id, used=used):
+                if name in self._tunnels:
+                    self._tunnels[name].settle_ppk(key_id, used=used)
+            case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas():
+                self._queue.put_nowait(command)
+            case _:
+                assert_never(command)
+
+    def enqueue(self, work: KernelWork) -> None:
+        """Have other kernel work done in its turn among the commands."""
+        self._queue.put_nowait(work)
+
+    async def work(self) -> None:
+        """Carry out kernel commands for ever."""
+        while True:
+            item = await self._queue.get()
+            try:
+                if isinstance(item, _KERNEL_COMMANDS):
+                    await self._carry_out(item)
+                else:
+                    await item()
+            except QsgwError as error:
+                log.error("kernel: %s", error)
+            finally:
+                self._queue.task_done()
+
+    async def settle(self) -> None:
+        """Wait until every kernel command taken so far is done."""
+        await self._queue.join()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _carry_out(self, command: KernelCommand) -> None:
+        try:
+            match command:
+                case AllocateSpi(token=token):
+                    reqid = self._side(command.tunnel).reqid
+                    spi = await self._dataplane.allocate_spi(
+                        command.source, command.destination, reqid
+                    )
+                    self._answer(SpiAllocated(token=token, spi=spi))
+                case InstallChild(token=token):
+                    await self._install(command)
+                    self._answer(Done(token=token))
+                case ActivateOutbound(token=token):
+                    await self._side(command.tunnel).steer_outbound(command)
+                    self._answer(Done(token=token))
+                case RemoveSas(sa_ids=sa_ids):
+                    await self._remove(sa_ids)
+                case _:
+                    assert_never(command)
+        except QsgwError as error:
+            log.error("%s: %s failed: %s", command.tunnel, type(command).__name__, error)
+            if isinstance(command, AllocateSpi | InstallChild | ActivateOutbound):
+                self._answer(Failed(token=command.token, reason=str(error)))
+
+    async def _install(self, command: InstallChild) -> None:
+        side = self._side(command.tunnel)
+        await side.admit_inbound(command)
+        installed: list[SaId] = []
+        try:
+            for sa in (command.inbound, command.outbound):
+                complete = replace(sa, reqid=side.reqid, lifetime=side.sa_lifetime)
+                await self._dataplane.install_sa(complete)
+                installed.append(sa.sa_id)
+                if self._key_log is not None:
+                    self._key_log.write(complete)
+        except DataplaneError:
+            await self._remove((*installed, command.inbound.sa_id))
+            raise
+        finally:
+            command.inbound.key.wipe()  # the kernel has them now, or nobody ever will
+            command.outbound.key.wipe()
+
+    async def _remove(self, sa_ids: tuple[SaId, ...]) -> None:
+        for sa_id in sa_ids:
+            watcher = self._watched.pop(sa_id, None)
+            if watcher is not None:
+                watcher.cancel()
+            try:
+                await self._dataplane.remove_sa(sa_id)
+            except DataplaneError as error:
+                log.warning("removing SA %08x: %s", sa_id.spi, error)
+
+    async def _fetch(self, command: FetchPpk) -> None:
+        try:
+            ppk = await self._side(command.tunnel).fetch_ppk(command.key_id)
+        except QsgwError as error:
+            self._answer(Failed(token=command.token, reason=str(error)))
+        else:
+            self._answer(PpkFetched(token=command.token, ppk=ppk))
+
+    async def _watch(self, sa_id: SaId) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + INBOUND_WATCH
+        while loop.time() < until:
+            await asyncio.sleep(INBOUND_POLL)
+            try:
+                state = await self._dataplane.read_sa(sa_id)
+            except DataplaneError as error:
+                log.warning("reading SA %08x: %s", sa_id.spi, error)
+                break
+            if state is None:
+                break
+            if state.packets:
+                self._inbound_seen(sa_id)
+                break
+        self._watched.pop(sa_id, None)
+
+    def _side(self, tunnel: str) -> TunnelSide:
+        side = self._tunnels.get(tunnel)
+        if side is None:
+            raise DataplaneError(f"tunnel {tunnel} is no longer configured")
+        return side
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,138 @@
+"""Keeps the kernel as the tunnels need it: at start, on its events, and by looking again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+from gateway.daemon.driver import Driver
+from gateway.daemon.executor import KernelWork
+from gateway.daemon.tunnel import Tunnel
+from gateway.dataplane.port import DataPlane, EventsLost, PeerMoved, SaExpired, TrafficWaiting
+from gateway.dataplane.reconcile import is_pin, plan
+from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId
+from gateway.protection.inputs import SaExpiring
+
+log = logging.getLogger("qsgw.kernel")
+
+AUDIT_INTERVAL = 10.0  # seconds between two comparisons of what we believe with what is
+
+
+class KernelKeeper:
+    """Reconciles policies and SAs with the tunnels of this process.
+
+    Its work goes through the executor's queue (``enqueue``), so it never sees the kernel
+    half-way through a rekey's steps.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        tunnels: Mapping[str, Tunnel],
+        driver: Driver,
+        *,
+        enqueue: Callable[[KernelWork], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._dataplane = dataplane
+        self._tunnels = tunnels
+        self._driver = driver
+        self._enqueue = enqueue
+        self._clock = clock
+
+    async def take_over(self) -> None:
+        """At start: guard policies first, then adopt what an earlier run left running."""
+        for tunnel in self._tunnels.values():
+            await tunnel.policies.lay_guard()
+        snapshot = await self._dataplane.snapshot()
+        for tunnel in self._tunnels.values():
+            _adopt(tunnel, snapshot)
+        changes = plan(self._desired(), await self._dataplane.snapshot())
+        for sa_id in changes.sas_to_remove:
+            await self._dataplane.remove_sa(sa_id)
+        await self.realign()
+
+    async def realign(self) -> None:
+        """Lay what the tunnels need, then take away what no tunnel needs: never a gap."""
+        changes = plan(self._desired(), await self._dataplane.snapshot())
+        for policy in changes.to_set:
+            await self._dataplane.set_policy(policy)
+        for policy in changes.to_remove:
+            await self._dataplane.remove_policy(policy)
+
+    async def follow_events(self) -> None:
+        """React to the kernel, for ever."""
+        async for event in self._dataplane.events():
+            match event:
+                case SaExpired(sa_id=sa_id, reqid=reqid, hard=hard):
+                    self._expired(sa_id, reqid, hard=hard)
+                case EventsLost():
+                    log.warning("kernel events were lost: reading everything back")
+                    self._enqueue(self._audit)
+                case PeerMoved() | TrafficWaiting():
+                    log.debug("kernel: %s", event)
+                case _:
+                    assert_never(event)
+
+    async def audit_for_ever(self, beat: Callable[[], None]) -> None:
+        """Compare at intervals: somebody may have flushed SAs or policies behind our back."""
+        while True:
+            beat()
+            await asyncio.sleep(AUDIT_INTERVAL)
+            self._enqueue(self._audit)
+
+    async def _audit(self) -> None:
+        snapshot = await self._dataplane.snapshot()
+        believed = self._believed()
+        changes = plan(self._desired(), snapshot, believed)
+        for policy in changes.to_set:
+            log.warning("%s: policy was missing or changed in the kernel: set", policy.tunnel)
+            await self._dataplane.set_policy(policy)
+        for sa_id in changes.missing_sas:
+            log.warning("SA %08x is gone from the kernel", sa_id.spi)
+            self._gone(sa_id)
+
+    def _desired(self) -> list[PolicySpec]:
+        return [policy for tunnel in self._tunnels.values() for policy in tunnel.policies.desired]
+
+    def _believed(self) -> frozenset[SaId]:
+        """SAs of Child SAs that are up, and those an earlier run left us."""
+        ids: set[SaId] = set()
+        for facts in self._driver.endpoint.views():
+            tunnel = self._tunnels.get(facts.name)
+            if tunnel is None:
+                continue
+            for child in facts.children:
+                ids |= {SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out)}
+        return frozenset(ids)
+
+    def _expired(self, sa_id: SaId, reqid: int, *, hard: bool) -> None:
+        tunnel = next((item for item in self._tunnels.values() if item.reqid == reqid), None)
+        if tunnel is None:
+            return
+        if hard:
+            log.warning("%s: SA %08x reached its hard lifetime", tunnel.name, sa_id.spi)
+            self._gone(sa_id)
+        else:
+            tunnel.feed(SaExpiring())
+
+    def _gone(self, sa_id: SaId) -> None:
+        now = self._clock()
+        self._driver.run(lambda: self._driver.endpoint.sa_expired(sa_id, hard=True, now=now))
+
+
+def _adopt(tunnel: Tunnel, snapshot: KernelSnapshot) -> None:
+    """Keep an earlier run's SAs carrying traffic until a new Child SA does."""
+    sas = [sa for sa in snapshot.sas if sa.reqid == tunnel.reqid and not sa.larval]
+    spis = {sa.sa_id.spi for sa in sas}
+    policies = [
+        policy
+        for policy in snapshot.policies
+        if policy.action is PolicyAction.PROTECT and policy.reqid == tunnel.reqid
+    ]
+    if any(is_pin(policy) and policy.outbound_spi in spis for policy in policies):
+        tunnel.policies.adopt(policies)
+        log.info("%s: taking over %d SAs of an earlier run", tunnel.name, len(sas))
+    tunnel.orphans = tuple(sa.sa_id for sa in sas)

@@ -1,0 +1,63 @@
+"""What the operator may ask over the control socket (``control.server.ControlHandler``)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from gateway.control.protocol import ExitCode
+from gateway.daemon.roster import Roster
+from gateway.daemon.tunnel import Tunnel
+from gateway.errors import ControlError
+from gateway.model import Snapshot, StatusEvent
+from gateway.protection.inputs import OperatorInitiate, OperatorRekey, OperatorTerminate
+
+
+class Application(Protocol):
+    """The daemon as seen from here."""
+
+    @property
+    def roster(self) -> Roster: ...
+
+    async def snapshot(self) -> Snapshot: ...
+
+    async def reload(self) -> str: ...
+
+    def subscribe(self) -> AsyncIterator[StatusEvent]: ...
+
+
+class Operator:
+    """Hands requests to the tunnels' policies; the policy has the last word."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def snapshot(self) -> Snapshot:
+        return await self._application.snapshot()
+
+    async def initiate(self, tunnel: str) -> str:
+        self._find(tunnel).feed(OperatorInitiate())
+        return f"{tunnel}: setting up"
+
+    async def terminate(self, tunnel: str) -> str:
+        self._find(tunnel).feed(OperatorTerminate())
+        return f"{tunnel}: closing; it stays down until it is initiated"
+
+    async def rekey(self, tunnel: str) -> str:
+        self._find(tunnel).feed(OperatorRekey())
+        return f"{tunnel}: rekeying"
+
+    async def reload(self) -> str:
+        return await self._application.reload()
+
+    def subscribe(self) -> AsyncIterator[StatusEvent]:
+        return self._application.subscribe()
+
+    def _find(self, name: str) -> Tunnel:
+        tunnel = self._application.roster.tunnels.get(name)
+        if tunnel is None:
+            known = ", ".join(sorted(self._application.roster.tunnels)) or "none"
+            raise ControlError(
+                f"no tunnel named {name} (there are: {known})", exit_code=ExitCode.NOT_FOUND
+            )
+        return tunnel

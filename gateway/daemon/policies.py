@@ -1,0 +1,116 @@
+"""The kernel policies of one tunnel: never in the clear, and traffic into the right SA.
+
+The guard policies (block) of the configured subnets lie beneath everything from the first
+moment on. Policies that lead into an SA lie above: inbound ones from the first SA on, the
+outbound ones pinned to one SPI. Without those the tunnel drops; that is all blocking needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.dataplane.port import DataPlane
+from gateway.dataplane.reconcile import (
+    PolicyKey,
+    PolicyMode,
+    is_pin,
+    outbound_pins,
+    policy_key,
+    tunnel_policies,
+)
+from gateway.ike.commands import ActivateOutbound, InstallChild
+from gateway.model import IpAddress, IpNetwork, PolicyAction, PolicySpec
+
+Networks = tuple[IpNetwork, ...]
+
+
+class TunnelPolicies:
+    """Owns every policy of a tunnel. Its methods run in the kernel executor's order."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        tunnel: str,
+        reqid: int,
+        local: IpAddress,
+        remote: IpAddress,
+        local_networks: Networks,
+        remote_networks: Networks,
+    ) -> None:
+        self._dataplane = dataplane
+        self._tunnel = tunnel
+        self._reqid = reqid
+        self._local = local
+        self._remote = remote
+        self._guard = tuple(
+            policy
+            for policy in self._policies(local_networks, remote_networks)
+            if policy.action is PolicyAction.BLOCK
+        )
+        self._protect: dict[PolicyKey, PolicySpec] = {}
+
+    @property
+    def desired(self) -> tuple[PolicySpec, ...]:
+        """What must stand in the kernel now."""
+        return (*self._guard, *self._protect.values())
+
+    @property
+    def outbound_spi(self) -> int:
+        """The SPI that traffic leaves through; 0 while it is dropped."""
+        return next((item.outbound_spi for item in self._protect.values() if is_pin(item)), 0)
+
+    def adopt(self, policies: Iterable[PolicySpec]) -> None:
+        """Take over what an earlier run of the daemon left in the kernel for this tunnel."""
+        for policy in policies:
+            self._protect[policy_key(policy)] = policy
+
+    async def lay_guard(self) -> None:
+        """Put the guard policies in."""
+        for policy in self._guard:
+            await self._dataplane.set_policy(policy)
+
+    async def admit_inbound(self, command: InstallChild) -> None:
+        """Let packets in that arrive through an SA of this tunnel."""
+        for policy in self._protecting(command.local_networks, command.remote_networks):
+            if not is_pin(policy):
+                await self._set(policy)
+
+    async def steer_outbound(self, command: ActivateOutbound) -> None:
+        """From now on traffic leaves through this SPI."""
+        protecting = self._protecting(command.local_networks, command.remote_networks)
+        for policy in outbound_pins(protecting, command.spi):
+            await self._set(policy)
+
+    async def block(self) -> None:
+        """Drop everything: take the ways into SAs away, outbound first."""
+        for key, policy in sorted(self._protect.items(), key=lambda item: not is_pin(item[1])):
+            await self._dataplane.remove_policy(policy)
+            del self._protect[key]
+
+    async def _set(self, policy: PolicySpec) -> None:
+        key = policy_key(policy)
+        if self._protect.get(key) != policy:
+            await self._dataplane.set_policy(policy)
+            self._protect[key] = policy
+
+    def _protecting(self, local_networks: Networks, remote_networks: Networks) -> list[PolicySpec]:
+        return [
+            policy
+            for policy in self._policies(local_networks, remote_networks)
+            if policy.action is PolicyAction.PROTECT
+        ]
+
+    def _policies(
+        self, local_networks: Networks, remote_networks: Networks
+    ) -> tuple[PolicySpec, ...]:
+        return tunnel_policies(
+            self._tunnel,
+            local_networks,
+            remote_networks,
+            local_addr=self._local,
+            remote_addr=self._remote,
+            reqid=self._reqid,
+            spi=None,
+            mode=PolicyMode.PROTECT,
+        )

@@ -1,0 +1,162 @@
+"""The tunnels of this process: built from the configuration, replaced where a reload differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
+from gateway.daemon import build
+from gateway.daemon.bulletin import Bulletin
+from gateway.daemon.driver import Driver
+from gateway.daemon.executor import KernelWork
+from gateway.daemon.policies import TunnelPolicies
+from gateway.daemon.tunnel import Tunnel
+from gateway.dataplane.port import DataPlane
+from gateway.dataplane.reconcile import reqid_for
+from gateway.keys.source import TunnelKeys
+from gateway.model import KmeView, QkdPolicy, Severity
+from gateway.protection.health import HealthMonitor
+from gateway.protection.machine import TunnelProtection
+from kms_client.failover import KmeGroup
+
+KmeKey = tuple[KmeConfig, ...]
+
+
+class Roster:
+    """Owns tunnels and the KME clients they share."""
+
+    def __init__(
+        self,
+        *,
+        dataplane: DataPlane,
+        driver: Driver,
+        bulletin: Bulletin,
+        enqueue: Callable[[KernelWork], None],
+        clock: Callable[[], float],
+        keys_changed: Callable[[], None],
+    ) -> None:
+        self.tunnels: dict[str, Tunnel] = {}
+        self._configs: dict[str, tuple[TunnelConfig, KmeKey]] = {}
+        self._groups: dict[KmeKey, KmeGroup] = {}
+        self._dataplane = dataplane
+        self._driver = driver
+        self._bulletin = bulletin
+        self._enqueue = enqueue
+        self._clock = clock
+        self._keys_changed = keys_changed
+
+    def config_of(self, name: str) -> TunnelConfig:
+        return self._configs[name][0]
+
+    async def apply(self, config: GatewayConfig) -> tuple[list[str], list[str]]:
+        """Make the tunnels be those of ``config``: returns names (new or replaced, removed).
+
+        A tunnel whose settings did not change is not touched. The IKE core is given the new
+        connections by the caller before the new tunnels start.
+        """
+        wanted = {
+            name: (tunnel, tuple(config.kmes[kme] for kme in tunnel.kmes))
+            for name, tunnel in config.tunnels.items()
+        }
+        stale = [name for name, entry in self._configs.items() if wanted.get(name) != entry]
+        removed = [name for name in stale if name not in wanted]
+        for name in stale:
+            await self._drop(name)
+        fresh = [name for name in wanted if name not in self._configs]
+        for name in fresh:
+            self._configs[name] = wanted[name]
+            self.tunnels[name] = self._build(*wanted[name])
+        await self._close_unused_groups()
+        return fresh, removed
+
+    async def stop(self) -> None:
+        """Stop every tunnel, wiping its keys; the kernel is left as it is."""
+        for tunnel in self.tunnels.values():
+            await tunnel.stop()
+        for group in self._groups.values():
+            await group.close()
+
+    def observe(self) -> None:
+        """Look at every key source and KME; raise and clear what follows from that."""
+        for tunnel in self.tunnels.values():
+            tunnel.observe_keys()
+        for view in self.kmes():
+            if view.healthy:
+                self._bulletin.clear_alarm("kme-unreachable", view.name)
+            else:
+                text = f"KME {view.name}: {view.last_error or 'does not answer'}"
+                self._bulletin.raise_alarm("kme-unreachable", Severity.WARNING, view.name, text)
+
+    def kmes(self) -> tuple[KmeView, ...]:
+        """Every KME once; one that several groups share is shown by the worst of them."""
+        views: dict[str, KmeView] = {}
+        for group in self._groups.values():
+            for health in group.health():
+                known = views.get(health.name)
+                if known is not None and not known.healthy:
+                    continue
+                views[health.name] = KmeView(
+                    name=health.name,
+                    url=health.url,
+                    healthy=health.healthy,
+                    active=health.active,
+                    last_error=health.last_error,
+                    requests=health.requests,
+                    failures=health.failures,
+                )
+        return tuple(views.values())
+
+    async def _drop(self, name: str) -> None:
+        tunnel = self.tunnels.pop(name)
+        del self._configs[name]
+        self._bulletin.clear_subject(name)
+        await tunnel.stop()
+        self._enqueue(tunnel.policies.block)  # its guard stays until the new ones are laid
+
+    def _build(self, config: TunnelConfig, kmes: KmeKey) -> Tunnel:
+        reqid = reqid_for(config.name)
+        keys = self._keys(config, kmes)
+        return Tunnel(
+            name=config.name,
+            local=config.local,
+            remote=config.remote,
+            reqid=reqid,
+            sa_lifetime=build.sa_lifetime(config),
+            protection=TunnelProtection(build.protection_settings(config), now=self._clock()),
+            health=HealthMonitor() if keys is not None else None,
+            keys=keys,
+            policies=TunnelPolicies(
+                self._dataplane,
+                tunnel=config.name,
+                reqid=reqid,
+                local=config.local,
+                remote=config.remote,
+                local_networks=config.local_subnets,
+                remote_networks=config.remote_subnets,
+            ),
+            dataplane=self._dataplane,
+            driver=self._driver,
+            bulletin=self._bulletin,
+            kernel=self._enqueue,
+            clock=self._clock,
+        )
+
+    def _keys(self, config: TunnelConfig, kmes: KmeKey) -> TunnelKeys | None:
+        if config.qkd is QkdPolicy.OFF or not kmes:
+            return None
+        group = self._groups.get(kmes)
+        if group is None:
+            group = KmeGroup([build.kme_client(kme) for kme in kmes], clock=self._clock)
+            self._groups[kmes] = group
+        return TunnelKeys(
+            group=group,
+            peer_sae=config.peer_sae,
+            settings=build.pool_settings(config),
+            clock=self._clock,
+            on_change=self._keys_changed,
+        )
+
+    async def _close_unused_groups(self) -> None:
+        used = {kmes for _, kmes in self._configs.values()}
+        for kmes in [kmes for kmes in self._groups if kmes not in used]:
+            await self._groups.pop(kmes).close()

@@ -1,0 +1,344 @@
+"""One tunnel at run time: carries its policy's decisions out and tells it what happened.
+
+Nothing is decided here. ``protection`` says when and with what, ``ike`` how; this is the
+wiring between them, the key source, the kernel policies and the bulletin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from gateway.daemon.bulletin import Bulletin
+from gateway.daemon.driver import Driver
+from gateway.daemon.executor import KernelWork
+from gateway.daemon.policies import TunnelPolicies
+from gateway.daemon.tally import TunnelTally
+from gateway.dataplane.port import DataPlane
+from gateway.errors import NoKeyError
+from gateway.ike.commands import ActivateOutbound, InstallChild
+from gateway.ike.events import (
+    ChildDown,
+    ChildUp,
+    Dropped,
+    Event,
+    ExchangeFailed,
+    IkeClosed,
+    IkeEstablished,
+    PpkNotUsed,
+)
+from gateway.keys.source import TunnelKeys
+from gateway.model import IpAddress, KeyId, Ppk, Protection, Role, SaId, SaLifetime
+from gateway.protection.decisions import (
+    AcceptPpk,
+    Block,
+    ClearAlarm,
+    CloseTunnel,
+    Decision,
+    Initiate,
+    ProtectionChanged,
+    QuarantineKeys,
+    RaiseAlarm,
+    Rekey,
+    Unblock,
+)
+from gateway.protection.health import HealthMonitor
+from gateway.protection.inputs import (
+    AttemptFailed,
+    Input,
+    PeerLost,
+    SaDown,
+    SaUp,
+)
+from gateway.protection.machine import TunnelProtection
+
+PPK_FETCH_TIMEOUT = 3.0  # seconds; below the IKE core's own bound on a waiting exchange
+
+
+class Tunnel:
+    """Brings one tunnel's policy, keys, kernel policies and IKE connection together."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        local: IpAddress,
+        remote: IpAddress,
+        reqid: int,
+        sa_lifetime: SaLifetime,
+        protection: TunnelProtection,
+        health: HealthMonitor | None,
+        keys: TunnelKeys | None,
+        policies: TunnelPolicies,
+        dataplane: DataPlane,
+        driver: Driver,
+        bulletin: Bulletin,
+        kernel: Callable[[KernelWork], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.local = local
+        self.remote = remote
+        self.reqid = reqid
+        self.sa_lifetime = sa_lifetime
+        self.protection = protection
+        self.keys = keys
+        self.policies = policies
+        self.tally = TunnelTally()
+        self.orphans: tuple[SaId, ...] = ()  # SAs an earlier run of the daemon left
+        self._dataplane = dataplane
+        self._health = health
+        self._driver = driver
+        self._bulletin = bulletin
+        self._kernel = kernel
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._live: set[int] = set()  # inbound SPIs of Child SAs that are up
+        self._offered = False  # a QKD key was on offer in the exchange under way
+        self._closing = False
+
+    # --- life -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: the policy's first deadline is at once."""
+        if self.keys is not None:
+            self.keys.start()
+        self._arm()
+
+    async def stop(self) -> None:
+        """Stop deciding and wipe the keys held. Kernel and peer are left as they are."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.keys is not None:
+            await self.keys.stop()
+
+    # --- inputs ---------------------------------------------------------------------------
+
+    def feed(self, item: Input) -> None:
+        """Tell the policy something and carry out what it decides."""
+        if self._closing:
+            return
+        self._carry_out(self.protection.handle(item, self._clock()))
+
+    def observe_keys(self) -> None:
+        """Look at the key source and report stock and health to the policy."""
+        if self.keys is None or self._health is None:
+            return
+        for change in self._health.observe(self.keys.observe()):
+            self.feed(change)
+
+    def on_event(self, event: Event) -> None:
+        """Something happened in the IKE core."""
+        match event:
+            case ChildUp():
+                self._child_up(event)
+            case ChildDown():
+                self._child_down(event)
+            case IkeEstablished():
+                self._bulletin.publish(
+                    "ike-established",
+                    f"IKE SA with {event.remote[0]} established, {event.proposal}",
+                    tunnel=self.name,
+                    role=event.role.value,
+                    key_id=event.key_id,
+                )
+            case IkeClosed():
+                self._bulletin.publish("ike-closed", event.reason, tunnel=self.name)
+                if event.peer_lost:
+                    self.feed(PeerLost(reason=event.reason))
+            case ExchangeFailed():
+                self._exchange_failed(event)
+            case PpkNotUsed():
+                self._offered = True
+                self._bulletin.publish(
+                    "ppk-not-used", event.reason, tunnel=self.name, level=logging.WARNING
+                )
+            case Dropped():
+                pass  # counted by the gateway
+            case _:
+                assert_never(event)
+
+    def _child_up(self, event: ChildUp) -> None:
+        mixed = event.mixed
+        self._live.add(event.spi_in)
+        if event.replaces is not None:
+            self.tally.rekeyed(mixed.protection)
+        self._bulletin.publish(
+            "child-up",
+            f"{mixed.protection} SA {event.spi_in:08x}/{event.spi_out:08x} carries traffic "
+            f"({' + '.join(mixed.key_exchanges)}{' + QKD' if mixed.key_id else ''})",
+            tunnel=self.name,
+            protection=mixed.protection.value,
+            spi_in=f"{event.spi_in:08x}",
+            spi_out=f"{event.spi_out:08x}",
+            key_id=mixed.key_id,
+            rekey=event.replaces is not None,
+            role=event.role.value,
+        )
+        offered = self._offered or mixed.key_id is not None
+        self._offered = False
+        if self.orphans:
+            self._kernel(self._retire_orphans)
+        self.feed(
+            SaUp(
+                protection=mixed.protection,
+                offered_ppk=offered,
+                initiated=event.role is Role.INITIATOR,
+            )
+        )
+
+    def _child_down(self, event: ChildDown) -> None:
+        self._live.discard(event.spi_in)
+        self._bulletin.publish(
+            "child-down",
+            f"SA {event.spi_in:08x}/{event.spi_out:08x}: {event.reason}",
+            tunnel=self.name,
+            rekeyed=event.rekeyed,
+        )
+        if not self._live:
+            self._kernel(self._withdraw)
+            self.feed(SaDown(reason=event.reason))
+
+    def _exchange_failed(self, event: ExchangeFailed) -> None:
+        self.tally.failed(event.reason)
+        self._bulletin.publish(
+            "exchange-failed",
+            f"{event.what} failed: {event.reason}",
+            tunnel=self.name,
+            level=logging.WARNING,
+            notify=event.notify,
+            from_peer=event.from_peer,
+        )
+        if event.what in ("initiate", "rekey"):
+            self._offered = False
+            self.feed(
+                AttemptFailed(
+                    reason=event.reason,
+                    ppk_missing=event.ppk_missing,
+                    rekey=event.what == "rekey",
+                )
+            )
+
+    async def _withdraw(self) -> None:
+        """No SA is left: let nothing lead into one. Guard policies go on dropping."""
+        if not self._live and not self.orphans:
+            await self.policies.block()
+
+    async def _abandon(self) -> None:
+        """The tunnel is to be closed: an earlier run's SAs go as well."""
+        await self.policies.block()
+        await self._retire_orphans()
+
+    async def _retire_orphans(self) -> None:
+        """A new SA carries the traffic: take out what an earlier run left, inbound last."""
+        orphans, self.orphans = self.orphans, ()
+        for outbound in (True, False):
+            for sa_id in orphans:
+                if (sa_id.destination == self.remote) is outbound:
+                    await self._dataplane.remove_sa(sa_id)
+
+    # --- decisions ------------------------------------------------------------------------
+
+    def _carry_out(self, decisions: tuple[Decision, ...]) -> None:
+        for decision in decisions:
+            self._act(decision)
+        self._arm()
+
+    def _act(self, decision: Decision) -> None:
+        match decision:
+            case Initiate(with_ppk=with_ppk):
+                self._attempt(with_ppk=with_ppk, rekey=False)
+            case Rekey(with_ppk=with_ppk):
+                self._attempt(with_ppk=with_ppk, rekey=True)
+            case CloseTunnel(reason=reason):
+                now = self._clock()
+                self._driver.run(
+                    lambda: self._driver.endpoint.close(self.name, reason=reason, now=now)
+                )
+                self._kernel(self._abandon)
+            case Block(reason=reason):
+                self._kernel(self.policies.block)
+                self._bulletin.publish(
+                    "blocked",
+                    f"traffic is dropped: {reason}",
+                    tunnel=self.name,
+                    level=logging.ERROR,
+                )
+            case Unblock(reason=reason):
+                self._bulletin.publish("unblocked", reason, tunnel=self.name)
+            case AcceptPpk(mode=mode):
+                now = self._clock()
+                self._driver.run(lambda: self._driver.endpoint.set_ppk_mode(self.name, mode, now))
+            case QuarantineKeys(since=since, reason=reason):
+                dropped = self.keys.quarantine(since) if self.keys is not None else 0
+                self._bulletin.publish(
+                    "keys-quarantined",
+                    f"{dropped} QKD keys dropped: {reason}",
+                    tunnel=self.name,
+                    level=logging.WARNING,
+                    keys=dropped,
+                )
+            case RaiseAlarm(id=alarm_id, severity=severity, text=text):
+                self._bulletin.raise_alarm(alarm_id, severity, self.name, text)
+            case ClearAlarm(id=alarm_id):
+                self._bulletin.clear_alarm(alarm_id, self.name)
+            case ProtectionChanged(old=old, new=new, reason=reason):
+                level = logging.INFO if new is Protection.HYBRID else logging.WARNING
+                self._bulletin.publish(
+                    "protection",
+                    f"{old} -> {new}: {reason}",
+                    tunnel=self.name,
+                    level=level,
+                    old=old.value,
+                    new=new.value,
+                )
+            case _:
+                assert_never(decision)
+
+    def _attempt(self, *, with_ppk: bool, rekey: bool) -> None:
+        ppk: Ppk | None = None
+        if with_ppk:
+            ppk = self.keys.take() if self.keys is not None else None
+            if ppk is None:
+                reason = "no QKD key in the pool"
+                self.feed(AttemptFailed(reason=reason, ppk_missing=True, rekey=rekey))
+                return
+        self._offered = with_ppk
+        endpoint = self._driver.endpoint
+        now = self._clock()
+        start = endpoint.rekey_child if rekey else endpoint.initiate
+        self._driver.run(lambda: start(self.name, ppk=ppk, now=now))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.protection.next_deadline()
+        if deadline is None or self._closing:
+            return
+        delay = max(0.0, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._carry_out(self.protection.handle_timer(self._clock()))
+
+    # --- what the executor needs (executor.TunnelSide) ------------------------------------
+
+    async def fetch_ppk(self, key_id: KeyId) -> Ppk:
+        if self.keys is None:
+            raise NoKeyError(self.name)
+        return await self.keys.fetch(key_id, PPK_FETCH_TIMEOUT)
+
+    def settle_ppk(self, key_id: KeyId, *, used: bool) -> None:
+        if self.keys is not None:
+            self.keys.settle(key_id, used=used)
+
+    async def admit_inbound(self, command: InstallChild) -> None:
+        await self.policies.admit_inbound(command)
+
+    async def steer_outbound(self, command: ActivateOutbound) -> None:
+        await self.policies.steer_outbound(command)

@@ -1,0 +1,127 @@
+"""Builds the one snapshot that CLI, MQTT and Prometheus show, against the kernel as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from gateway.config.schema import TunnelConfig
+from gateway.daemon.bulletin import timestamp
+from gateway.daemon.tunnel import Tunnel
+from gateway.ike.views import ChildFacts, IkeFacts, TunnelFacts
+from gateway.model import (
+    ChildView,
+    IkeView,
+    KernelSnapshot,
+    Protection,
+    SaId,
+    SaState,
+    TunnelView,
+)
+
+
+class Viewer:
+    """Turns facts with monotonic times into views with wall-clock times."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def wall(self, moment: float) -> str:
+        """RFC 3339 of a monotonic moment."""
+        return timestamp(time.time() - (self._clock() - moment))
+
+    def tunnel(
+        self, config: TunnelConfig, tunnel: Tunnel, facts: TunnelFacts, kernel: KernelSnapshot
+    ) -> TunnelView:
+        states = {sa.sa_id: sa for sa in kernel.sas if not sa.larval}
+        due = tunnel.protection.rekey_due
+        rekey_at = self.wall(due) if due is not None else None
+        children = tuple(self._child(config, child, states, rekey_at) for child in facts.children)
+        protection, reason = _shown(tunnel, children)
+        tally = tunnel.tally
+        return TunnelView(
+            name=config.name,
+            protection=protection,
+            reason=reason,
+            since=self.wall(tunnel.protection.since),
+            qkd=config.qkd,
+            local_id=config.local_id,
+            remote_id=config.remote_id,
+            local_address=str(config.local),
+            remote_address=str(config.remote),
+            local_subnets=tuple(str(network) for network in config.local_subnets),
+            remote_subnets=tuple(str(network) for network in config.remote_subnets),
+            ike=self._ike(facts.ike[0]) if facts.ike else None,
+            children=children,
+            keys=tunnel.keys.view() if tunnel.keys is not None else None,
+            rekeys=tally.rekeys,
+            rekeys_hybrid=tally.rekeys_hybrid,
+            rekeys_pqc_only=tally.rekeys_pqc_only,
+            failures=tally.failures,
+            last_error=tally.last_error,
+        )
+
+    def _ike(self, facts: IkeFacts) -> IkeView:
+        return IkeView(
+            spi_i=facts.spi_i.hex(),
+            spi_r=facts.spi_r.hex(),
+            role=facts.role,
+            state=facts.state,
+            local=_endpoint_text(facts.local),
+            remote=_endpoint_text(facts.remote),
+            proposal=facts.proposal,
+            key_exchanges=facts.key_exchanges,
+            ppk_method=facts.ppk_method,
+            key_id=facts.key_id,
+            established_at=(
+                self.wall(facts.established_at) if facts.established_at is not None else None
+            ),
+            nat=facts.nat,
+            fragmentation=facts.fragmentation,
+        )
+
+    def _child(
+        self,
+        config: TunnelConfig,
+        facts: ChildFacts,
+        states: Mapping[SaId, SaState],
+        rekey_at: str | None,
+    ) -> ChildView:
+        inbound = states.get(SaId(config.local, facts.spi_in))
+        outbound = states.get(SaId(config.remote, facts.spi_out))
+        return ChildView(
+            spi_in=f"{facts.spi_in:08x}",
+            spi_out=f"{facts.spi_out:08x}",
+            protection=facts.mixed.protection,
+            key_exchanges=facts.mixed.key_exchanges,
+            ppk_method=facts.mixed.ppk_method,
+            key_id=facts.mixed.key_id,
+            encryption=facts.encryption,
+            esn=facts.esn,
+            in_kernel=inbound is not None and outbound is not None,
+            carries_outbound=facts.carries_outbound,
+            bytes_in=inbound.bytes if inbound else 0,
+            bytes_out=outbound.bytes if outbound else 0,
+            packets_in=inbound.packets if inbound else 0,
+            packets_out=outbound.packets if outbound else 0,
+            established_at=self.wall(facts.established_at),
+            rekey_at=rekey_at if facts.carries_outbound else None,
+        )
+
+
+def _shown(tunnel: Tunnel, children: tuple[ChildView, ...]) -> tuple[Protection, str]:
+    """The policy's word, unless the kernel contradicts it: what is shown is what is so."""
+    believed = tunnel.protection.protection
+    if believed in (Protection.BLOCKED, Protection.DOWN):
+        return believed, tunnel.protection.reason
+    carrying = next((child for child in children if child.carries_outbound), None)
+    if carrying is None or not carrying.in_kernel:
+        return Protection.DOWN, "the SA is not in the kernel"
+    if tunnel.policies.outbound_spi != int(carrying.spi_out, 16):
+        return Protection.DOWN, "no kernel policy leads into the SA"
+    return carrying.protection, tunnel.protection.reason
+
+
+def _endpoint_text(address: tuple[object, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
