@@ -41,6 +41,9 @@ _NOT_TLS = (
     "RECORD_LAYER_FAILURE",
 )
 
+# Some servers send no alert, and in TLS 1.3 the handshake is over for us before they look.
+_MAYBE = "(some KMEs refuse a client certificate this way)"
+
 
 def http_fault(kme: str, verb: str, status: int, body: bytearray) -> KmeError:
     """The error for an answer other than 200 (ETSI GS QKD 014 clause 5.5)."""
@@ -97,6 +100,8 @@ def transport_fault(kme: str, error: BaseException, timeout: float) -> KmeError:
             return KmeTimeoutError(kme, f"no complete answer within {timeout:g} s")
         case aiohttp.ClientConnectorDNSError():
             return KmeUnreachableError(kme, f"host name {one_line(error.host)} does not resolve")
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
+            return KmeTlsError(kme, f"closed the connection during the TLS handshake {_MAYBE}")
         case aiohttp.ClientConnectorError():
             where = f"{error.host}:{error.port}"
             reason = error.os_error.strerror or "no connection"
@@ -104,11 +109,7 @@ def transport_fault(kme: str, error: BaseException, timeout: float) -> KmeError:
         case aiohttp.ClientPayloadError():
             return KmeUnreachableError(kme, "connection was lost in the middle of the answer")
         case aiohttp.ClientConnectionError() | OSError():
-            return KmeUnreachableError(
-                kme,
-                "connection was closed before an answer came"
-                " (some KMEs refuse a client certificate this way)",
-            )
+            return KmeUnreachableError(kme, f"closed the connection without an answer {_MAYBE}")
         case _:
             return KmeNonsenseError(kme, "answer is not HTTP")
 
@@ -128,7 +129,7 @@ def _tls_error(error: BaseException) -> ssl.SSLError | None:
         current = pending.pop()
         if current is None or id(current) in seen:
             continue
-        if isinstance(current, ssl.SSLError):
+        if isinstance(current, ssl.SSLError) and not isinstance(current, aiohttp.ClientError):
             return current
         seen.add(id(current))
         pending += [current.__cause__, current.__context__]

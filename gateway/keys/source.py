@@ -42,14 +42,13 @@ class TunnelKeys:
         settings: PoolSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
-        pool: KeyPool | None = None,
     ) -> None:
         self._group = group
         self._peer_sae = peer_sae
         self._settings = settings or PoolSettings()
         self._clock = clock
         self._on_change = on_change
-        self._pool = pool or KeyPool(
+        self._pool = KeyPool(
             group, peer_sae=peer_sae, settings=self._settings, clock=clock, on_change=on_change
         )
         self._ledger = KeyLedger()
