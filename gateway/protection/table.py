@@ -1,8 +1,9 @@
 """Every arrow of a tunnel's policy: state x trigger -> what to do, and the next state.
 
 Triggers are inputs and deadlines already judged against the tunnel's policy (see
-``machine``), so the table itself has no conditions. Each state answers every trigger that an
-input can cause; deadlines have rows only where they can run.
+``judge`` and ``deadlines``), so the table itself has no conditions. There is a row for every
+pair that can happen and none beside: BLOCKED and STOPPED have no attempt that could fail, and
+a tunnel that may not go on without a key is never DEGRADED.
 """
 
 from __future__ import annotations
@@ -132,9 +133,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.DEGRADED, _T.SA_GONE): _row(_S.DOWN, _A.LOSE),
     (_S.DEGRADED, _T.FAILED): _row(_S.DEGRADED, _A.BACK_OFF),
     (_S.DEGRADED, _T.KEY_MISSING_TOLERATED): _row(_S.DEGRADED, _A.BACK_OFF, _A.DWELL),
-    (_S.DEGRADED, _T.KEY_MISSING_FATAL): _row(_S.DEGRADED, _A.BACK_OFF),
     (_S.DEGRADED, _T.SUSPECTED_TOLERATED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
-    (_S.DEGRADED, _T.SUSPECTED_FATAL): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL, _A.BLOCK),
     (_S.DEGRADED, _T.CLEARED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
     (_S.DEGRADED, _T.EXPIRING): _row(_S.DEGRADED, _A.DEMAND),
     (_S.DEGRADED, _T.OPERATOR_INITIATE): _row(_S.DEGRADED),
@@ -146,15 +145,8 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.DEGRADED, _T.AGE_OVER): _row(_S.DOWN, _A.CLOSE, _A.LOSE),
     # --- BLOCKED ------------------------------------------------------------------------------
     (_S.BLOCKED, _T.SA_HYBRID): _row(_S.HYBRID, _A.ADOPT, _A.UNBLOCK),
-    (_S.BLOCKED, _T.SA_DEGRADED): _row(_S.BLOCKED, _A.CLOSE),
-    (_S.BLOCKED, _T.SA_KEYLESS): _row(_S.BLOCKED, _A.CLOSE),
-    (_S.BLOCKED, _T.SA_TAINTED): _row(_S.BLOCKED, _A.CLOSE),
     (_S.BLOCKED, _T.SA_REFUSED): _row(_S.BLOCKED, _A.CLOSE),
     (_S.BLOCKED, _T.SA_GONE): _row(_S.BLOCKED),
-    (_S.BLOCKED, _T.FAILED): _row(_S.BLOCKED, _A.BACK_OFF),
-    (_S.BLOCKED, _T.KEY_MISSING_TOLERATED): _row(_S.BLOCKED, _A.BACK_OFF),
-    (_S.BLOCKED, _T.KEY_MISSING_FATAL): _row(_S.BLOCKED, _A.BACK_OFF),
-    (_S.BLOCKED, _T.SUSPECTED_TOLERATED): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL),
     (_S.BLOCKED, _T.SUSPECTED_FATAL): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL),
     (_S.BLOCKED, _T.CLEARED): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL),
     (_S.BLOCKED, _T.EXPIRING): _row(_S.BLOCKED),
@@ -169,9 +161,6 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.STOPPED, _T.SA_TAINTED): _row(_S.STOPPED, _A.CLOSE),
     (_S.STOPPED, _T.SA_REFUSED): _row(_S.STOPPED, _A.CLOSE),
     (_S.STOPPED, _T.SA_GONE): _row(_S.STOPPED),
-    (_S.STOPPED, _T.FAILED): _row(_S.STOPPED),
-    (_S.STOPPED, _T.KEY_MISSING_TOLERATED): _row(_S.STOPPED),
-    (_S.STOPPED, _T.KEY_MISSING_FATAL): _row(_S.STOPPED),
     (_S.STOPPED, _T.SUSPECTED_TOLERATED): _row(_S.STOPPED, _A.QUARANTINE, _A.DWELL),
     (_S.STOPPED, _T.SUSPECTED_FATAL): _row(_S.STOPPED, _A.QUARANTINE, _A.DWELL),
     (_S.STOPPED, _T.CLEARED): _row(_S.STOPPED, _A.QUARANTINE, _A.DWELL),
