@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from gateway.crypto.secret import Secret
 from gateway.dataplane.port import EventsLost, KernelEvent, SaExpired, TrafficWaiting
 from gateway.dataplane.reconcile import PolicyKey, is_our_reqid, is_pin, policy_key
 from gateway.errors import DataplaneError
@@ -124,7 +125,8 @@ class MemoryDataPlane:
         if sa.direction is Direction.INBOUND and not self._reservations.pop(sa.sa_id, None):
             self.fallbacks += 1
         self._installed += 1
-        self._sas[sa.sa_id] = _Sa(spec=sa, added_at=int(self._now()), order=self._installed)
+        held = replace(sa, key=Secret(sa.key.expose()))  # a kernel copies; the caller wipes its own
+        self._sas[sa.sa_id] = _Sa(spec=held, added_at=int(self._now()), order=self._installed)
 
     async def remove_sa(self, sa_id: SaId) -> None:
         self._enter("remove_sa")
