@@ -85,6 +85,18 @@ def suspected(bench: Bench) -> Bench:
     return bench
 
 
+def _refuse_rekeys(bench: Bench) -> tuple[Decision, ...]:
+    """The peer refuses each rekey until the SA is too old; returns the last decisions."""
+    decided: tuple[Decision, ...] = ()
+    while bench.state not in {D, B}:
+        at = bench.machine.next_deadline()
+        assert at is not None
+        decided = bench.pass_time(at - bench.now)
+        if bench.machine.attempt_under_way:
+            bench.fail()
+    return decided
+
+
 ARROWS: list[Arrow] = [
     # from, trigger, how to get there, what happens, to, what is to be done
     (D, T.SA_HYBRID, lambda: down("prefer"), lambda b: b.up("HYBRID"), H, []),
@@ -166,18 +178,6 @@ ARROWS: list[Arrow] = [
     (S, T.OPERATOR_REKEY, stopped, lambda b: b.put(OperatorRekey()), S, []),
     (S, T.OPERATOR_TERMINATE, stopped, lambda b: b.put(OperatorTerminate()), S, []),
 ]  # fmt: skip
-
-
-def _refuse_rekeys(bench: Bench) -> tuple[Decision, ...]:
-    """The peer refuses each rekey until the SA is too old; returns the last decisions."""
-    decided: tuple[Decision, ...] = ()
-    while bench.state not in {D, B}:
-        at = bench.machine.next_deadline()
-        assert at is not None
-        decided = bench.pass_time(at - bench.now)
-        if bench.machine.attempt_under_way:
-            bench.fail()
-    return decided
 
 
 @pytest.mark.parametrize("arrow", ARROWS, ids=[f"{arrow[0]}-{arrow[1].name}" for arrow in ARROWS])
