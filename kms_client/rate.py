@@ -49,15 +49,19 @@ class RateEstimator:
     def look(self, now: float, *, stored: int | None, full: bool = False, source: str = "") -> None:
         """End a window. ``stored`` is None without a count; ``source`` names who counted."""
         seconds = now - self._start
-        if seconds <= 0:
+        if seconds > 0:
+            self._measure(seconds, stored, full=full, comparable=source == self._source)
+        elif self._stored is not None:
             return
-        if stored is None:
-            self._count(self._drawn / seconds, seconds, censored=not self._shortage)
-        elif self._stored is not None and source == self._source:
-            generated = max(0, stored - self._stored + self._drawn)
-            self._count(generated / seconds, seconds, censored=full)
         self._start, self._stored, self._source = now, stored, source
         self._drawn, self._shortage = 0, False
+
+    def _measure(self, seconds: float, stored: int | None, *, full: bool, comparable: bool) -> None:
+        if stored is None:
+            self._count(self._drawn / seconds, seconds, censored=not self._shortage)
+        elif self._stored is not None and comparable:
+            generated = max(0, stored - self._stored + self._drawn)
+            self._count(generated / seconds, seconds, censored=full)
 
     def _count(self, sample: float, seconds: float, *, censored: bool) -> None:
         if censored and sample <= self.rate:

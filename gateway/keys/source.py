@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.errors import KeyReusedError
 from gateway.keys.ledger import KeyLedger
@@ -42,6 +42,7 @@ class TunnelKeys:
         settings: PoolSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._group = group
         self._peer_sae = peer_sae
@@ -49,7 +50,12 @@ class TunnelKeys:
         self._clock = clock
         self._on_change = on_change
         self._pool = KeyPool(
-            group, peer_sae=peer_sae, settings=self._settings, clock=clock, on_change=on_change
+            group,
+            peer_sae=peer_sae,
+            settings=self._settings,
+            clock=clock,
+            on_change=on_change,
+            sleep=sleep,
         )
         self._ledger = KeyLedger()
         self._fetches = 0

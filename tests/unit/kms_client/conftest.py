@@ -3,108 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kms_client.etsi014 import KmeClient
 from kms_client.tls import TlsFiles
-
-NOW = datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority that writes PEM files."""
-
-    directory: Path
-    name: str
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def file(self) -> Path:
-        return self.directory / f"{self.name}.ca.pem"
-
-    def issue(self, name: str, *, hosts: tuple[str, ...] = (), days: int = 30) -> TlsFiles:
-        """A certificate for ``name``; one with negative ``days`` expired so long ago."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, self.certificate.subject, key, days)
-        names: list[x509.GeneralName] = [
-            x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
-            for host in hosts
-        ]
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        certificate = builder.sign(self.key, hashes.SHA256())
-        stem = self.directory / f"{self.name}.{name}"
-        files = TlsFiles(ca=self.file, certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
-        files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files.key.write_bytes(pem_of(key))
-        return files
-
-
-def pem_of(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(password)
-        if password
-        else serialization.NoEncryption(),
-    )
-
-
-def _builder(
-    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=60))
-        .not_valid_after(NOW + timedelta(days=days))
-    )
-
-
-def _authority(directory: Path, name: str, days: int = 30) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        _builder(name, subject, key, days)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    authority = Authority(directory, name, key, certificate)
-    authority.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return authority
+from tests.support.pki import Authority, make_authority
 
 
 @dataclass(frozen=True)
@@ -118,10 +30,10 @@ class Pki:
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     directory = tmp_path_factory.mktemp("pki")
-    ca = _authority(directory, "lab")
+    ca = make_authority(directory, "lab")
     return Pki(
         ca=ca,
-        foreign=_authority(directory, "foreign"),
+        foreign=make_authority(directory, "foreign"),
         server=ca.issue("kme", hosts=("127.0.0.1", "localhost")),
         sae=ca.issue("moon"),
     )
@@ -129,7 +41,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture(scope="session")
 def expired_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return _authority(tmp_path_factory.mktemp("old"), "old", days=-1)
+    return make_authority(tmp_path_factory.mktemp("old"), "old", days=-1)
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -1,0 +1,61 @@
+"""One QKD key, one use."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import KeyReusedError
+from gateway.keys.ledger import KeyLedger
+from gateway.model import KeyId
+
+A, B, C = (KeyId(f"6a1c1c9e-0a36-4b1e-9d5c-0f1c6f0c2a0{n}") for n in range(3))
+
+
+def counts(ledger: KeyLedger) -> tuple[int, int, int]:
+    return ledger.used, ledger.burned, ledger.reused
+
+
+@pytest.mark.parametrize("outcome", [None, True, False])
+def test_a_second_claim_is_refused_whatever_became_of_the_first(outcome):
+    ledger = KeyLedger()
+    ledger.claim(A)
+    ledger.claim(B)
+    if outcome is not None:
+        ledger.settle(A, used=outcome)
+    with pytest.raises(KeyReusedError, match=A):
+        ledger.claim(A)
+    assert ledger.reused == 1
+
+
+def test_each_key_is_counted_once_as_used_or_burned():
+    ledger = KeyLedger()
+    for key_id in (A, B):
+        ledger.claim(key_id)
+    ledger.settle(A, used=True)
+    ledger.settle(A, used=False)
+    ledger.settle(B, used=False)
+    ledger.settle(B, used=False)
+    ledger.settle(C, used=True)  # never claimed
+    assert counts(ledger) == (1, 1, 0)
+
+
+def test_a_claim_that_came_to_nothing_can_be_made_again_but_not_a_settled_one():
+    ledger = KeyLedger()
+    ledger.claim(A)
+    ledger.release(A)
+    ledger.claim(A)
+    ledger.settle(A, used=True)
+    ledger.release(A)
+    ledger.release(B)
+    with pytest.raises(KeyReusedError):
+        ledger.claim(A)
+
+
+def test_memory_is_bounded_and_the_oldest_goes_first():
+    ledger = KeyLedger(size=2)
+    for key_id in (A, B, C):
+        ledger.claim(key_id)
+    for key_id in (B, C):
+        with pytest.raises(KeyReusedError):
+            ledger.claim(key_id)
+    ledger.claim(A)
