@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from netns_lab.errors import WaitError
 
@@ -76,13 +76,25 @@ def listens_in(table: str, port: int) -> bool:
     return any(row[3] == _TCP_LISTEN and int(row[1].split(":")[1], 16) == port for row in rows)
 
 
+@overload
 async def wait_until(
-    predicate: Callable[[], T | Awaitable[T]],
+    predicate: Callable[[], Awaitable[T]], deadline: float, why: str, *, interval: float = ...
+) -> T: ...
+
+
+@overload
+async def wait_until(
+    predicate: Callable[[], T], deadline: float, why: str, *, interval: float = ...
+) -> T: ...
+
+
+async def wait_until(
+    predicate: Callable[[], Any],
     deadline: float,
     why: str,
     *,
     interval: float = 0.05,
-) -> T:
+) -> Any:
     """Call ``predicate`` every ``interval`` seconds until its value is true; that value.
 
     ``deadline`` is in seconds from now. Raises WaitError with ``why`` and the last value.
@@ -90,7 +102,7 @@ async def wait_until(
     end = time.monotonic() + deadline
     while True:
         answer = predicate()
-        value: T = await answer if inspect.isawaitable(answer) else answer
+        value = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() >= end:

@@ -1,0 +1,265 @@
+"""Two gateways, their KMEs and the QKD link between those, running in a lab.
+
+async with Site.up("cut", SiteOptions(key_rate=2.0)) as site:
+    await site.wait_protection("HYBRID")
+    await site.link("cut")
+    await site.wait_protection("PQC_ONLY", within=30)
+    print(await site.tunnel("moon"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from netns_lab import control, site_files
+from netns_lab.errors import LabError
+from netns_lab.lab import RUNS, Lab
+from netns_lab.process import Completed, Daemon
+from netns_lab.readiness import Listening, wait_until
+from netns_lab.site_files import GATEWAYS, MQTT_PORT, Gateway, Kme, SiteOptions
+
+Json = dict[str, Any]
+
+PROTECTION_SECONDS = 30.0
+
+
+class Site:
+    """Files are written at once and may be changed before ``start()``."""
+
+    def __init__(self, lab: Lab, options: SiteOptions) -> None:
+        self.lab = lab
+        self.options = options
+        self.kmes = {kme.name: kme for kme in site_files.kmes(options)}
+        lab.collectors.append(self._collect)
+
+    @classmethod
+    @asynccontextmanager
+    async def up(cls, name: str, options: SiteOptions | None = None) -> AsyncIterator[Site]:
+        """Everything running; stopped and taken down at the end. As ``Lab.up`` on failure."""
+        async with cls.prepared(name, options) as site:
+            await site.start()
+            yield site
+
+    @classmethod
+    @asynccontextmanager
+    async def prepared(cls, name: str, options: SiteOptions | None = None) -> AsyncIterator[Site]:
+        """Network and files, nothing started: for scenarios with an order of their own."""
+        async with Lab.up(name) as lab:
+            site = cls(lab, options or SiteOptions())
+            await site.write_files()
+            yield site
+
+    # --- files ---
+
+    def folder(self, name: str) -> Path:
+        """Folder of a gateway, KME or link: configuration, sockets, secrets."""
+        return self.lab.run_dir / name
+
+    def config(self, gateway: Gateway) -> Path:
+        return self.folder(gateway) / "qsgw.toml"
+
+    def control_socket(self, gateway: Gateway) -> Path:
+        return self.folder(gateway) / "control.sock"
+
+    def esp_keys(self, gateway: Gateway) -> Path:
+        """Keys of its ESP SAs in Wireshark's esp_sa format, as the gateway claims them."""
+        return self.folder(gateway) / "esp_sa"
+
+    def recorded_keys(self) -> tuple[Path, ...]:
+        """Files with every key the links made: what no artifact may contain."""
+        return tuple(self.folder(link) / "keys" for link in site_files.links(self.options))
+
+    async def write_files(self) -> None:
+        await self._write_pki()
+        run_dir = self.lab.run_dir
+        psk = secrets.token_hex(32)
+        for gateway in GATEWAYS:
+            folder = self.folder(gateway)
+            folder.mkdir()
+            self.write_config(gateway, site_files.gateway_file(self.options, gateway, run_dir))
+            same = self.options.same_psk or gateway == self.options.initiator
+            _write_secret(folder / "psk", psk if same else secrets.token_hex(32))
+            (folder / "mosquitto.conf").write_text(site_files.mosquitto_file())
+        for kme in self.kmes.values():
+            self.folder(kme.name).mkdir()
+            text = site_files.kme_file(self.options, kme, run_dir)
+            (self.folder(kme.name) / "kme.toml").write_text(text)
+        for link in site_files.links(self.options):
+            self.folder(link).mkdir()
+            text = site_files.link_file(self.options, link, run_dir)
+            (self.folder(link) / "link.toml").write_text(text)
+
+    def write_config(self, gateway: Gateway, text: str) -> None:
+        self.config(gateway).write_text(text)
+
+    async def _write_pki(self) -> None:
+        """Certificates for every name we use, made once per lab kernel."""
+        shared = RUNS / "pki"
+        if not shared.is_dir():
+            fresh = RUNS / "pki.new"
+            command = ["qsgw-kme", "pki", "--out", str(fresh), "--sae", *GATEWAYS]
+            for kme in site_files.ALL_KMES:
+                command += ["--kme", f"{kme.name}:{kme.address}"]
+            (await self.lab.run("kme-moon", command)).check()
+            fresh.rename(shared)
+        shutil.copytree(shared, self.folder("pki"))
+
+    # --- processes ---
+
+    async def start(self) -> None:
+        """Links, KMEs and brokers, then sun, then moon: the initiator finds a responder."""
+        for link in site_files.links(self.options):
+            await self.start_link(link)
+        jobs = [self.start_kme(name) for name in self.kmes]
+        if self.options.mqtt:
+            jobs += [self.start_broker(gateway) for gateway in GATEWAYS]
+        await _all(jobs)
+        responder = site_files.peer(self.options.initiator)
+        await self.start_gateway(responder)
+        await self.start_gateway(self.options.initiator)
+
+    async def start_link(self, link: str = "link") -> Daemon:
+        folder = self.folder(link)
+        return await self.lab.start(
+            "kme-moon",
+            [
+                *("qsgw-kme", "link", "--config", str(folder / "link.toml")),
+                *("--record-keys", str(folder / "keys")),
+            ],
+            name=link,
+            environment={"QSGW_LAB": "1"},
+        )
+
+    async def start_kme(self, name: str) -> Daemon:
+        kme = self.kme(name)
+        config = self.folder(name) / "kme.toml"
+        return await self.lab.start(
+            kme.host, ["qsgw-kme", "serve", "--config", str(config)], name=name
+        )
+
+    async def start_broker(self, gateway: Gateway) -> Daemon:
+        return await self.lab.start(
+            gateway,
+            ["mosquitto", "-c", str(self.folder(gateway) / "mosquitto.conf")],
+            name=f"mosquitto-{gateway}",
+            ready=Listening(MQTT_PORT),
+        )
+
+    async def start_gateway(self, gateway: Gateway) -> Daemon:
+        return await self.lab.start(
+            gateway,
+            [
+                *("qsgwd", "--config", str(self.config(gateway))),
+                *("--insecure-key-log", str(self.esp_keys(gateway))),
+            ],
+            name=f"qsgwd-{gateway}",
+        )
+
+    def gateway(self, gateway: Gateway) -> Daemon:
+        """The running daemon: ``await site.gateway("sun").kill()``."""
+        return self.lab.daemons[f"qsgwd-{gateway}"]
+
+    def kme(self, name: str) -> Kme:
+        if name not in self.kmes:
+            raise LabError(f"no KME {name!r} here; there are {', '.join(self.kmes)}")
+        return self.kmes[name]
+
+    # --- asking and acting ---
+
+    async def snapshot(self, gateway: Gateway) -> Json:
+        """The gateway's status, as ``qsgw --json status`` shows it."""
+        return await control.snapshot(self.control_socket(gateway))
+
+    async def tunnel(self, gateway: Gateway) -> Json:
+        """The gateway's view of the tunnel to the other gateway."""
+        name = site_files.peer(gateway)
+        tunnels: list[Json] = (await self.snapshot(gateway))["tunnels"]
+        for tunnel in tunnels:
+            if tunnel["name"] == name:
+                return tunnel
+        raise LabError(f"{gateway} has no tunnel {name}")
+
+    async def act(self, gateway: Gateway, verb: str) -> str:
+        """``initiate``, ``terminate`` or ``rekey`` the tunnel, or ``reload`` the gateway."""
+        tunnel = None if verb == "reload" else site_files.peer(gateway)
+        return await control.act(self.control_socket(gateway), verb, tunnel)
+
+    async def qsgw(self, gateway: Gateway, *words: str) -> Completed:
+        """The operator's command, on the gateway's host."""
+        command = ["qsgw", "--socket", str(self.control_socket(gateway)), *words]
+        return await self.lab.run(gateway, command)
+
+    async def link(self, *words: str, link: str = "link") -> Any:
+        """``cut``, ``heal``, ``rate N``, ``suspect [TEXT]``, ``clear`` or ``status``."""
+        return await control.key_side(self.folder(link) / "control.sock", *words)
+
+    async def kmectl(self, name: str, *words: str) -> Any:
+        """``status`` or ``fault NAME on|off``."""
+        return await control.key_side(self.folder(self.kme(name).name) / "control.sock", *words)
+
+    async def wait_protection(
+        self,
+        *wanted: str,
+        within: float = PROTECTION_SECONDS,
+        at: tuple[Gateway, ...] = GATEWAYS,
+    ) -> None:
+        """Return when the tunnel's protection is one of ``wanted`` at every gateway of ``at``."""
+        seen: dict[Gateway, str] = {}
+
+        async def reached() -> bool:
+            for gateway in at:
+                try:
+                    tunnel = await self.tunnel(gateway)
+                    seen[gateway] = f"{tunnel['protection']} ({tunnel['reason']})"
+                except control.ControlError as error:
+                    seen[gateway] = str(error)
+            return all(seen[gateway].split(" ")[0] in wanted for gateway in at)
+
+        try:
+            await wait_until(reached, within, " or ".join(wanted), interval=0.1)
+        except LabError as error:
+            raise LabError(f"{error}; {seen}") from error
+
+    # --- post-mortem ---
+
+    async def _collect(self, folder: Path) -> None:
+        for gateway in GATEWAYS:
+            target = folder / gateway
+            target.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copy(self.config(gateway), target)
+            await _save(target / "status.json", self.snapshot(gateway))
+        for kme in self.kmes:
+            await _save(folder / f"{kme}.json", self.kmectl(kme, "status"))
+        for link in site_files.links(self.options):
+            await _save(folder / f"{link}.json", self.link("status", link=link))
+
+
+async def _save(path: Path, question: Awaitable[Any]) -> None:
+    """Write the answer to ``path``, or why there is none."""
+    try:
+        path.write_text(json.dumps(await question, indent=2) + "\n")
+    except LabError as error:
+        path.write_text(f"{error}\n")
+
+
+async def _all(jobs: Iterable[Coroutine[Any, Any, Daemon]]) -> None:
+    """Run ``jobs`` side by side; the first failure ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text + "\n")

@@ -1,0 +1,263 @@
+"""The configuration files of two sites, as an operator would write them. Text only, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Gateway = Literal["moon", "sun"]
+GATEWAYS: tuple[Gateway, Gateway] = ("moon", "sun")
+
+MQTT_PORT = 1883
+METRICS_PORT = 9464
+
+Scalar = str | int | float | bool
+Table = Mapping[str, "Scalar | tuple[str, ...]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelOptions:
+    """One gateway's table for the tunnel between moon and sun. Durations as in the file."""
+
+    qkd: str = "prefer"
+    subnets: Mapping[Gateway, tuple[str, ...]] = field(
+        default_factory=lambda: {"moon": ("10.1.0.0/24",), "sun": ("10.2.0.0/24",)}
+    )
+    pool_target: int = 4
+    restore_dwell: str = "2s"
+    degraded_max: str = "0"
+    rekey_min: str = "2s"
+    rekey_max: str = "1h"
+    key_reserve: int = 1
+    ike: tuple[str, ...] = ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",)
+    esp: tuple[str, ...] = ("aes256gcm16-x25519-ke1_mlkem768-esn",)
+    allow_classical: bool = False
+    liveness: str = "10s"
+    retransmit_base: str = "500ms"
+    kme_timeout: str = "3s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteOptions:
+    """Two gateways with their key network. The two ends agree unless told otherwise."""
+
+    moon: TunnelOptions = field(default_factory=TunnelOptions)
+    sun: TunnelOptions = field(default_factory=TunnelOptions)
+    initiator: Gateway = "moon"
+    outer: Literal[4, 6] = 4  # IP version between the gateways
+    same_psk: bool = True
+    key_rate: float = 4.0  # 256-bit keys per second, over both directions
+    key_store: int = 64  # keys per direction that a KME holds
+    key_lifetime: str = "1h"
+    twin: bool = False  # a second pair of KMEs with a link of their own
+    mqtt: bool = True  # a broker beside each gateway
+    metrics: bool = False
+    on_stop: str = "keep"
+
+    def tunnel(self, gateway: Gateway) -> TunnelOptions:
+        return self.moon if gateway == "moon" else self.sun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kme:
+    """One KME and the half of a QKD link it stands on."""
+
+    name: str  # its KME id, certificate and folder
+    host: str
+    gateway: Gateway
+    address: str
+    port: int
+    peer: str
+    link: str  # name and folder of the link
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}:{self.port}"
+
+
+_PAIR = (
+    Kme(
+        name="kme-moon",
+        host="kme-moon",
+        gateway="moon",
+        address="10.9.1.2",
+        port=8443,
+        peer="kme-sun",
+        link="link",
+    ),
+    Kme(
+        name="kme-sun",
+        host="kme-sun",
+        gateway="sun",
+        address="10.9.2.2",
+        port=8443,
+        peer="kme-moon",
+        link="link",
+    ),
+)
+_TWINS = tuple(
+    Kme(
+        name=f"{kme.name}-twin",
+        host=kme.host,
+        gateway=kme.gateway,
+        address=kme.address,
+        port=8444,
+        peer=f"{kme.peer}-twin",
+        link="link-twin",
+    )
+    for kme in _PAIR
+)
+ALL_KMES = _PAIR + _TWINS
+
+OUTER: Mapping[int, Mapping[Gateway, str]] = {
+    4: {"moon": "10.0.12.1", "sun": "10.0.23.3"},
+    6: {"moon": "fd12::1", "sun": "fd23::3"},
+}
+
+
+def kmes(options: SiteOptions) -> tuple[Kme, ...]:
+    """The KMEs of a site, the preferred pair first."""
+    return ALL_KMES if options.twin else _PAIR
+
+
+def peer(gateway: Gateway) -> Gateway:
+    return "sun" if gateway == "moon" else "moon"
+
+
+def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
+    """``qsgw.toml`` of one gateway."""
+    other = peer(gateway)
+    tunnel = options.tunnel(gateway)
+    outer = OUTER[options.outer]
+    own_kmes = [kme for kme in kmes(options) if kme.gateway == gateway]
+    tables: dict[str, Table] = {
+        "gateway": {
+            "name": gateway,
+            "listen": (outer[gateway],),
+            "sae_id": gateway,
+            "control_socket": str(run_dir / gateway / "control.sock"),
+            "on_stop": options.on_stop,
+        }
+    }
+    if options.mqtt:
+        tables["mqtt"] = {"host": "127.0.0.1", "port": MQTT_PORT}
+    if options.metrics:
+        tables["metrics"] = {"listen": f"127.0.0.1:{METRICS_PORT}"}
+    for kme in own_kmes:
+        tables[f"kme.{kme.name}"] = {
+            "url": kme.url,
+            **_certificates(gateway),
+            "timeout": tunnel.kme_timeout,
+        }
+    tables[f"tunnel.{other}"] = {
+        "local": outer[gateway],
+        "remote": outer[other],
+        "local_id": f"{gateway}.example",
+        "remote_id": f"{other}.example",
+        "psk": "psk",
+        "local_subnets": tunnel.subnets[gateway],
+        "remote_subnets": tunnel.subnets[other],
+        "start": "initiate" if options.initiator == gateway else "respond",
+        "qkd": tunnel.qkd,
+        "kmes": tuple(kme.name for kme in own_kmes),
+        "peer_sae": other,
+        "pool_target": tunnel.pool_target,
+        "restore_dwell": tunnel.restore_dwell,
+        "degraded_max": tunnel.degraded_max,
+        "rekey_min": tunnel.rekey_min,
+        "rekey_max": tunnel.rekey_max,
+        "key_reserve": tunnel.key_reserve,
+        "ike": tunnel.ike,
+        "esp": tunnel.esp,
+        "allow_classical": tunnel.allow_classical,
+        "liveness": tunnel.liveness,
+        "retransmit_base": tunnel.retransmit_base,
+    }
+    return toml(tables)
+
+
+def kme_file(options: SiteOptions, kme: Kme, run_dir: Path) -> str:
+    """``kme.toml`` of one KME."""
+    return toml(
+        {
+            "kme": {
+                "id": kme.name,
+                "listen": (f"{kme.address}:{kme.port}",),
+                **_certificates(kme.name),
+                "control_socket": str(run_dir / kme.name / "control.sock"),
+            },
+            "link": {"connect": link_address(kme, run_dir), "peer_kme": kme.peer},
+            "keys": {"max_count": options.key_store, "lifetime": options.key_lifetime},
+            f"sae.{kme.gateway}": {"peers": (peer(kme.gateway),)},
+        }
+    )
+
+
+def link_file(options: SiteOptions, name: str, run_dir: Path) -> str:
+    """``link.toml`` of one emulated QKD link."""
+    tables: dict[str, Table] = {
+        "link": {
+            "name": name,
+            "rate": options.key_rate,
+            "control_socket": str(run_dir / name / "control.sock"),
+        }
+    }
+    for kme in kmes(options):
+        if kme.link == name:
+            tables[f"side.{kme.name}"] = {"listen": link_address(kme, run_dir)}
+    return toml(tables)
+
+
+def link_address(kme: Kme, run_dir: Path) -> str:
+    return f"unix:{run_dir / kme.link / kme.name}.sock"
+
+
+def links(options: SiteOptions) -> tuple[str, ...]:
+    """Names of the links, the preferred one first."""
+    return tuple(dict.fromkeys(kme.link for kme in kmes(options)))
+
+
+def mosquitto_file() -> str:
+    return "\n".join(
+        (
+            f"listener {MQTT_PORT} 127.0.0.1",
+            "allow_anonymous true",
+            "persistence false",
+            # In a user namespace there is no other user to become.
+            "user root",
+            "",
+        )
+    )
+
+
+def _certificates(name: str) -> dict[str, Scalar]:
+    pki = "../pki"
+    return {
+        "ca": f"{pki}/ca.pem",
+        "certificate": f"{pki}/{name}.pem",
+        "key": f"{pki}/{name}.key",
+    }
+
+
+def toml(tables: Mapping[str, Table]) -> str:
+    """TOML of tables of strings, numbers, booleans and lists of strings."""
+    parts = []
+    for name, table in tables.items():
+        lines = [f"{key} = {_value(value)}" for key, value in table.items()]
+        parts.append("\n".join([f"[{name}]", *lines]) + "\n")
+    return "\n".join(parts)
+
+
+def _value(value: Scalar | tuple[str, ...]) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case _:
+            return "[" + ", ".join(_value(item) for item in value) + "]"
