@@ -12,7 +12,7 @@ from gateway.ike.wire import Reader, syntax_error
 
 _ADDRESS_SIZES: Final[dict[int, int]] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-_MAILBOX: Final = re.compile(r"[!-~]+@[!-?A-~]+")
+_MAILBOX: Final = re.compile(r"[!-?A-~]+@[!-?A-~]+")
 _KEY_ID_PREFIX: Final = "keyid:"
 
 

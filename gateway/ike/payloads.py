@@ -210,18 +210,16 @@ Payload = (
 
 def encode_chain(payloads: Sequence[Payload]) -> tuple[int, bytes]:
     """Type of the first payload (0 if there is none) and the chain's octets."""
-    following = [int(payload.payload_type) for payload in payloads]
-    first = following[0] if following else int(PayloadType.NONE)
-    following = [*following[1:], int(PayloadType.NONE)]
+    types = [*(int(payload.payload_type) for payload in payloads), int(PayloadType.NONE)]
     parts: list[bytes] = []
-    for payload, next_type in zip(payloads, following, strict=True):
+    for payload, next_type in zip(payloads, types[1:], strict=True):
         body = payload.body()
         length = GENERIC_HEADER + len(body)
         if length > _MAX_PAYLOAD:
             raise ValueError(f"payload of {length} octets")
         # RFC 7296 3.2: the critical bit is clear for every payload type of that document.
         parts += (bytes((next_type, 0, length >> 8, length & 0xFF)), body)
-    return first, b"".join(parts)
+    return types[0], b"".join(parts)
 
 
 def decode_chain(first_type: int, data: bytes) -> tuple[Payload, ...]:

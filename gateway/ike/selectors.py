@@ -9,7 +9,6 @@ from ipaddress import (
     IPv6Address,
     collapse_addresses,
     ip_address,
-    ip_network,
     summarize_address_range,
 )
 from typing import Final, Self
@@ -175,4 +174,5 @@ def _overlap(selector: TrafficSelector, network: IpNetwork) -> tuple[IpNetwork, 
 
 
 def _collapse(networks: list[IpNetwork]) -> list[IpNetwork]:
-    return [ip_network(network) for network in collapse_addresses(networks)]  # type: ignore[type-var]
+    # Each call has networks of one family, which the type cannot say.
+    return list(collapse_addresses(networks))  # type: ignore[type-var]
