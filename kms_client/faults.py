@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -104,8 +105,9 @@ def transport_fault(kme: str, error: BaseException, timeout: float) -> KmeError:
             return KmeTlsError(kme, f"closed the connection during the TLS handshake {_MAYBE}")
         case aiohttp.ClientConnectorError():
             where = f"{error.host}:{error.port}"
-            reason = error.os_error.strerror or "no connection"
-            return KmeUnreachableError(kme, f"cannot connect to {where}: {one_line(reason)}")
+            number = error.os_error.errno  # asyncio's own text repeats the address
+            reason = os.strerror(number) if number else "no address of it accepts a connection"
+            return KmeUnreachableError(kme, f"cannot connect to {where}: {reason}")
         case aiohttp.ClientPayloadError():
             return KmeUnreachableError(kme, "connection was lost in the middle of the answer")
         case aiohttp.ClientConnectionError() | OSError():

@@ -147,10 +147,6 @@ class KeyPool:
         self._wake.set()
         return dropped
 
-    def count_fetched(self) -> None:
-        """The peer drew a key of this pair, which we fetched as slave: it was generated too."""
-        self._rate.drawn(1)
-
     def stock(self) -> PoolStock:
         now = self._clock()
         return PoolStock(

@@ -1,4 +1,4 @@
-"""How many keys per second the quantum link gives us, measured from this side.
+"""How many keys per second the quantum link makes for us as master SAE, measured here.
 
 Between two looks at the KME's ``stored_key_count``::
 
@@ -13,7 +13,8 @@ only "at least so many":
 
 A censored window may raise the estimate, never lower it. Where the KME gives no count and keys
 failed to come although asked for, the store is known to be empty and the window counts fully.
-Keys the peer draws as master SAE without our fetching them make the estimate too low.
+Keys that the peer draws as master SAE are not ours: where a KME keeps one store for both
+directions the rate is what the peer leaves us, where it keeps two it is that of our own.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RateEstimator:
         self._measured = False  # by a window that was not censored
 
     def drawn(self, count: int) -> None:
-        """We received this many keys, as master or as slave SAE."""
+        """We received this many new keys as master SAE."""
         self._drawn += count
 
     def shortage(self) -> None:

@@ -108,7 +108,6 @@ class TunnelKeys:
             self._fetches -= 1
             if not delivered:
                 self._ledger.release(wanted)
-        self._pool.count_fetched()
         self._last_fetch = self._clock()
         self._on_change()
         return Ppk(key_id=wanted, key=key.key)

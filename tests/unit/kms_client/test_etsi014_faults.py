@@ -221,7 +221,7 @@ async def test_stopping_in_the_middle_of_the_answer_is_a_timeout_too(serve_raw, 
 async def test_nobody_listens(connect, unused_tcp_port):
     error = await failure(connect(f"https://127.0.0.1:{unused_tcp_port}"))
     assert type(error) is KmeUnreachableError
-    assert error.what.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: ")
+    assert error.what == f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused"
 
 
 async def test_a_server_that_accepts_and_stays_silent_is_no_connection(serve_raw, connect):

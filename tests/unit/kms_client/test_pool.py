@@ -376,15 +376,6 @@ async def test_rate_follows_the_store_and_our_draws(make, kme, clock):
     assert pool.stock().rate < 0.1
 
 
-async def test_keys_fetched_as_slave_were_generated_too(make, kme, clock):
-    kme.stored = 100
-    pool = await filled(make(target=0, poll_interval=5.0))
-    for _ in range(10):
-        pool.count_fetched()
-    await clock.advance(5.0)
-    assert pool.stock().rate == pytest.approx(2.0)
-
-
 async def test_on_change_is_called_for_deliveries_takes_and_failures(kme, clock):
     changes: list[int] = []
     pool = KeyPool(KmeGroup([kme]), peer_sae="sun", settings=PoolSettings(), clock=clock,
