@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from gateway.errors import KeyReusedError
-from gateway.keys.ledger import KeyLedger
+from gateway.keys.ledger import ClaimedKeys, KeyLedger
 from gateway.model import KeyId, KeysView, Ppk
 from gateway.protection.health import Observation
 from kms_client.errors import KmeRefusedError, KmeUnauthorizedError, NoKeyError
@@ -29,9 +29,9 @@ MAX_UNKNOWN = 64
 class TunnelKeys:
     """QKD keys of one tunnel: a warm pool as master SAE, single fetches as slave SAE.
 
-    Every key_ID is claimed in the ledger once, whichever way it came. A key handed out is the
-    caller's to mix and wipe; ``settle`` says what became of it. The group may be shared with
-    other tunnels and is not closed here.
+    Every key_ID is claimed once, whichever way it came; ``claimed`` is to be the same for all
+    tunnels of the process. A key handed out is the caller's to mix and wipe; ``settle`` says
+    what became of it. The group may be shared with other tunnels and is not closed here.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class TunnelKeys:
         group: KmeGroup,
         peer_sae: str,
         settings: PoolSettings | None = None,
+        claimed: ClaimedKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -57,7 +58,7 @@ class TunnelKeys:
             on_change=on_change,
             sleep=sleep,
         )
-        self._ledger = KeyLedger()
+        self._ledger = KeyLedger(claimed)
         self._fetches = 0
         self._unknown: OrderedDict[KeyId, tuple[float, NoKeyError]] = OrderedDict()
         self._last_fetch: float | None = None
