@@ -1,0 +1,92 @@
+"""One Child SA: its two ESP SAs, what keyed them, and where it is in its life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.ike.states import (
+    CARRYING,
+    CHILD_TRANSITIONS,
+    USABLE,
+    ChildInput,
+    ChildState,
+    step,
+)
+from gateway.ike.views import ChildFacts
+from gateway.model import IpAddress, IpNetwork, Mixed, Role, SaId
+
+
+class TunnelSession(Protocol):
+    """What a tunnel needs to know of its sessions, and may ask of them."""
+
+    role: Role
+    began_at: float
+    established_at: float | None
+    lowest_nonce: bytes
+    initial_contact: bool  # the peer said that it has no other IKE SA with us
+
+    @property
+    def established(self) -> bool: ...
+
+    def replace(self, *, tell_peer: bool, now: float) -> None:
+        """A newer IKE SA has taken over."""
+
+    def replace_later(self, now: float) -> None:
+        """The same, if the peer does not do it itself in good time."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ChildSa:
+    """Keys are not here: they went to the kernel with InstallChild."""
+
+    tunnel: str
+    owner: TunnelSession  # the session of the IKE SA it was made in
+    role: Role  # ours in the exchange that made it
+    local_address: IpAddress
+    remote_address: IpAddress
+    spi_in: int
+    spi_out: int
+    mixed: Mixed
+    encryption: str
+    esn: bool
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+    established_at: float
+    replaces: int | None = None  # inbound SPI of the Child SA it rekeys
+    state: ChildState = field(default=ChildState.INSTALLING)
+    activating: bool = False  # our traffic is about to move to it
+    announced: bool = False  # ChildUp was emitted
+
+    @property
+    def inbound(self) -> SaId:
+        return SaId(self.local_address, self.spi_in)
+
+    @property
+    def outbound(self) -> SaId:
+        return SaId(self.remote_address, self.spi_out)
+
+    @property
+    def usable(self) -> bool:
+        return self.state in USABLE
+
+    @property
+    def carries_outbound(self) -> bool:
+        return self.state in CARRYING
+
+    def happened(self, what: ChildInput) -> None:
+        self.state = step(CHILD_TRANSITIONS, self.state, what)
+
+    def facts(self) -> ChildFacts:
+        return ChildFacts(
+            spi_in=self.spi_in,
+            spi_out=self.spi_out,
+            state=self.state.value,
+            mixed=self.mixed,
+            encryption=self.encryption,
+            esn=self.esn,
+            local_networks=self.local_networks,
+            remote_networks=self.remote_networks,
+            carries_outbound=self.carries_outbound,
+            established_at=self.established_at,
+        )

@@ -1,0 +1,373 @@
+"""IKE_AUTH (RFC 7296 1.2): who we are, proof of it, and the first Child SA.
+
+    initiator                                        responder
+    SK{IDi, IDr, AUTH, SA, TSi, TSr,
+       [N(INITIAL_CONTACT)],
+       [N(PPK_IDENTITY), [N(NO_PPK_AUTH)]]}      -->
+                                                 <-- SK{IDr, AUTH, SA, TSi, TSr,
+                                                        [N(PPK_IDENTITY)]}
+    SK{}                                         -->                  both SAs are in place here
+
+The PPK notifies are those of RFC 8784, used where the peer did not agree to RFC 9867. The
+INFORMATIONAL at the end is ours: it lets the responder move its traffic to the new SA as
+soon as the initiator can take it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.crypto.secret import Secret
+from gateway.ike.auth import psk_auth, psk_verify, signed_octets
+from gateway.ike.child import ChildSa
+from gateway.ike.config import PpkMode
+from gateway.ike.errors import ProtocolError
+from gateway.ike.events import IkeEstablished
+from gateway.ike.flow import (
+    CommandError,
+    Flow,
+    PpkMissingError,
+    Respond,
+    refuse,
+    request,
+)
+from gateway.ike.flows import informational, ppk_choice
+from gateway.ike.keymat import IkeKeys, ppk_auth_keys
+from gateway.ike.negotiation import (
+    ChildAttempt,
+    ChildSecrets,
+    accept_child,
+    activate,
+    check_offered_spi,
+    esp_offers,
+    first_child_specs,
+    narrow_traffic,
+    proposal_payload,
+    traffic_payloads,
+    watch,
+)
+from gateway.ike.payloads import AuthPayload, IdPayload, NotifyPayload, Payload, SaPayload
+from gateway.ike.ppk import HeldPpk, PpkVerdict, encode_ppk_id, key_id_of, responder_verdict
+from gateway.ike.proposals import select
+from gateway.ike.reasons import proposals_text, raise_on_error
+from gateway.ike.received import Received
+from gateway.ike.registry import (
+    ADDITIONAL_KE_TYPES,
+    AuthMethod,
+    ExchangeType,
+    NotifyType,
+    TransformType,
+)
+from gateway.ike.sa import IkeSa
+from gateway.ike.states import IkeInput
+from gateway.ike.transforms import Proposal
+from gateway.ike.wire import syntax_error
+from gateway.model import PpkMethod, Role
+
+# --- initiator -------------------------------------------------------------------------------
+
+
+def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
+    """``ppk``: for RFC 8784, where nothing was mixed in before."""
+    attempt = ChildAttempt(sa, Role.INITIATOR)
+    try:
+        yield from attempt.reserve()
+        mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
+        payloads = _request_payloads(sa, attempt, ppk, mixed)
+        sa.happened(IkeInput.AUTH)
+        reply = yield from request(ExchangeType.IKE_AUTH, payloads)
+        received = reply.payloads
+        if received.find(AuthPayload) is None:  # an error before or instead of AUTH
+            raise_on_error(received, sa.connection, sa.connection.ike_proposals)
+        _verify_responder(sa, received, ppk, mixed)
+        _established(sa)
+        child = yield from _install(sa, received, attempt)
+    finally:
+        attempt.abandon()
+    yield from activate(sa, child)
+    yield from informational.liveness()
+
+
+def _request_payloads(
+    sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None, mixed: IkeKeys | None
+) -> list[Payload]:
+    connection = sa.connection
+    identity = IdPayload(initiator=True, identity=connection.local_id)
+    keys = mixed or sa.keys
+    auth = _auth_data(sa, Role.INITIATOR, keys.sk_pi, identity)
+    payloads: list[Payload] = [
+        identity,
+        IdPayload(initiator=False, identity=connection.remote_id),
+        AuthPayload(method=AuthMethod.SHARED_KEY, data=auth),
+        proposal_payload(first_child_specs(sa), attempt.spi_octets),
+        *traffic_payloads(connection.local_networks, connection.remote_networks, Role.INITIATOR),
+    ]
+    if not any(other.established for other in sa.tunnel.sessions):  # RFC 7296 2.4
+        payloads.append(NotifyPayload(type=NotifyType.INITIAL_CONTACT))
+    if ppk is not None:
+        payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY, data=encode_ppk_id(ppk.key_id)))
+        if sa.mode is not PpkMode.REQUIRE:  # RFC 8784 3: present iff the PPK is optional for us
+            plain = _auth_data(sa, Role.INITIATOR, sa.keys.sk_pi, identity)
+            payloads.append(NotifyPayload(type=NotifyType.NO_PPK_AUTH, data=plain))
+    return payloads
+
+
+def _verify_responder(
+    sa: IkeSa, received: Received, ppk: HeldPpk | None, mixed: IkeKeys | None
+) -> None:
+    identity = _identity(received, initiator=False)
+    if not identity.identity.matches(sa.connection.remote_id):
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"peer says it is {identity.identity}, we expect {sa.connection.remote_id}",
+        )
+    used = received.has(NotifyType.PPK_IDENTITY)
+    if used and mixed is None:
+        raise syntax_error("PPK_IDENTITY in answer to none")
+    keys = mixed if mixed is not None and used else sa.keys
+    if not _auth_is_good(sa, Role.RESPONDER, keys.sk_pr, identity, received.need(AuthPayload)):
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED,
+            "authentication of the peer failed: wrong pre-shared key or identity"
+            + (", or another QKD key under the same key_ID" if used else ""),
+        )
+    if ppk is None:
+        return
+    if mixed is not None and used:
+        _adopt(sa, mixed, ppk)
+    else:
+        ppk_choice.not_accepted(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
+
+
+def _install(sa: IkeSa, received: Received, attempt: ChildAttempt) -> Flow[ChildSa]:
+    specs = first_child_specs(sa)
+    raise_on_error(received, sa.connection, specs)
+    chosen, traffic = accept_child(sa, received, specs, attempt.spi_octets)
+    # RFC 7296 2.17: the first child is keyed with the nonces of IKE_SA_INIT
+    secrets = ChildSecrets(nonces=sa.nonce_i + sa.nonce_r)
+    return (yield from attempt.install(chosen, traffic, secrets))
+
+
+# --- responder -------------------------------------------------------------------------------
+
+
+def respond(sa: IkeSa, received: Received) -> Flow[None]:
+    """The first Child SA may fail without harm to the IKE SA (RFC 7296 1.2)."""
+    if sa.intermediates != sa.intermediates_due:
+        raise syntax_error("IKE_AUTH came before the last IKE_INTERMEDIATE")
+    sa.happened(IkeInput.AUTH)
+    identity = _identity(received, initiator=True)
+    _check_identities(sa, received, identity)
+    auth_keys = yield from _verify_initiator(sa, received, identity)
+    sa.initial_contact = received.has(NotifyType.INITIAL_CONTACT)
+    ours = IdPayload(initiator=False, identity=sa.connection.local_id)
+    proof = _auth_data(sa, Role.RESPONDER, auth_keys.sk_pr, ours)
+    payloads: list[Payload] = [
+        ours,
+        AuthPayload(method=AuthMethod.SHARED_KEY, data=proof),
+    ]
+    if sa.ppk_method is PpkMethod.AUTH:  # RFC 8784 3: says that the PPK is in use
+        payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY))
+    more, child = yield from _respond_child(sa, received)
+    _established(sa)
+    at_once = child is not None and sa.tunnel.stand_in(child) is None
+    if child is not None and not at_once:
+        sa.waiting_child = child
+        watch(sa, child)
+    yield Respond(payloads=[*payloads, *more])
+    if child is not None and at_once:
+        yield from activate(sa, child)
+
+
+def _check_identities(sa: IkeSa, received: Received, identity: IdPayload) -> None:
+    connection = sa.connection
+    if not identity.identity.matches(connection.remote_id):
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"peer says it is {identity.identity}, we expect {connection.remote_id}",
+        )
+    wanted = [one for one in received.all(IdPayload) if not one.initiator]
+    if wanted and not wanted[0].identity.matches(connection.local_id):
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"peer wants to speak to {wanted[0].identity}, we are {connection.local_id}",
+        )
+
+
+def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flow[IkeKeys]:
+    """Check the initiator's AUTH. Returns the keys our own AUTH is made with.
+
+    ProtocolError(AUTHENTICATION_FAILED) where it is wrong, or policy wants a PPK in vain.
+    """
+    auth = received.need(AuthPayload)
+    if sa.ppk_method is PpkMethod.INTERMEDIATE:
+        _need_good(sa, sa.keys.sk_pi, identity, auth)
+        return sa.keys
+    reason = "peer cannot use QKD keys, or offers none"
+    if sa.peer.ppk_auth:
+        reason = yield from _fetch_named(sa, received)
+    fallback = received.notify(NotifyType.NO_PPK_AUTH)
+    verdict = responder_verdict(
+        use_ppk=sa.peer.ppk_auth,
+        no_ppk_auth=fallback is not None,
+        have_ppk=sa.ppk is not None,
+        mode=sa.mode,
+    )
+    plain = auth if fallback is None else AuthPayload(method=auth.method, data=fallback.data)
+    if verdict is PpkVerdict.USE and sa.ppk is not None:
+        mixed = ppk_auth_keys(sa.prf, sa.keys, sa.ppk.key)
+        if not _auth_is_good(sa, Role.INITIATOR, mixed.sk_pi, identity, auth):
+            # Where NO_PPK_AUTH is good, only the PPK can be what differs.
+            if fallback is not None:
+                _need_good(sa, sa.keys.sk_pi, identity, plain)
+            raise refuse(NotifyType.AUTHENTICATION_FAILED, _differs(sa, known=fallback is not None))
+        _adopt(sa, mixed, sa.ppk)
+        return mixed
+    if fallback is not None or not sa.peer.ppk_auth:
+        _need_good(sa, sa.keys.sk_pi, identity, plain)
+    if verdict is PpkVerdict.ABORT:
+        raise PpkMissingError(NotifyType.AUTHENTICATION_FAILED, f"{reason}; a QKD key is required")
+    if sa.connection.ppk is not PpkMode.OFF and not sa.peer.ppk_intermediate:
+        sa.ppk_not_used(None, reason)
+    return sa.keys
+
+
+def _fetch_named(sa: IkeSa, received: Received) -> Flow[str]:
+    """The PPK the initiator named, into ``sa.ppk``; or why there is none."""
+    named = received.notify(NotifyType.PPK_IDENTITY)
+    if named is None:  # RFC 8784 3
+        raise refuse(NotifyType.AUTHENTICATION_FAILED, "USE_PPK was agreed and no PPK is named")
+    key_id = key_id_of(named.data)
+    if sa.mode is PpkMode.OFF:
+        return "QKD keys are switched off here"
+    if key_id is None:
+        return "peer named no key_ID in the form of a UUID"
+    held = yield from ppk_choice.fetch(sa, key_id)
+    if isinstance(held, str):
+        return held
+    sa.ppk = held
+    return ""
+
+
+def _differs(sa: IkeSa, *, known: bool) -> str:
+    key = "" if sa.ppk is None else f" {sa.ppk.key_id}"
+    if known:
+        return f"authentication failed: QKD key{key} differs from the peer's"
+    return f"authentication failed: wrong pre-shared key or identity, or QKD key{key} differs"
+
+
+def _need_good(sa: IkeSa, sk_pi: Secret, identity: IdPayload, auth: AuthPayload) -> None:
+    if not _auth_is_good(sa, Role.INITIATOR, sk_pi, identity, auth):
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED,
+            "authentication failed: wrong pre-shared key or identity",
+        )
+
+
+def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], ChildSa | None]]:
+    """The payloads for the first child, or the notify that says why there is none."""
+    attempt = ChildAttempt(sa, Role.RESPONDER)
+    offered = _without_key_exchange(esp_offers(received))
+    try:
+        traffic = narrow_traffic(sa, received)
+        specs = first_child_specs(sa)
+        chosen = select(offered, specs)
+        if chosen is None:
+            ours = proposals_text(specs)
+            raise refuse(NotifyType.NO_PROPOSAL_CHOSEN, f"no ESP proposal in common, ours: {ours}")
+        check_offered_spi(chosen)
+        yield from attempt.reserve()
+        secrets = ChildSecrets(nonces=sa.nonce_i + sa.nonce_r)
+        child = yield from attempt.install(chosen, traffic, secrets)
+    except ProtocolError as error:
+        if error.notify is NotifyType.INVALID_SYNTAX:
+            raise
+        sa.failed("respond", error.reason, notify=error.notify.name)
+        return [NotifyPayload(type=error.notify, data=error.data)], None
+    except CommandError as error:
+        sa.failed("respond", error.reason)
+        return [NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)], None
+    finally:
+        attempt.abandon()
+    answer = SaPayload(proposals=(chosen.answer(attempt.spi_octets),))
+    return [answer, *traffic_payloads(traffic.local, traffic.remote, Role.RESPONDER)], child
+
+
+def _without_key_exchange(offered: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+    """RFC 7296 1.2: a key exchange in the SA payload of IKE_AUTH does not count."""
+    left_out = {TransformType.KE, *ADDITIONAL_KE_TYPES}
+    return tuple(
+        replace(one, transforms=tuple(each for each in one.transforms if each.type not in left_out))
+        for one in offered
+    )
+
+
+# --- both ------------------------------------------------------------------------------------
+
+
+def _identity(received: Received, *, initiator: bool) -> IdPayload:
+    found = [one for one in received.all(IdPayload) if one.initiator is initiator]
+    if len(found) != 1:
+        raise syntax_error(f"not one ID{'i' if initiator else 'r'} payload")
+    return found[0]
+
+
+def _octets(sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload) -> bytes:
+    first = role is Role.INITIATOR
+    return signed_octets(
+        prf=sa.prf,
+        message=sa.init_request if first else sa.init_response,
+        nonce=sa.nonce_r if first else sa.nonce_i,
+        sk_p=sk_p,
+        identity=identity.body(),
+        # RFC 9242 3.3.2: the Message ID of the first IKE_AUTH request
+        int_auth=sa.int_auth.octets(1 + sa.intermediates),
+    )
+
+
+def _auth_data(sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload) -> bytes:
+    return psk_auth(sa.prf, sa.connection.psk, _octets(sa, role, sk_p, identity))
+
+
+def _auth_is_good(
+    sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload, auth: AuthPayload
+) -> bool:
+    if auth.method != AuthMethod.SHARED_KEY:
+        raise refuse(
+            NotifyType.AUTHENTICATION_FAILED, f"peer uses authentication method {auth.method}"
+        )
+    octets = _octets(sa, role, sk_p, identity)
+    return psk_verify(sa.prf, sa.connection.psk, octets, auth.data)
+
+
+def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
+    """RFC 8784 3: SK_d, SK_pi and SK_pr change, what protects messages does not."""
+    plain = sa.keys
+    sa.keys_now = mixed
+    for secret in (plain.sk_d, plain.sk_pi, plain.sk_pr):
+        secret.wipe()
+    sa.ppk_mixed(ppk, PpkMethod.AUTH)
+
+
+def _established(sa: IkeSa) -> None:
+    sa.happened(IkeInput.AUTHENTICATED)
+    sa.established_at = sa.now
+    if sa.ppk is not None:
+        sa.ppk.settle(used=True, reason="mixed into an IKE SA")
+    sa.emit(
+        IkeEstablished(
+            tunnel=sa.name,
+            role=sa.role,
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            proposal=sa.label,
+            key_exchanges=sa.key_exchanges,
+            ppk_method=sa.ppk_method,
+            key_id=sa.key_id,
+            peer_is_qsgw=sa.peer.qsgw,
+            nat=sa.nat.present,
+            fragmentation=sa.peer.fragmentation,
+            local=sa.local,
+            remote=sa.remote,
+        )
+    )

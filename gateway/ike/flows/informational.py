@@ -1,0 +1,100 @@
+"""INFORMATIONAL (RFC 7296 1.4): deletes, liveness, and word that something went wrong.
+
+SK{}                          <-->  SK{}                        are you alive? / yes
+SK{D(ESP, my inbound SPI)}    <-->  SK{D(ESP, my inbound SPI)}
+SK{D(IKE)}                    <-->  SK{}
+SK{N(AUTHENTICATION_FAILED)}  <-->  SK{}
+"""
+
+from __future__ import annotations
+
+from gateway.ike.child import ChildSa
+from gateway.ike.flow import CommandError, Flow, Respond, request
+from gateway.ike.limits import ESP_SPI_SIZE
+from gateway.ike.negotiation import activate
+from gateway.ike.payloads import DeletePayload, NotifyPayload
+from gateway.ike.received import Received
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId, notify_name
+from gateway.ike.sa import IkeSa
+from gateway.ike.states import ChildInput, ChildState
+
+# --- initiator -------------------------------------------------------------------------------
+
+
+def liveness() -> Flow[None]:
+    """Any answer will do; none at all ends the IKE SA."""
+    yield from request(ExchangeType.INFORMATIONAL, [])
+
+
+def delete_ike() -> Flow[None]:
+    yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.IKE)])
+
+
+def report_failure(notify: NotifyType) -> Flow[None]:
+    """RFC 7296 2.21.2: tell the peer that IKE_AUTH failed on our side."""
+    yield from request(ExchangeType.INFORMATIONAL, [NotifyPayload(type=notify)])
+
+
+def delete_child(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> Flow[None]:
+    """Delete a child both ways; it stays usable inbound until the linger is over."""
+    if child.state is not ChildState.DELETING:
+        child.happened(ChildInput.DELETE)
+    spi = child.spi_in.to_bytes(ESP_SPI_SIZE, "big")
+    # Whatever the answer says, the child is done with (RFC 7296 1.4.1).
+    yield from request(
+        ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.ESP, spis=(spi,))]
+    )
+    _forget(sa, child, reason=reason, rekeyed=rekeyed)
+
+
+# --- responder -------------------------------------------------------------------------------
+
+
+def respond(sa: IkeSa, received: Received) -> Flow[str]:
+    """Returns why the IKE SA ends, or "" where it goes on."""
+    deletes = received.all(DeletePayload)
+    if any(delete.protocol == ProtocolId.IKE for delete in deletes):
+        yield from _spare_traffic(sa, list(sa.children))
+        yield Respond(payloads=[], last=True)
+        return "peer deleted the IKE SA"
+    error = received.error()
+    if error is not None and error.type == NotifyType.AUTHENTICATION_FAILED:
+        yield Respond(payloads=[], last=True)
+        return f"peer reports {notify_name(error.type)}"
+    named = [
+        child
+        for delete in deletes
+        if delete.protocol == ProtocolId.ESP
+        for spi in delete.spis
+        if (child := sa.child_by_outbound(int.from_bytes(spi, "big"))) is not None
+    ]
+    yield from _spare_traffic(sa, named)
+    # RFC 7296 1.4.1: name our half, but not of a child we are deleting ourselves
+    ours = tuple(
+        child.spi_in.to_bytes(ESP_SPI_SIZE, "big")
+        for child in named
+        if child.state is not ChildState.DELETING
+    )
+    yield Respond(payloads=[DeletePayload(protocol=ProtocolId.ESP, spis=ours)] if ours else [])
+    for child in named:
+        moved = sa.tunnel.active is not None and sa.tunnel.active is not child
+        _forget(sa, child, reason="rekeyed" if moved else "deleted by the peer", rekeyed=moved)
+    return ""
+
+
+def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
+    """Where our traffic leaves through a child that goes, move it first (RFC 7296 2.8)."""
+    for child in leaving:
+        if child.carries_outbound:
+            other = sa.tunnel.stand_in(child)
+            if other is not None and other not in leaving:
+                try:
+                    yield from activate(sa, other)
+                except CommandError as error:  # then it stays where it is and is dropped
+                    sa.failed("respond", error.reason)
+
+
+def _forget(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> None:
+    if child in sa.children:
+        sa.children.remove(child)
+    sa.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now)

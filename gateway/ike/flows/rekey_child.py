@@ -1,0 +1,84 @@
+"""Replacing a Child SA without losing a packet, as initiator (RFC 7296 2.8).
+
+CREATE_CHILD_SA, IKE_FOLLOWUP_KE for every additional key exchange, then
+1. both new SAs go into the kernel: we can receive on them
+2. our outbound traffic moves to the new one: the peer can receive on it since it answered
+3. INFORMATIONAL with Delete for the old one: the peer moves its traffic
+4. the old outbound SA goes; the old inbound one stays for packets in flight
+"""
+
+from __future__ import annotations
+
+from gateway.errors import QsgwError
+from gateway.ike.child import ChildSa
+from gateway.ike.flow import Flow, request
+from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
+from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
+from gateway.ike.payloads import DeletePayload
+from gateway.ike.ppk import HeldPpk
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
+from gateway.ike.sa import IkeSa
+from gateway.ike.states import ChildInput, ChildState
+from gateway.model import Role
+
+
+def rekey(sa: IkeSa, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
+    """``old`` None: the IKE SA has no child, make one. ``ppk`` is settled when this ends."""
+    attempt = ChildAttempt(sa, Role.INITIATOR, old)
+    if old is not None:
+        old.happened(ChildInput.REKEY)
+    try:
+        child = yield from _negotiate(sa, attempt, ppk)
+        yield from _activate(sa, child)
+    finally:
+        attempt.abandon()
+        if ppk is not None:
+            ppk.settle(used=False, reason="the Child SA did not come up")
+        if old is not None and old.state is ChildState.REKEYING:
+            old.happened(ChildInput.REKEY_END)
+    if old is not None and old.state is ChildState.REPLACED:
+        yield from informational.delete_child(sa, old, reason="rekeyed", rekeyed=True)
+
+
+def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[ChildSa]:
+    """From the first message to both SAs in the kernel."""
+    yield from attempt.reserve()
+    opened = yield from create_child.initiate(sa, attempt, ppk)
+    if opened.ppk is None and opened.link:
+        _check_ppk(sa, ppk)  # the responder has nothing yet that we would have to delete
+    shared = yield from followup_ke.initiate(sa, opened)
+    try:
+        if opened.ppk is None and not opened.link:
+            _check_ppk(sa, ppk)
+        secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
+        child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
+    except QsgwError:
+        yield from _delete_at_peer(attempt)
+        raise
+    for secret in shared:
+        secret.wipe()
+    if ppk is not None:
+        ppk.settle(used=opened.ppk is not None, reason="mixed into a Child SA")
+    return child
+
+
+def _check_ppk(sa: IkeSa, ppk: HeldPpk | None) -> None:
+    if ppk is not None:
+        ppk_choice.not_accepted(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
+
+
+def _activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
+    try:
+        yield from activate(sa, child)
+    except QsgwError:
+        reason = "outbound traffic could not be moved to it"
+        yield from informational.delete_child(sa, child, reason=reason, rekeyed=False)
+        raise
+
+
+def _delete_at_peer(attempt: ChildAttempt) -> Flow[None]:
+    """The responder has the child in its kernel; we do not."""
+    yield from request(
+        ExchangeType.INFORMATIONAL,
+        [DeletePayload(protocol=ProtocolId.ESP, spis=(attempt.spi_octets,))],
+    )

@@ -1,0 +1,63 @@
+"""NAT detection (RFC 7296 2.23) and what follows from it for ports and encapsulation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.ike.outbox import Address
+from gateway.model import UdpEncap
+
+
+@dataclass(frozen=True, slots=True)
+class NatStatus:
+    """Who sits behind a NAT, as one side sees it."""
+
+    local: bool = False  # we do
+    remote: bool = False  # the peer does
+
+    @property
+    def present(self) -> bool:
+        return self.local or self.remote
+
+
+def detection_hash(spi_i: bytes, spi_r: bytes, address: Address) -> bytes:
+    """Data of a NAT_DETECTION_*_IP notify: SHA-1(SPIi | SPIr | IP address | port)."""
+    ip, port = address
+    digest = hashlib.sha1(usedforsecurity=False)  # prescribed; hides nothing and proves nothing
+    digest.update(spi_i + spi_r + ip.packed + port.to_bytes(2, "big"))
+    return digest.digest()
+
+
+def detect(
+    *,
+    spi_i: bytes,
+    spi_r: bytes,
+    local: Address,
+    remote: Address,
+    sources: Sequence[bytes],
+    destinations: Sequence[bytes],
+) -> NatStatus:
+    """Compare what the peer says it sent with what arrived.
+
+    ``sources`` are the hashes of all its NAT_DETECTION_SOURCE_IP notifies: several are
+    allowed, one match is enough. A peer without NAT traversal sends none.
+    """
+    if not sources or not destinations:
+        return NatStatus()
+    return NatStatus(
+        local=detection_hash(spi_i, spi_r, local) not in destinations,
+        remote=detection_hash(spi_i, spi_r, remote) not in sources,
+    )
+
+
+def encapsulation(
+    nat: NatStatus, local: Address, remote: Address
+) -> tuple[UdpEncap | None, UdpEncap | None]:
+    """ESP in UDP for (inbound, outbound) packets: both or none (RFC 7296 2.23)."""
+    if not nat.present:
+        return None, None
+    inbound = UdpEncap(source_port=remote[1], destination_port=local[1])
+    outbound = UdpEncap(source_port=local[1], destination_port=remote[1])
+    return inbound, outbound

@@ -1,0 +1,333 @@
+"""A Child SA in the making: what IKE_AUTH and CREATE_CHILD_SA have in common.
+
+Both reserve an SPI, agree on algorithms and traffic, derive keys and put the two ESP SAs
+into the kernel. Whatever goes wrong before the end, ``abandon`` gives everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.crypto.secret import Secret
+from gateway.ike.child import ChildSa
+from gateway.ike.commands import (
+    ActivateOutbound,
+    AllocateSpi,
+    InstallChild,
+    RemoveSas,
+    WatchInbound,
+)
+from gateway.ike.flow import CommandError, Flow, allocate_spi, carry_out, refuse
+from gateway.ike.keymat import child_keymat, child_sk_d
+from gateway.ike.limits import ESP_SPI_SIZE
+from gateway.ike.nat import encapsulation
+from gateway.ike.payloads import Payload, SaPayload, TsPayload
+from gateway.ike.ppk import HeldPpk
+from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers
+from gateway.ike.reasons import networks_text, traffic_text
+from gateway.ike.received import Received
+from gateway.ike.registry import KeMethod, NotifyType
+from gateway.ike.sa import IkeSa
+from gateway.ike.selectors import TrafficSelector, covered, from_networks, narrow
+from gateway.ike.wire import syntax_error
+from gateway.model import Direction, IpNetwork, Mixed, PpkMethod, Role, SaId, SaSpec
+
+_SPI_MIN = 256  # RFC 4303 2.1: 0 to 255 are reserved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What a Child SA carries: local and remote networks."""
+
+    local: tuple[IpNetwork, ...]
+    remote: tuple[IpNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSecrets:
+    """What the keys of a Child SA come from besides SK_d."""
+
+    nonces: bytes  # Ni | Nr
+    shared: Sequence[Secret] = ()  # of the exchange itself, then of each IKE_FOLLOWUP_KE
+    ppk: HeldPpk | None = None
+
+
+class ChildAttempt:
+    """``role``: ours in this exchange. ``replaces``: the child it is to replace."""
+
+    def __init__(self, sa: IkeSa, role: Role, replaces: ChildSa | None = None) -> None:
+        self.sa = sa
+        self.role = role
+        self.replaces = replaces
+        self.spi_in = 0
+        self._reserved = False
+
+    def reserve(self) -> Flow[None]:
+        """An inbound SPI. CommandError if there is none."""
+        self.spi_in = yield from allocate_spi(
+            AllocateSpi(
+                token=self.sa.env.desk.token(),
+                tunnel=self.sa.name,
+                source=self.sa.remote[0],
+                destination=self.sa.local[0],
+            )
+        )
+        self._reserved = True
+
+    @property
+    def spi_octets(self) -> bytes:
+        return self.spi_in.to_bytes(ESP_SPI_SIZE, "big")
+
+    def abandon(self) -> None:
+        """Give the reservation back. Does nothing after ``install`` has begun."""
+        if self._reserved:
+            self._reserved = False
+            sa_id = SaId(self.sa.local[0], self.spi_in)
+            self.sa.env.outbox.commands.append(RemoveSas(tunnel=self.sa.name, sa_ids=(sa_id,)))
+
+    def install(self, chosen: Chosen, traffic: Traffic, secrets: ChildSecrets) -> Flow[ChildSa]:
+        """Derive the keys and put both SAs into the kernel. CommandError leaves none there."""
+        sa = self.sa
+        spi_out = int.from_bytes(chosen.spi, "big")
+        inbound, outbound = self._specs(chosen, spi_out, secrets)
+        self._reserved = False
+        try:
+            yield from carry_out(
+                InstallChild(
+                    token=sa.env.desk.token(),
+                    tunnel=sa.name,
+                    inbound=inbound,
+                    outbound=outbound,
+                    local_networks=traffic.local,
+                    remote_networks=traffic.remote,
+                ),
+                "the kernel did not take the SAs",
+            )
+        except CommandError:
+            sa.env.outbox.commands.append(
+                RemoveSas(tunnel=sa.name, sa_ids=(outbound.sa_id, inbound.sa_id))
+            )
+            raise
+        child = ChildSa(
+            tunnel=sa.name,
+            owner=sa.owner,
+            role=self.role,
+            local_address=sa.local[0],
+            remote_address=sa.remote[0],
+            spi_in=self.spi_in,
+            spi_out=spi_out,
+            mixed=_mixed(sa, chosen, secrets),
+            encryption=chosen.encryption_name,
+            esn=chosen.esn,
+            local_networks=traffic.local,
+            remote_networks=traffic.remote,
+            established_at=sa.now,
+            replaces=None if self.replaces is None else self.replaces.spi_in,
+        )
+        sa.tunnel.add(child)
+        sa.children.append(child)
+        return child
+
+    def _specs(self, chosen: Chosen, spi_out: int, secrets: ChildSecrets) -> tuple[SaSpec, SaSpec]:
+        sa = self.sa
+        ppk = None if secrets.ppk is None else secrets.ppk.key
+        sk_d = child_sk_d(sa.prf, sa.keys.sk_d, ppk)
+        # RFC 7296 2.17: first the key for what the exchange's initiator sends
+        sending, receiving = child_keymat(
+            sa.prf, sk_d, secrets.nonces, secrets.shared, chosen.key_size
+        )
+        sk_d.wipe()
+        if self.role is Role.RESPONDER:
+            sending, receiving = receiving, sending
+        encap_in, encap_out = encapsulation(sa.nat, sa.local, sa.remote)
+        inbound = SaSpec(
+            tunnel=sa.name,
+            direction=Direction.INBOUND,
+            spi=self.spi_in,
+            source=sa.remote[0],
+            destination=sa.local[0],
+            reqid=0,
+            key=receiving,
+            esn=chosen.esn,
+            encap=encap_in,
+        )
+        outbound = SaSpec(
+            tunnel=sa.name,
+            direction=Direction.OUTBOUND,
+            spi=spi_out,
+            source=sa.local[0],
+            destination=sa.remote[0],
+            reqid=0,
+            key=sending,
+            esn=chosen.esn,
+            encap=encap_out,
+        )
+        return inbound, outbound
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PendingChild:
+    """Responder: CREATE_CHILD_SA is answered, IKE_FOLLOWUP_KE is to come."""
+
+    attempt: ChildAttempt
+    chosen: Chosen
+    traffic: Traffic
+    nonces: bytes
+    shared: list[Secret]
+    ppk: HeldPpk | None
+
+    @property
+    def secrets(self) -> ChildSecrets:
+        return ChildSecrets(nonces=self.nonces, shared=self.shared, ppk=self.ppk)
+
+    @property
+    def next_method(self) -> KeMethod | None:
+        """The key exchange that is due, or None when all are done."""
+        additional = self.chosen.additional
+        done = len(self.shared) - 1
+        return additional[done][1] if done < len(additional) else None
+
+    def abandon(self, reason: str) -> None:
+        """Give back what is held. Does nothing once the child is in the kernel."""
+        self.attempt.abandon()
+        for secret in self.shared:
+            secret.wipe()
+        if self.ppk is not None:
+            self.ppk.settle(used=False, reason=reason)
+
+
+def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets) -> Mixed:
+    # SK_d brings in everything that keyed the IKE SA; fresh exchanges come on top.
+    names = dict.fromkeys((*chosen.key_exchanges, *sa.key_exchanges))
+    if secrets.ppk is not None:
+        return Mixed(
+            key_exchanges=tuple(names),
+            key_id=secrets.ppk.key_id,
+            ppk_method=PpkMethod.CREATE_CHILD,
+        )
+    first = not sa.children and not secrets.shared
+    return Mixed(
+        key_exchanges=tuple(names),
+        key_id=sa.key_id if first else None,
+        ppk_method=sa.ppk_method if first else None,
+    )
+
+
+def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
+    """Move our outbound traffic to ``child``, unless it is there or on its way.
+
+    CommandError where the kernel refuses.
+    """
+    if child.activating or child.carries_outbound or not child.usable:
+        return
+    child.activating = True
+    try:
+        yield from carry_out(
+            ActivateOutbound(
+                token=sa.env.desk.token(),
+                tunnel=sa.name,
+                spi=child.spi_out,
+                source=child.local_address,
+                destination=child.remote_address,
+                local_networks=child.local_networks,
+                remote_networks=child.remote_networks,
+            ),
+            "outbound traffic could not be moved to the new SA",
+        )
+    finally:
+        child.activating = False
+    if child.usable:
+        sa.tunnel.activated(child, sa.now)
+
+
+def watch(sa: IkeSa, child: ChildSa) -> None:
+    """Ask to be told of the first inbound packet: the peer has moved to this child."""
+    sa.env.outbox.commands.append(WatchInbound(tunnel=sa.name, sa_id=child.inbound))
+
+
+# --- payloads --------------------------------------------------------------------------------
+
+
+def first_child_specs(sa: IkeSa) -> tuple[ProposalSpec, ...]:
+    """For IKE_AUTH: without key exchange, each once."""
+    specs = (spec.without_key_exchange() for spec in sa.connection.esp_proposals)
+    return tuple(dict.fromkeys(specs))
+
+
+def proposal_payload(specs: Sequence[ProposalSpec], spi: bytes) -> SaPayload:
+    return SaPayload(proposals=offers(specs, spi))
+
+
+def traffic_payloads(
+    local: Sequence[IpNetwork], remote: Sequence[IpNetwork], role: Role
+) -> list[Payload]:
+    """TSi and TSr; TSi is the side of the exchange's initiator (RFC 7296 2.9)."""
+    ours, theirs = from_networks(local), from_networks(remote)
+    if role is Role.RESPONDER:
+        ours, theirs = theirs, ours
+    return [TsPayload(initiator=True, selectors=ours), TsPayload(initiator=False, selectors=theirs)]
+
+
+def accept_child(
+    sa: IkeSa, received: Received, specs: Sequence[ProposalSpec], spi: bytes
+) -> tuple[Chosen, Traffic]:
+    """Initiator: check the responder's choice against what we offered. ProtocolError if bad."""
+    chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, spi))
+    _check_spi(chosen.spi)
+    tsi, tsr = received.selectors()
+    connection = sa.connection
+    if not (
+        covered(tsi.selectors, connection.local_networks)
+        and covered(tsr.selectors, connection.remote_networks)
+    ):
+        raise refuse(
+            NotifyType.TS_UNACCEPTABLE, f"peer widened our traffic: {traffic_text(connection)}"
+        )
+    return chosen, Traffic(local=_networks(tsi), remote=_networks(tsr))
+
+
+def narrow_traffic(sa: IkeSa, received: Received) -> Traffic:
+    """Responder: the part of the offered traffic that is ours too (RFC 7296 2.9)."""
+    tsi, tsr = received.selectors()
+    connection = sa.connection
+    remote = narrow(tsi.selectors, connection.remote_networks)
+    local = narrow(tsr.selectors, connection.local_networks)
+    if not remote or not local:
+        raise refuse(
+            NotifyType.TS_UNACCEPTABLE,
+            "peer's traffic selectors do not meet ours: peer "
+            f"{_selectors_text(tsi)} -> {_selectors_text(tsr)}, "
+            f"ours {networks_text(connection.remote_networks)} -> "
+            f"{networks_text(connection.local_networks)}",
+        )
+    return Traffic(local=local, remote=remote)
+
+
+def check_offered_spi(chosen: Chosen) -> None:
+    """ProtocolError(INVALID_SYNTAX) for an SPI no ESP SA can have."""
+    _check_spi(chosen.spi)
+
+
+def esp_offers(received: Received) -> tuple[Proposal, ...]:
+    return received.need(SaPayload).proposals
+
+
+def _check_spi(spi: bytes) -> None:
+    if len(spi) != ESP_SPI_SIZE or int.from_bytes(spi, "big") < _SPI_MIN:
+        raise syntax_error("ESP SPI is reserved or of the wrong size")
+
+
+def _networks(payload: TsPayload) -> tuple[IpNetwork, ...]:
+    found: list[IpNetwork] = []
+    for selector in payload.selectors:
+        if isinstance(selector, TrafficSelector):
+            found.extend(selector.networks())
+    return tuple(found)
+
+
+def _selectors_text(payload: TsPayload) -> str:
+    return ", ".join(
+        str(one) if isinstance(one, TrafficSelector) else f"type {one.type}"
+        for one in payload.selectors
+    )

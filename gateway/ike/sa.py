@@ -1,0 +1,230 @@
+"""One IKE SA as the exchanges see it: what was agreed, the keys, the children."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.crypto.prf import Prf
+from gateway.ike.auth import IntAuth
+from gateway.ike.channel import Channel
+from gateway.ike.child import ChildSa, TunnelSession
+from gateway.ike.config import Connection, PpkMode
+from gateway.ike.environment import Environment
+from gateway.ike.events import Event, ExchangeFailed, PpkNotUsed
+from gateway.ike.keymat import IkeKeys, KeyInputs
+from gateway.ike.nat import NatStatus
+from gateway.ike.outbox import Address
+from gateway.ike.ppk import HeldPpk
+from gateway.ike.proposals import Chosen
+from gateway.ike.states import IKE_TRANSITIONS, IkeInput, IkeState, step
+from gateway.ike.tunnel import Tunnel
+from gateway.ike.views import IkeFacts
+from gateway.ike.window import RequestWindow, ResponseWindow
+from gateway.model import KeyId, Ppk, PpkMethod, Role
+
+if TYPE_CHECKING:
+    from gateway.ike.negotiation import PendingChild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTraits:
+    """What both sides said they can do in IKE_SA_INIT."""
+
+    fragmentation: bool = False  # RFC 7383
+    intermediate: bool = False  # RFC 9242
+    ppk_intermediate: bool = False  # RFC 9867
+    ppk_auth: bool = False  # RFC 8784
+    qsgw: bool = False  # the peer sent our Vendor ID
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class IkeSa:
+    """Flows read and fill this; ``session`` drives them."""
+
+    env: Environment
+    tunnel: Tunnel
+    role: Role
+    state: IkeState
+    local: Address
+    remote: Address
+    spi_i: bytes
+    spi_r: bytes
+    began_at: float
+    now: float  # set by the session at every entry
+    established_at: float | None = None
+    session: TunnelSession | None = None  # what drives it
+
+    # IKE_SA_INIT
+    nonce_i: bytes = b""
+    nonce_r: bytes = b""
+    init_request: bytes = b""
+    init_response: bytes = b""
+    agreed: Chosen | None = None
+    peer: PeerTraits = field(default_factory=PeerTraits)
+    nat: NatStatus = field(default_factory=NatStatus)
+
+    # keys
+    keys_now: IkeKeys | None = None
+    channel: Channel | None = None
+    int_auth: IntAuth = field(default_factory=IntAuth)
+    intermediates: int = 0  # IKE_INTERMEDIATE exchanges done
+    ppk: HeldPpk | None = None
+    ppk_method: PpkMethod | None = None  # set once the PPK is mixed in
+    key_id: KeyId | None = None  # of the PPK that is mixed in
+
+    # messages
+    requests: RequestWindow = field(default_factory=RequestWindow)
+    responses: ResponseWindow = field(default_factory=ResponseWindow)
+
+    # children
+    children: list[ChildSa] = field(default_factory=list)
+    waiting_child: ChildSa | None = None  # to be activated when the initiator speaks next
+    pending: dict[bytes, PendingChild] = field(default_factory=dict)  # by IKE_FOLLOWUP_KE link
+    initial_contact: bool = False  # received
+
+    @property
+    def connection(self) -> Connection:
+        return self.tunnel.connection
+
+    @property
+    def name(self) -> str:
+        return self.tunnel.name
+
+    @property
+    def mode(self) -> PpkMode:
+        return self.tunnel.mode
+
+    @property
+    def owner(self) -> TunnelSession:
+        if self.session is None:
+            raise RuntimeError("no session drives this IKE SA")
+        return self.session
+
+    @property
+    def chosen(self) -> Chosen:
+        if self.agreed is None:
+            raise RuntimeError("no proposal is chosen yet")
+        return self.agreed
+
+    @property
+    def keys(self) -> IkeKeys:
+        if self.keys_now is None:
+            raise RuntimeError("no keys yet")
+        return self.keys_now
+
+    @property
+    def prf(self) -> Prf:
+        if self.chosen.prf is None:
+            raise RuntimeError("an IKE SA has a PRF")
+        return Prf(self.chosen.prf)
+
+    @property
+    def key_inputs(self) -> KeyInputs:
+        return KeyInputs(
+            prf=self.prf,
+            encryption_size=self.chosen.key_size,
+            nonce_i=self.nonce_i,
+            nonce_r=self.nonce_r,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+        )
+
+    @property
+    def our_spi(self) -> bytes:
+        return self.spi_i if self.role is Role.INITIATOR else self.spi_r
+
+    @property
+    def key_exchanges(self) -> tuple[str, ...]:
+        return () if self.agreed is None else self.agreed.key_exchanges
+
+    @property
+    def intermediates_due(self) -> int:
+        """How many IKE_INTERMEDIATE exchanges come before IKE_AUTH."""
+        # RFC 9867 3.1: one at least where USE_PPK_INT was agreed
+        return max(len(self.chosen.additional), int(self.peer.ppk_intermediate))
+
+    @property
+    def label(self) -> str:
+        """What was agreed, for people."""
+        if self.agreed is None:
+            return ""
+        return str(self.agreed) + ("/PPK" if self.ppk_method is not None else "")
+
+    def happened(self, what: IkeInput) -> None:
+        self.state = step(IKE_TRANSITIONS, self.state, what)
+
+    def first_keys(self, keys: IkeKeys) -> None:
+        """IKE_SA_INIT is done: from here on messages are protected."""
+        self.keys_now = keys
+        self.channel = Channel(self.role, self.chosen.encryption, keys)
+
+    def rotate(self, keys: IkeKeys) -> None:
+        """The next generation of keys, in force from the next message on."""
+        if self.channel is None or self.keys_now is None:
+            raise RuntimeError("no keys yet")
+        self.channel.rotate(keys)
+        self.keys_now.wipe()
+        self.keys_now = keys
+
+    def hold(self, ppk: Ppk) -> HeldPpk:
+        return HeldPpk(ppk, tunnel=self.name, outbox=self.env.outbox)
+
+    def ppk_mixed(self, held: HeldPpk, method: PpkMethod) -> None:
+        """The key is in our keys; what is left of it here is wiped."""
+        held.key.wipe()
+        self.ppk = held
+        self.ppk_method = method
+        self.key_id = held.key_id
+
+    def emit(self, event: Event) -> None:
+        self.env.outbox.events.append(event)
+
+    def ppk_not_used(self, key_id: KeyId | None, reason: str) -> None:
+        self.emit(PpkNotUsed(tunnel=self.name, key_id=key_id, reason=reason))
+
+    def failed(
+        self,
+        what: str,
+        reason: str,
+        *,
+        notify: str | None = None,
+        from_peer: bool = False,
+        ppk_missing: bool = False,
+    ) -> None:
+        self.emit(
+            ExchangeFailed(
+                tunnel=self.name,
+                what=what,
+                reason=reason,
+                notify=notify,
+                from_peer=from_peer,
+                ppk_missing=ppk_missing,
+            )
+        )
+
+    def child_by_outbound(self, spi: int) -> ChildSa | None:
+        """The child a peer names by its own inbound SPI."""
+        return next((child for child in self.children if child.spi_out == spi), None)
+
+    def current_child(self) -> ChildSa | None:
+        """The newest child that can carry traffic."""
+        return next((child for child in reversed(self.children) if child.usable), None)
+
+    def facts(self) -> IkeFacts:
+        return IkeFacts(
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            role=self.role,
+            state=self.state.value,
+            local=self.local,
+            remote=self.remote,
+            proposal=self.label,
+            key_exchanges=self.key_exchanges,
+            ppk_method=self.ppk_method,
+            key_id=self.key_id,
+            established_at=self.established_at,
+            nat=self.nat.present,
+            fragmentation=self.peer.fragmentation,
+            peer_is_qsgw=self.peer.qsgw,
+        )
