@@ -341,8 +341,10 @@ def test_suspicion_under_require_blocks_until_a_dwell_after_it_cleared() -> None
 def test_with_ample_keys_the_floor_sets_the_pace() -> None:
     bench = hybrid(keys=8, rekey_min=REKEY_MIN)
     bench.keys(8, 5.0)
+    assert bench.machine.rekey_due == bench.now + REKEY_MIN
     assert acts(bench.pass_time(REKEY_MIN - 0.1)) == []
     assert acts(bench.pass_time(0.1)) == ["rekey+"]
+    assert bench.machine.rekey_due is None, "it is under way"
 
 
 def test_a_slow_link_sets_the_pace_and_the_reserve_is_kept() -> None:
