@@ -122,7 +122,7 @@ class Gateway:
             "kernel-audit", self._keeper.audit_for_ever(beat("kernel-audit", BEAT_GAP))
         )
         self._supervisor.start("observer", self._observe_for_ever())
-        self._outlets.start(self._supervisor)
+        await self._outlets.start(self._supervisor)
         interval = self._services.watchdog_interval
         if interval is not None:
             watchdog = feed_watchdog(self._supervisor, self._services.watchdog, interval)

@@ -13,11 +13,12 @@ from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import reqid_for
+from gateway.keys.ledger import ClaimedKeys
 from gateway.keys.source import TunnelKeys
 from gateway.model import KmeView, QkdPolicy, Severity
 from gateway.protection.health import HealthMonitor
 from gateway.protection.machine import TunnelProtection
-from kms_client.failover import KmeGroup
+from kms_client.failover import Kme, KmeGroup
 
 KmeKey = tuple[KmeConfig, ...]
 
@@ -34,6 +35,7 @@ class Roster:
         enqueue: Callable[[KernelWork], None],
         clock: Callable[[], float],
         keys_changed: Callable[[], None],
+        connect_kme: Callable[[KmeConfig], Kme] = build.kme_client,
     ) -> None:
         self.tunnels: dict[str, Tunnel] = {}
         self._configs: dict[str, tuple[TunnelConfig, KmeKey]] = {}
@@ -44,6 +46,8 @@ class Roster:
         self._enqueue = enqueue
         self._clock = clock
         self._keys_changed = keys_changed
+        self._connect_kme = connect_kme
+        self._claimed = ClaimedKeys()  # over all tunnels and reloads: one key_ID, one use
 
     def config_of(self, name: str) -> TunnelConfig:
         return self._configs[name][0]
@@ -146,12 +150,13 @@ class Roster:
             return None
         group = self._groups.get(kmes)
         if group is None:
-            group = KmeGroup([build.kme_client(kme) for kme in kmes], clock=self._clock)
+            group = KmeGroup([self._connect_kme(kme) for kme in kmes], clock=self._clock)
             self._groups[kmes] = group
         return TunnelKeys(
             group=group,
             peer_sae=config.peer_sae,
             settings=build.pool_settings(config),
+            claimed=self._claimed,
             clock=self._clock,
             on_change=self._keys_changed,
         )

@@ -12,7 +12,7 @@ Clock = Callable[[], float]
 
 
 class Supervisor:
-    """Runs the long-lived tasks. The first that ends by itself ends the daemon.
+    """Runs the long-lived tasks. The first vital one that ends by itself ends the daemon.
 
     A half-dead daemon is worse than a restarted one: systemd starts it again, and the SAs
     in the kernel carry the traffic meanwhile.
@@ -21,13 +21,20 @@ class Supervisor:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[asyncio.Task[None], str] = {}
+        self._vital: set[str] = set()
         self._beats: dict[str, tuple[float, float]] = {}  # name -> (last beat, longest allowed gap)
-        self._failed: asyncio.Future[str] | None = None
+        self._failure = ""
+        self._failed = asyncio.Event()
 
-    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Run ``work`` until ``stop``; it is not expected to return."""
+    def start(self, name: str, work: Coroutine[None, None, None], *, vital: bool = True) -> None:
+        """Run ``work`` until ``stop``; it is not expected to return.
+
+        One that is not ``vital`` may fail: that is logged, and tunnels go on without it.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks[task] = name
+        if vital:
+            self._vital.add(name)
         task.add_done_callback(self._ended)
 
     def expect_beats(self, name: str, gap: float) -> Callable[[], None]:
@@ -46,8 +53,8 @@ class Supervisor:
 
     async def wait_failure(self) -> str:
         """Wait until a task ends that should not; returns which and why."""
-        self._failed = asyncio.get_running_loop().create_future()
-        return await self._failed
+        await self._failed.wait()
+        return self._failure
 
     async def stop(self) -> None:
         tasks = list(self._tasks)
@@ -63,8 +70,9 @@ class Supervisor:
         error = task.exception()
         reason = f"task {name} ended" if error is None else f"task {name} failed: {error!r}"
         log.critical("%s", reason, exc_info=error)
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_result(reason)
+        if name in self._vital and not self._failed.is_set():
+            self._failure = reason
+            self._failed.set()
 
 
 async def feed_watchdog(supervisor: Supervisor, ping: Callable[[], None], interval: float) -> None:

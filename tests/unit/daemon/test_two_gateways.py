@@ -1,0 +1,156 @@
+"""Whole gateways in virtual time: every part but sockets, TLS and the kernel is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.model import Protection, QkdPolicy
+from tests.support.memory_site import ALICE, BOB, MemorySite
+from tests.support.virtual_loop import run_virtually
+
+
+def mirrored(site: MemorySite) -> bool:
+    """Both ends carry traffic through the same pair of SAs."""
+    (moon,) = [c for c in site.moon.driver.endpoint.views()[0].children if c.carries_outbound]
+    (sun,) = [c for c in site.sun.driver.endpoint.views()[0].children if c.carries_outbound]
+    return (moon.spi_in, moon.spi_out) == (sun.spi_out, sun.spi_in) and moon.mixed == sun.mixed
+
+
+def test_hybrid_rekeys_lose_nothing_and_use_each_key_once() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.start_traffic()
+            await site.until(lambda: site.moon.tunnel.tally.rekeys_hybrid >= 5)
+            await asyncio.sleep(10)  # lingering SAs go
+
+            assert (site.lost, site.leaked) == (0, 0)
+            assert mirrored(site)
+            for gateway in (site.moon, site.sun):
+                ids = [event.fields["key_id"] for event in gateway.happened("child-up")]
+                assert None not in ids
+                assert len(set(ids)) == len(ids) >= 6
+                assert gateway.dataplane.violations == []
+                assert len(gateway.dataplane.sas()) == 2  # one pair: nothing piles up
+                view = gateway.tunnel.keys.view()
+                assert view.reused == 0
+                assert view.used == len(ids)
+
+    run_virtually(scenario())
+
+
+def test_loss_falls_back_at_the_next_rekey_and_returns_after_the_dwell() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.start_traffic()
+            site.link.cut()
+            await site.until_both(Protection.PQC_ONLY, 600)
+            assert {alarm.id for alarm in site.moon.bulletin.alarms} >= {"pqc-only"}
+            await asyncio.sleep(200)
+            assert site.moon.protection is Protection.PQC_ONLY
+
+            site.link.heal()
+            healed_after = await site.until_both(Protection.HYBRID, 120)
+            assert healed_after >= 20  # restore_dwell
+            await asyncio.sleep(10)
+
+            assert site.moon.protections() == ["HYBRID", "PQC_ONLY", "HYBRID"]
+            assert site.sun.protections() == ["HYBRID", "PQC_ONLY", "HYBRID"]
+            assert (site.lost, site.leaked) == (0, 0)
+            assert site.moon.bulletin.alarms == ()
+
+    run_virtually(scenario())
+
+
+def test_require_drops_when_keys_end_and_leaks_nothing() -> None:
+    async def scenario() -> None:
+        async with MemorySite(qkd=QkdPolicy.REQUIRE) as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.link.cut()
+            await site.until(lambda: site.moon.protection is Protection.BLOCKED, 900)
+            await asyncio.sleep(10)
+            for _ in range(100):
+                site.send_both_ways()
+            assert site.leaked == 0
+            assert site.lost == 200
+            assert site.moon.dataplane.sas() == ()
+
+            site.link.heal()
+            await site.until_both(Protection.HYBRID, 120)
+            site.fates.clear()
+            site.send_both_ways()
+            assert (site.lost, site.leaked) == (0, 0)
+            assert "PQC_ONLY" not in site.moon.protections() + site.sun.protections()
+
+    run_virtually(scenario())
+
+
+def test_nothing_leaves_before_the_first_sa() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            site.wire.loses = lambda _data: True
+            await asyncio.sleep(3)
+            site.send_both_ways()
+            assert (site.leaked, site.lost) == (0, 2)
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("name", ["moon", "sun"])
+def test_a_restarted_gateway_takes_over_without_losing_a_packet(name: str) -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.start_traffic()
+            await asyncio.sleep(1)
+            await site.restart(name)
+            await site.until_both(Protection.HYBRID, 300)
+            await asyncio.sleep(30)
+
+            assert (site.lost, site.leaked) == (0, 0)
+            for gateway in (site.moon, site.sun):
+                assert len(gateway.dataplane.sas()) == 2
+                assert gateway.dataplane.violations == []
+
+    run_virtually(scenario())
+
+
+def test_a_lossy_wire_only_costs_time() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            site.wire.loses = lambda data: (data[-1] + data[20]) % 3 == 0
+            await site.until_both(Protection.HYBRID, 300)
+            site.start_traffic()
+            await site.until(lambda: site.moon.tunnel.tally.rekeys >= 3, 3000)
+            assert (site.lost, site.leaked) == (0, 0)
+
+    run_virtually(scenario())
+
+
+def test_sas_flushed_behind_our_back_are_noticed_and_replaced() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.moon.dataplane.forget_everything()
+            site.send_both_ways()
+            assert site.fates["clear"] >= 0  # the kernel is bare until the audit
+            await site.until(lambda: site.moon.dataplane.policies() != (), 15)
+            await site.until_both(Protection.HYBRID, 300)
+            site.fates.clear()
+            site.send_both_ways()
+            assert (site.lost, site.leaked) == (0, 0)
+
+    run_virtually(scenario())
+
+
+def test_packets_outside_the_tunnel_are_not_touched() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            elsewhere = ALICE + 256
+            assert site.moon.dataplane.transmit(elsewhere, BOB).fate == "clear"
+
+    run_virtually(scenario())
