@@ -96,13 +96,6 @@ class TunnelProtection:
         return min(moments, default=None)
 
     @property
-    def rekey_due(self) -> float | None:
-        """When the running SA will be rekeyed as things stand; None without one to come."""
-        plans = (Trigger.REKEY_DUE, Trigger.RETURN_DUE)
-        moments = [at for at, trigger, _ in deadlines(self._facts) if trigger in plans]
-        return min(moments, default=None)
-
-    @property
     def attempt_under_way(self) -> bool:
         """An Initiate or Rekey was decided and has no outcome yet."""
         return self._facts.attempt is not None
