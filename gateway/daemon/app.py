@@ -110,7 +110,7 @@ class Gateway:
 
     async def _start(self) -> None:
         await self._dataplane.open()
-        await self._roster.apply(self._config)
+        changes = await self._roster.apply(self._config)
         self._connect_tunnels()
         await self._keeper.take_over()
         await self._sockets.open()
@@ -127,8 +127,7 @@ class Gateway:
         if interval is not None:
             watchdog = feed_watchdog(self._supervisor, self._services.watchdog, interval)
             self._supervisor.start("watchdog", watchdog)
-        for tunnel in self._roster.tunnels.values():
-            tunnel.start()
+        self._roster.start(changes)
         self._services.ready(self._status_line())
         self._bulletin.publish("started", f"qsgwd {__version__} is ready")
 
@@ -182,13 +181,11 @@ class Gateway:
             name for name in fixed if getattr(config, name) != getattr(self._config, name)
         ]
         self._config = config
-        fresh, removed = await self._roster.apply(config)
-        self._enqueue(self._keeper.realign)
-        await self._executor.settle()
+        changes = await self._roster.apply(config)
         self._connect_tunnels()
-        for name in fresh:
-            self._roster.tunnels[name].start()
-        parts = [f"{len(fresh)} tunnels new or changed, {len(removed)} removed"]
+        self._roster.start(changes)
+        self._enqueue(self._keeper.realign)
+        parts = [f"{len(changes.fresh)} tunnels new or changed, {len(changes.removed)} removed"]
         if needs_restart:
             tables = ", ".join(f"[{name}]" for name in needs_restart)
             parts.append(f"{tables} changed: takes effect after a restart")

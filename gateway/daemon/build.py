@@ -46,6 +46,26 @@ def connection(config: TunnelConfig) -> Connection:
     )
 
 
+def same_peer(one: TunnelConfig, other: TunnelConfig) -> bool:
+    """Whether SAs made under one hold under the other: what they differ in is policy only."""
+    return _negotiated(one) == _negotiated(other)
+
+
+def _negotiated(config: TunnelConfig) -> tuple[object, ...]:
+    return (
+        config.local,
+        config.remote,
+        config.local_id,
+        config.remote_id,
+        config.psk,
+        config.local_subnets,
+        config.remote_subnets,
+        config.ike,
+        config.esp,
+        config.allow_classical,
+    )
+
+
 def protection_settings(config: TunnelConfig) -> ProtectionSettings:
     """The policy's view of a tunnel."""
     return ProtectionSettings(

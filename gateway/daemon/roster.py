@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
 from gateway.daemon import build
@@ -21,6 +22,15 @@ from gateway.protection.machine import TunnelProtection
 from kms_client.failover import Kme, KmeGroup
 
 KmeKey = tuple[KmeConfig, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What ``Roster.apply`` did."""
+
+    fresh: tuple[str, ...]  # built anew: new, changed, or heirs
+    removed: tuple[str, ...]
+    heirs: dict[str, Tunnel]  # by name, the tunnel whose SAs the new one takes over
 
 
 class Roster:
@@ -52,26 +62,43 @@ class Roster:
     def config_of(self, name: str) -> TunnelConfig:
         return self._configs[name][0]
 
-    async def apply(self, config: GatewayConfig) -> tuple[list[str], list[str]]:
-        """Make the tunnels be those of ``config``: returns names (new or replaced, removed).
+    async def apply(self, config: GatewayConfig) -> Changes:
+        """Make the tunnels be those of ``config``.
 
-        A tunnel whose settings did not change is not touched. The IKE core is given the new
-        connections by the caller before the new tunnels start.
+        A tunnel whose settings did not change is not touched; one that differs in policy only
+        is handed over with its SAs. The caller gives the IKE core the new connections, then
+        calls ``start`` for the tunnels named in ``fresh``.
         """
         wanted = {
             name: (tunnel, tuple(config.kmes[kme] for kme in tunnel.kmes))
             for name, tunnel in config.tunnels.items()
         }
-        stale = [name for name, entry in self._configs.items() if wanted.get(name) != entry]
-        removed = [name for name in stale if name not in wanted]
-        for name in stale:
-            await self._drop(name)
-        fresh = [name for name in wanted if name not in self._configs]
+        before = self._configs
+        stale = [name for name, entry in before.items() if wanted.get(name) != entry]
+        heirs = [
+            name
+            for name in stale
+            if name in wanted and build.same_peer(before[name][0], wanted[name][0])
+        ]
+        old = {name: await self._take_out(name, blocking=name not in heirs) for name in stale}
+        fresh = [name for name in wanted if name not in self.tunnels]
         for name in fresh:
             self._configs[name] = wanted[name]
             self.tunnels[name] = self._build(*wanted[name])
         await self._close_unused_groups()
-        return fresh, removed
+        return Changes(
+            fresh=tuple(fresh),
+            removed=tuple(name for name in stale if name not in wanted),
+            heirs={name: old[name] for name in heirs},
+        )
+
+    def start(self, changes: Changes) -> None:
+        """Set the tunnels in motion that ``apply`` has built."""
+        for name in changes.fresh:
+            tunnel = self.tunnels[name]
+            if name in changes.heirs:
+                tunnel.inherit(changes.heirs[name])
+            tunnel.start()
 
     async def stop(self) -> None:
         """Stop every tunnel, wiping its keys; the kernel is left as it is."""
@@ -110,12 +137,14 @@ class Roster:
                 )
         return tuple(views.values())
 
-    async def _drop(self, name: str) -> None:
+    async def _take_out(self, name: str, *, blocking: bool) -> Tunnel:
         tunnel = self.tunnels.pop(name)
         del self._configs[name]
         self._bulletin.clear_subject(name)
         await tunnel.stop()
-        self._enqueue(tunnel.policies.block)  # its guard stays until the new ones are laid
+        if blocking:  # its guard policies stay until new ones are laid
+            self._enqueue(tunnel.policies.block)
+        return tunnel
 
     def _build(self, config: TunnelConfig, kmes: KmeKey) -> Tunnel:
         reqid = reqid_for(config.name)

@@ -30,7 +30,7 @@ from gateway.ike.events import (
     PpkNotUsed,
 )
 from gateway.keys.source import TunnelKeys
-from gateway.model import IpAddress, KeyId, Ppk, Protection, Role, SaId, SaLifetime
+from gateway.model import IpAddress, KeyId, Mixed, Ppk, Protection, Role, SaId, SaLifetime
 from gateway.protection.decisions import (
     AcceptPpk,
     Block,
@@ -106,6 +106,16 @@ class Tunnel:
         if self.keys is not None:
             self.keys.start()
         self._arm()
+
+    def inherit(self, old: Tunnel) -> None:
+        """Take the place of a tunnel whose SAs go on under changed settings (a reload)."""
+        self.policies = old.policies
+        self.tally = old.tally
+        self.orphans = old.orphans
+        self._live = old._live  # noqa: SLF001 (same class)
+        carrying = self._carrying()
+        if carrying is not None:
+            self.feed(SaUp(protection=carrying.protection, offered_ppk=False, initiated=False))
 
     async def stop(self) -> None:
         """Stop deciding and wipe the keys held. Kernel and peer are left as they are."""
@@ -221,6 +231,13 @@ class Tunnel:
                     rekey=event.what == "rekey",
                 )
             )
+
+    def _carrying(self) -> Mixed | None:
+        """What was mixed into the SA that carries our traffic now."""
+        for facts in self._driver.endpoint.views():
+            if facts.name == self.name:
+                return next((each.mixed for each in facts.children if each.carries_outbound), None)
+        return None
 
     async def _withdraw(self) -> None:
         """No SA is left: let nothing lead into one. Guard policies go on dropping."""

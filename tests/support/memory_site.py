@@ -150,7 +150,7 @@ class MemoryGateway:
 
     async def start(self) -> None:
         await self.dataplane.open()
-        await self.roster.apply(self.config)
+        changes = await self.roster.apply(self.config)
         connections = [build.connection(tunnel) for tunnel in self.config.tunnels.values()]
         self.driver.run(lambda: self.driver.endpoint.set_connections(connections, self.clock()))
         await self.keeper.take_over()
@@ -161,8 +161,16 @@ class MemoryGateway:
             create(self.keeper.audit_for_ever(lambda: None)),
             create(self._observe()),
         ]
-        for tunnel in self.roster.tunnels.values():
-            tunnel.start()
+        self.roster.start(changes)
+
+    async def reload(self, config: GatewayConfig) -> None:
+        """As ``Gateway.reload``."""
+        self.config = config
+        changes = await self.roster.apply(config)
+        connections = [build.connection(tunnel) for tunnel in config.tunnels.values()]
+        self.driver.run(lambda: self.driver.endpoint.set_connections(connections, self.clock()))
+        self.roster.start(changes)
+        self.executor.enqueue(self.keeper.realign)
 
     async def stop(self) -> None:
         """As SIGTERM with on_stop = "keep", or a crash: the kernel stays as it is."""

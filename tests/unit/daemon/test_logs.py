@@ -126,7 +126,7 @@ def test_without_systemd_lines_have_a_time(monkeypatch: pytest.MonkeyPatch) -> N
 def test_on_a_journal_stream_every_line_has_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = _plain(monkeypatch, on_journal=True)
     try:
-        raise ValueError("inner\nsecond")
+        int("inner\nsecond")
     except ValueError:
         logging.getLogger("qsgw.test").exception("broken")
     lines = stream.getvalue().splitlines()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 
 import pytest
 
 from gateway.model import Protection, QkdPolicy
-from tests.support.memory_site import ALICE, BOB, MemorySite
+from tests.support.memory_site import ALICE, BOB, MemorySite, site_config
 from tests.support.virtual_loop import run_virtually
 
 
@@ -152,5 +153,33 @@ def test_packets_outside_the_tunnel_are_not_touched() -> None:
             await site.until_both(Protection.HYBRID, 15)
             elsewhere = ALICE + 256
             assert site.moon.dataplane.transmit(elsewhere, BOB).fate == "clear"
+
+    run_virtually(scenario())
+
+
+def test_a_reload_that_changes_policy_only_keeps_traffic_flowing() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            site.start_traffic()
+            before = site.moon.dataplane.sas()
+            await site.moon.reload(site_config("moon", qkd=QkdPolicy.OFF, rekey_max=90.0))
+            assert site.moon.dataplane.sas() == before
+            await site.until_both(Protection.PQC_ONLY, 300)
+            await site.moon.reload(site_config("moon"))
+            await site.until_both(Protection.HYBRID, 300)
+            assert (site.lost, site.leaked) == (0, 0)
+
+    run_virtually(scenario())
+
+
+def test_a_reload_that_changes_the_subnets_moves_the_guard_with_them() -> None:
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            await site.until_both(Protection.HYBRID, 15)
+            moved = (ip_network("10.7.0.0/24"),)
+            await site.moon.reload(site_config("moon", local_subnets=moved))
+            await asyncio.sleep(1)
+            assert site.moon.dataplane.transmit(moved[0][10], BOB).fate == "dropped"
 
     run_virtually(scenario())
