@@ -29,7 +29,7 @@ class ConfigProblem:
 
     def __str__(self) -> str:
         where = f"[{self.table}] {self.key}".strip() if self.table else self.key
-        return f"{where}: {self.message}"
+        return f"{where}: {self.message}" if where else self.message
 
 
 class ConfigError(QsgwError):

@@ -1,4 +1,5 @@
 """The control socket: protocol, rights, bounds, and clients that misbehave."""
+# ruff: noqa: ASYNC240  (a test may wait for its own temporary folder)
 
 import asyncio
 import json

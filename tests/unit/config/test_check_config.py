@@ -1,0 +1,169 @@
+"""What must hold between keys and between tables."""
+
+from typing import Any
+
+import pytest
+
+from gateway.config.load import load_config
+from gateway.errors import ConfigProblem
+
+OTHER = {
+    "remote": "10.0.99.9",
+    "remote_id": "venus.example",
+    "remote_subnets": ["10.9.9.0/24"],
+    "peer_sae": "venus",
+}
+
+
+def warnings_of(file: Any) -> tuple[ConfigProblem, ...]:
+    return load_config(file).warnings
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "expected"),
+    [
+        ({"local": "10.0.12.9"}, "local", "is not in [gateway] listen (10.0.12.1, 2001:db8::1)"),
+        ({"remote": "2001:db8::3"}, "remote", "both ends of a tunnel are of one version"),
+        ({"remote": "10.0.12.1"}, "remote", "is our own address"),
+        ({"remote_id": "MOON.example"}, "remote_id", "is also local_id"),
+        ({"local_id": "a..b"}, "local_id", "is not a host name"),
+        ({"kmes": ["primry"]}, "kmes", 'there is no [kme.primry]; did you mean "primary"?'),
+        ({"kmes": ["primary", "primary"]}, "kmes", "names a KME twice"),
+        ({"kmes": []}, "kmes", 'qkd = "prefer" needs at least one KME'),
+        ({"kmes": [], "qkd": "require"}, "kmes", 'qkd = "require" needs at least one KME'),
+        ({"peer_sae": None}, "peer_sae", "needs the SAE_ID of the peer"),
+        ({"peer_sae": "moon"}, "peer_sae", "is our own [gateway] sae_id"),
+        ({"key_reserve": 4}, "key_reserve", "leaves none to use"),
+        ({"rekey_min": "2h"}, "rekey_min", "7200 s is more than rekey_max = 3600 s"),
+        ({"remote_subnets": ["10.1.0.0/24"]}, "remote_subnets", "is on both sides"),
+        (
+            {"remote_subnets": ["10.2.0.0/24", "10.2.0.0/25"]},
+            "remote_subnets",
+            "10.2.0.0/25 overlaps 10.2.0.0/24",
+        ),
+        ({"remote_subnets": ["2001:db8:2::/64"]}, "remote_subnets", "share no IP version"),
+        ({"ike": ["aes256gcm16-x25519-ke1_mlkem768"]}, "ike", "no PRF"),
+        ({"ike": ["rot13-x25519"]}, "ike", "'rot13' is not known"),
+        ({"esp": ["aes256gcm16-prfsha512-x25519-ke1_mlkem768"]}, "esp", "has no PRF"),
+        ({"ike": ["aes256gcm16-prfsha512-x25519"]}, "ike", "no ML-KEM that is always used"),
+        (
+            {"ike": ["aes256gcm16-prfsha512-x25519-ke1_mlkem768-ke1_none"]},
+            "ike",
+            "no ML-KEM that is always used",
+        ),
+        ({"esp": ["aes256gcm16-esn"]}, "esp", "rekeys bring no fresh ML-KEM secret"),
+        ({"ike": ["aes256gcm16-prfsha512-mlkem768"]}, "ike", "beside an elliptic curve"),
+        (
+            {"ike": ["aes256gcm16-prfsha512-x25519-ke1_mlkem768"] * 2},
+            "ike",
+            "names a proposal twice",
+        ),
+    ],
+)
+def test_within_a_tunnel(
+    folder: Any, problems_of: Any, changes: dict[str, Any], key: str, expected: str
+) -> None:
+    (problem,) = problems_of(folder.set("tunnel.sun", **changes))
+    assert problem.startswith(f"[tunnel.sun] {key}: ")
+    assert expected in problem
+
+
+def test_without_qkd_no_kme_is_needed(folder: Any, problems_of: Any) -> None:
+    assert problems_of(folder.set("tunnel.sun", qkd="off", kmes=[], peer_sae=None)) == []
+
+
+def test_both_ip_versions_in_one_tunnel(folder: Any, problems_of: Any) -> None:
+    file = folder.set(
+        "tunnel.sun",
+        local_subnets=["10.1.0.0/24", "2001:db8:1::/64"],
+        remote_subnets=["10.2.0.0/24", "2001:db8:2::/64"],
+    )
+    assert problems_of(file) == []
+
+
+def test_classical_only_where_it_is_written(folder: Any) -> None:
+    file = folder.set(
+        "tunnel.sun",
+        ike=["aes256gcm16-prfsha512-x25519"],
+        esp=["aes256gcm16"],
+        allow_classical=True,
+    )
+    found = warnings_of(file)
+    assert [warning.key for warning in found] == ["ike", "esp"]
+    assert all(warning.message.endswith("(allow_classical)") for warning in found)
+
+
+def test_a_kem_that_is_not_there(
+    folder: Any, problems_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.crypto.kem_oqs.supports", lambda method: False)
+    proposal = "aes256gcm16-prfsha512-x25519-ke1_frodokem976shake"
+    (problem,) = problems_of(folder.set("tunnel.sun", ike=[proposal]))
+    assert "FRODOKEM_976_SHAKE is not available here (needs liboqs)" in problem
+
+
+# --- between tunnels -------------------------------------------------------------------------
+
+
+def test_two_tunnels(folder: Any, problems_of: Any) -> None:
+    assert problems_of(folder.set("tunnel.venus", **OTHER)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"remote_subnets": ["10.2.0.0/24"]}, "traffic can take only one tunnel"),
+        (
+            {"local_subnets": ["10.1.0.0/16"], "remote_subnets": ["10.2.0.128/25"]},
+            "traffic can take only one tunnel",  # neither pair lies inside the other
+        ),
+        ({"remote": "10.0.23.3"}, "10.0.12.1 to 10.0.23.3 is [tunnel.sun] already"),
+    ],
+)
+def test_two_tunnels_that_collide(
+    folder: Any, problems_of: Any, changes: dict[str, Any], expected: str
+) -> None:
+    (problem,) = problems_of(folder.set("tunnel.venus", **{**OTHER, **changes}))
+    assert problem.startswith("[tunnel.venus] remote")
+    assert expected in problem
+
+
+def test_a_narrower_tunnel_beside_a_wide_one_is_worth_a_warning(folder: Any) -> None:
+    (warning,) = warnings_of(
+        folder.set("tunnel.venus", **{**OTHER, "remote_subnets": ["10.2.0.0/16"]})
+    )
+    assert "the narrower one wins" in warning.message
+
+
+def test_reqid_collision(folder: Any, problems_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.dataplane.reconcile.reqid_for", lambda name: 7)
+    (problem,) = problems_of(folder.set("tunnel.venus", **OTHER))
+    assert "its kernel reqid collides with [tunnel.sun]: rename one" in problem
+
+
+# --- worth a warning -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"qkd": "require", "degraded_max": "1h"}, "degraded_max"),
+        ({"remote_subnets": ["10.9.0.0/16"]}, "remote_subnets"),  # the KME's network
+        (
+            {"local_subnets": ["10.0.12.0/24"], "remote_subnets": ["10.0.23.0/24"]},
+            "remote_subnets",
+        ),
+    ],
+)
+def test_warnings(folder: Any, changes: dict[str, Any], key: str) -> None:
+    (warning,) = warnings_of(folder.set("tunnel.sun", **changes))
+    assert (warning.table, warning.key) == ("tunnel.sun", key)
+
+
+def test_a_kme_nobody_uses(folder: Any) -> None:
+    (warning,) = warnings_of(folder.set("kme.spare"))
+    assert (warning.table, warning.message) == ("kme.spare", "no tunnel names this KME in its kmes")
+
+
+def test_no_tunnel(folder: Any) -> None:
+    assert "nothing to do" in str(warnings_of(folder.remove("tunnel"))[0])
