@@ -120,8 +120,10 @@ def problems_of() -> Callable[[Path], list[str]]:
         try:
             load_config(file)
         except ConfigError as error:
-            assert all(str(file) in line for line in str(error).splitlines())
-            return [str(problem) for problem in error.problems]
-        return []
+            lines, found = str(error).splitlines(), error.problems
+        else:
+            return []
+        assert all(str(file) in line for line in lines)
+        return [str(problem) for problem in found]
 
     return find
