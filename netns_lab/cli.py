@@ -14,6 +14,8 @@ from netns_lab.errors import LabError
 from netns_lab.job import Job
 
 TEST_SECONDS = 15 * 60.0
+HANG_SECONDS = 120
+DEMO_SECONDS = 4 * 60.0
 
 
 def say(text: str) -> None:
@@ -41,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true")
     verb.set_defaults(run=_doctor)
 
+    verb = verbs.add_parser("demo", help="cut and heal the quantum link under a hybrid tunnel")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_SECONDS)
+    verb.set_defaults(run=_demo)
+
     verb = verbs.add_parser("run", help="run a command inside an empty lab")
     verb.add_argument("--timeout", type=float, metavar="SECONDS")
     verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -51,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("arguments", nargs=argparse.REMAINDER, metavar="PYTEST ARGUMENTS")
     verb.set_defaults(run=_test)
     return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    return inside((sys.executable, "-m", "netns_lab.scenarios.demo"), arguments.timeout)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -74,8 +84,12 @@ def _test(arguments: argparse.Namespace) -> int:
         raise LabError("the tests are in the source tree: run qsgw-lab from a checkout")
     os.chdir(checkout)
     chosen = tuple(arguments.arguments) or ("tests/lab",)
-    pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", *chosen)
-    return inside(pytest, arguments.timeout)
+    options = ["-p", "no:cacheprovider", "-ra", f"--junitxml={paths.build() / 'lab-tests.xml'}"]
+    # A test that hangs says where before the time of the whole run is over.
+    options += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
+    if sys.stdout.isatty():
+        options += ["--color=yes"]
+    return inside((sys.executable, "-m", "pytest", *options, *chosen), arguments.timeout)
 
 
 def inside(command: tuple[str, ...], timeout: float | None) -> int:

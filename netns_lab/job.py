@@ -30,6 +30,7 @@ def variables(job: Job, kernel: str) -> dict[str, str]:
         "HOME": "/tmp",  # noqa: S108 - private to the lab: a tmpfs or the overlay
         "LANG": "C.UTF-8",
         "TERM": "dumb",
+        "PYTHONUNBUFFERED": "1",  # output goes to files that the host follows
         **tools.environment(),
         **job.environment,
         INSIDE: "1",

@@ -128,7 +128,7 @@ class Lab:
     def check_alive(self) -> None:
         """Raises LabError with its log's tail if a daemon ended that nobody ended."""
         for daemon in self.daemons.values():
-            if not daemon.alive and daemon.code is None:
+            if not daemon.alive and not daemon.ended_by_us:
                 raise LabError(f"{daemon.name} died\n{daemon.log_tail()}")
 
     async def stop_all(self) -> None:

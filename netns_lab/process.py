@@ -88,6 +88,7 @@ class Daemon:
         self.command = command
         self.log = log
         self.code: int | None = None  # once it ended
+        self.ended_by_us = False
         self._process: asyncio.subprocess.Process | None = None
         self._notify: NotifySocket | None = None
 
@@ -177,6 +178,7 @@ class Daemon:
 
     async def stop(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM, and SIGKILL where that does not help; its exit code, -9 if killed."""
+        self.ended_by_us = True
         self.signal(signal.SIGTERM)
         with suppress(LabError):
             return self._close(await self.wait(timeout))
@@ -184,6 +186,7 @@ class Daemon:
 
     async def kill(self) -> int:
         """SIGKILL, as a crash would end it; -9 unless it had ended before."""
+        self.ended_by_us = True
         self.signal(signal.SIGKILL)
         return self._close(await self.wait())
 

@@ -1,0 +1,203 @@
+"""The structure of the source, held by reading it: who imports whom, sizes, forbidden words."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gateway", "kms_client", "qkd_adapters", "netns_lab")
+
+FILE_MAX = 600  # lines
+FUNCTION_MAX = 60  # lines
+
+MAY_IMPORT = {
+    "kms_client": {"kms_client"},
+    "qkd_adapters": {"qkd_adapters", "kms_client"},
+    "gateway": {"gateway", "kms_client"},
+    "netns_lab": {"netns_lab", "kms_client"},
+}
+"""Which of our packages a package may import."""
+
+LEAVES = {"model", "errors"}  # the shared vocabulary: anyone in the gateway may import it
+GATEWAY_MAY_IMPORT = {
+    "model": {"crypto"},
+    "errors": set(),
+    "crypto": set(),
+    "ike": {"crypto"},
+    "mka": {"crypto"},
+    "protection": {"ike.config"},  # the words for what is asked of ike
+    "keys": {"crypto", "protection"},
+    "dataplane": {"crypto"},
+    # Checks proposals and selectors with the code that will use them.
+    "config": {"crypto", "ike", "dataplane.reconcile"},
+    "control": {"config", "dataplane", "crypto"},
+    "telemetry": {"config", "crypto", "control"},
+}
+"""Which parts of the gateway, or modules in them, a part may import besides itself and leaves.
+
+``daemon`` is not listed: it is the only place that knows everybody.
+"""
+
+SANS_IO = ("gateway/ike", "gateway/mka", "gateway/protection")
+SANS_IO_FORBIDDEN = {
+    *("asyncio", "concurrent", "multiprocessing", "queue", "sched", "threading"),
+    *("datetime", "time"),
+    *("os", "pathlib", "shutil", "signal", "subprocess", "sys", "tempfile"),
+    *("select", "selectors", "socket", "ssl"),
+    *("random", "secrets"),
+    *("logging", "warnings"),
+    *("aiohttp", "aiomqtt", "pyroute2"),
+}
+"""A protocol core reads no clock, opens nothing and draws no randomness of its own."""
+
+REGISTRY_HOSTS = tuple(
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("crates", "io"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("deb", "debian", "org"),
+        ("archive", "ubuntu", "com"),
+        ("proxy", "golang", "org"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+        ("docker", "io"),
+    )
+)
+MACHINE_PATHS = (str(ROOT), "../shared/", "shared/reference")
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of everything ``path`` imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from (f"{module}.{name.name}" for name in names)
+            case ast.ImportFrom():
+                pytest.fail(f"{label(path)}:{node.lineno}: relative import")
+
+
+def lies_in(dotted: str, parts: set[str]) -> bool:
+    """Does ``gateway.ike.wire.Reader`` lie in one of ``parts``, such as ``ike.wire``?"""
+    return any(f"{dotted}.".startswith(f"gateway.{part}.") for part in parts)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    wrong = [
+        f"{label(path)} imports {name}"
+        for path in sources(package)
+        for name in imports(path)
+        if (top := name.split(".")[0]) in PACKAGES and top not in MAY_IMPORT[package]
+    ]
+    assert not wrong
+
+
+def test_no_source_imports_the_tests() -> None:
+    wrong = [
+        f"{label(path)} imports {name}"
+        for path in sources(*PACKAGES)
+        for name in imports(path)
+        if name.split(".")[0] == "tests"
+    ]
+    assert not wrong
+
+
+def test_parts_of_the_gateway_import_one_way() -> None:
+    wrong = []
+    for path in sources("gateway"):
+        part = path.relative_to(ROOT / "gateway").parts[0].removesuffix(".py")
+        if part in {"daemon", "__init__"}:
+            continue
+        allowed = GATEWAY_MAY_IMPORT[part] | LEAVES | {part}
+        wrong += [
+            f"{label(path)} imports {name}"
+            for name in imports(path)
+            if name.startswith("gateway.")
+            and name != "gateway.__version__"
+            and not lies_in(name, allowed)
+        ]
+    assert not wrong
+
+
+def test_protocol_cores_do_no_io() -> None:
+    wrong = [
+        f"{label(path)} imports {name}"
+        for path in sources(*SANS_IO)
+        for name in imports(path)
+        if name.split(".")[0] in SANS_IO_FORBIDDEN
+    ]
+    assert not wrong
+
+
+def test_one_module_imports_oqs() -> None:
+    # Importing it downloads and builds a library where none is found.
+    found = {
+        label(path)
+        for path in sources(*PACKAGES)
+        for name in imports(path)
+        if name.split(".")[0] == "oqs"
+    }
+    assert len(found) <= 1
+
+
+def test_no_file_is_too_long() -> None:
+    long = {
+        label(path): lines
+        for path in sources(*PACKAGES, "tests")
+        if (lines := len(path.read_text().splitlines())) > FILE_MAX
+    }
+    assert not long
+
+
+def test_no_function_is_too_long() -> None:
+    long = {
+        f"{label(path)}:{node.lineno} {node.name}": lines
+        for path in sources(*PACKAGES)
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_MAX
+    }
+    assert not long
+
+
+def tracked_text() -> Iterator[tuple[str, str]]:
+    """Name and text of every file under version control, or of the whole tree without git."""
+    git = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    listed = subprocess.run(git, check=False, capture_output=True, text=True)
+    if listed.returncode == 0:
+        names = [name for name in listed.stdout.split("\0") if name]
+    else:
+        folders = (*PACKAGES, "tests", "docs", "systemd", ".ci")
+        names = [label(path) for name in folders for path in (ROOT / name).rglob("*")]
+    for name in names:
+        path = ROOT / name
+        if path.is_file() and path != Path(__file__).resolve():
+            yield name, path.read_text(errors="replace")
+
+
+def test_no_registry_and_no_machine_of_ours_is_named() -> None:
+    wrong = [
+        f"{name} names {word}"
+        for name, text in tracked_text()
+        for word in (*REGISTRY_HOSTS, *MACHINE_PATHS)
+        if word in text
+    ]
+    assert not wrong
