@@ -1,0 +1,450 @@
+"""The demonstration: one hybrid tunnel, its quantum link cut and healed, nothing lost.
+
+    python -m netns_lab.scenarios.demo        (inside the lab; ``qsgw-lab demo`` from outside)
+
+Exit code 0 only if everything held. What it measured is in ``build/demo/report.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from netns_lab import doctor, keyscan, paths, pcap, proof, traffic
+from netns_lab.errors import LabError
+from netns_lab.job import KERNEL
+from netns_lab.readiness import wait_until
+from netns_lab.report import REKEYS_MIN, Rekey, Report, table
+from netns_lab.site import Site
+from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions, TunnelOptions, peer
+from netns_lab.timeline import Timeline
+from netns_lab.watch import Watch
+
+# A link of three keys a second over both directions, small stores: the stored keys last for
+# a few rekeys after the cut. Rekeys are far more frequent than anyone would want them.
+_TUNNEL = TunnelOptions(
+    pool_target=2, key_reserve=1, rekey_min="2s", rekey_max="4s", restore_dwell="3s"
+)
+OPTIONS = SiteOptions(moon=_TUNNEL, sun=_TUNNEL, key_rate=3.0, key_store=2)
+
+HYBRID_BEFORE = 7  # rekeys seen in each phase before the next one begins
+PQC_ONLY_REKEYS = 3
+PHASE_SECONDS = 60.0
+
+ENDS = {"alice": "10.1.0.10:7000", "bob": "10.2.0.10:7000"}
+_OTHER_END = {"alice": "bob", "bob": "alice"}
+
+_SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
+
+
+class Demo:
+    """One run, step by step. ``out`` is what remains of it."""
+
+    def __init__(self, site: Site, out: Path, started: float) -> None:
+        self.site = site
+        self.lab = site.lab
+        self.out = out
+        self.started = started
+        self.watch = Watch(site)
+        self.timings: dict[str, float] = {}
+        self.marks: list[tuple[float, str]] = []
+        self.protection: list[str] = []
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.started:6.1f} s]  {text}", flush=True)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.timings[name] = round(time.monotonic() - begin, 2)
+
+    # --- the steps ------------------------------------------------------------------------
+
+    async def play(self) -> Report:
+        """Everything but taking it down again. Raises LabError where it cannot go on."""
+        async with AsyncExitStack() as stack:
+            with self.timed("start"):
+                await self.start_key_side()
+                await self.start_capture()
+                for gateway in ("sun", "moon"):
+                    await self.site.start_gateway(gateway)
+                    await stack.enter_async_context(self.watch.gateway(gateway))
+                    self.say(f"{gateway}: qsgwd is ready")
+            await self.expect("HYBRID", "start", since=self.started)
+            ike = await self.agreed_ike()
+            with self.timed("traffic"):
+                traffic_from = await self.start_traffic()
+                await self.rekeys(HYBRID_BEFORE, "HYBRID")
+                fallback = await self.cut()
+                await self.rekeys(PQC_ONLY_REKEYS, "PQC_ONLY")
+                restore = await self.heal()
+                missing = max(1, REKEYS_MIN + 1 - len(self.watch.rekeys()))
+                await self.rekeys(missing, "HYBRID")
+                mqtt = await self.mqtt_matches()
+                directions = await self.stop_traffic()
+            traffic_to = time.monotonic()
+            errors = await self.xfrm_errors()
+            used, reused = await self.key_accounts()
+            sequences = [self.watch.sequence(gateway) for gateway in GATEWAYS]
+            await self.save_status("end")
+        blocked = await self.dropped_when_down()
+        with self.timed("analysis"):
+            counts, decryption = await self.analyse_capture()
+        self.save_timeline(traffic_from, traffic_to, directions)
+        if any(sequence != self.protection for sequence in sequences):
+            raise LabError(f"the gateways showed {sequences}, checked was {self.protection}")
+        report = Report(
+            kernel=os.environ.get(KERNEL, "host"),
+            protection=tuple(self.protection),
+            rekeys=self.rekey_list(),
+            packets_sent=sum(direction.sent for direction in directions.values()),
+            packets_lost=sum(direction.lost for direction in directions.values()),
+            packets_duplicate=sum(direction.duplicate for direction in directions.values()),
+            packets_reordered=sum(direction.reordered for direction in directions.values()),
+            fallback_seconds=fallback,
+            restore_seconds=restore,
+            qkd_keys_used=used,
+            qkd_keys_reused=reused,
+            plaintext_packets_seen=counts["plaintext"],
+            packets_at_isp=counts,
+            esp_decrypted_by_scapy=decryption.proven,
+            esp_sas_decrypted=decryption.decrypted,
+            xfrm_errors=errors,
+            key_bytes_in_artifacts=0,
+            keys_searched_for=0,
+            blocked_when_down=blocked,
+            mqtt_matches=mqtt,
+            ike=ike,
+            timings=self.timings,
+        )
+        return await self.search_for_keys(report)
+
+    async def start_key_side(self) -> None:
+        await self.site.start_link()
+        await asyncio.gather(*(self.site.start_kme(name) for name in self.site.kmes))
+        self.say(
+            f"kme-moon, kme-sun: ETSI 014 over mutual TLS; QKD link between them, "
+            f"{OPTIONS.key_rate:g} keys/s, {OPTIONS.key_store} stored per direction"
+        )
+        await asyncio.gather(*(self.site.start_broker(gateway) for gateway in GATEWAYS))
+
+    async def start_capture(self) -> None:
+        file = self.lab.capture_dir / "isp.pcap"
+        command = [sys.executable, "-m", "netns_lab.capture", str(file)]
+        await self.lab.start("isp", command, name="capture-isp")
+        self.say("isp: capturing everything that passes")
+
+    async def expect(self, protection: str, name: str, *, since: float) -> float:
+        """Wait until both gateways show it and the kernels bear it out; seconds since."""
+        await wait_until(
+            lambda: len(self.watch.changed_to(protection, since=since)) == len(GATEWAYS),
+            PHASE_SECONDS,
+            f"{protection} at both gateways",
+        )
+        took = max(self.watch.changed_to(protection, since=since).values()) - since
+        children = await wait_until(
+            lambda: self.agreed_children(protection),
+            PHASE_SECONDS,
+            f"the same {protection} SA at both gateways and in their kernels",
+        )
+        self.protection.append(protection)
+        await self.save_status(f"{len(self.protection)}-{name}")
+        moon, sun = children["moon"], children["sun"]
+        self.say(
+            f"{protection} at both ends: SPI {moon['spi_in']} / {sun['spi_in']} in both kernels, "
+            f"{' + '.join(moon['key_exchanges'])}"
+            + (f" + QKD key {moon['key_id']}" if moon["key_id"] else "")
+        )
+        return round(took, 2)
+
+    async def agreed_children(self, protection: str) -> dict[Gateway, dict[str, Any]]:
+        """The Child SA in use, from both gateways; empty unless both and the kernels agree."""
+        children: dict[Gateway, dict[str, Any]] = {}
+        for gateway in GATEWAYS:
+            carrying = [
+                child
+                for child in (await self.site.tunnel(gateway))["children"]
+                if child["carries_outbound"] and child["protection"] == protection
+            ]
+            if len(carrying) != 1 or not await self.in_kernel(gateway, carrying[0]):
+                return {}
+            children[gateway] = carrying[0]
+        moon, sun = children["moon"], children["sun"]
+        mirrored = moon["spi_in"] == sun["spi_out"] and moon["spi_out"] == sun["spi_in"]
+        return children if mirrored and moon["key_id"] == sun["key_id"] else {}
+
+    async def in_kernel(self, gateway: Gateway, child: dict[str, Any]) -> bool:
+        """iproute2 shows both SAs, and the outbound policy leads into the outbound one."""
+        states = await self.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])
+        policies = await self.lab.run(gateway, ["ip", "xfrm", "policy", "list", "dir", "out"])
+        present = set(_SPI.findall(states.check().stdout))
+        pinned = set(_SPI.findall(policies.check().stdout))
+        return {child["spi_in"], child["spi_out"]} <= present and pinned == {child["spi_out"]}
+
+    async def agreed_ike(self) -> dict[str, dict[str, Any]]:
+        wanted = ("proposal", "key_exchanges", "ppk_method", "key_id", "spi_i", "spi_r")
+        ike = {}
+        for gateway in GATEWAYS:
+            facts = (await self.site.tunnel(gateway))["ike"] or {}
+            ike[gateway] = {name: facts.get(name) for name in (*wanted, "role")}
+        if any(ike["moon"][name] != ike["sun"][name] for name in wanted):
+            raise LabError(f"the gateways disagree about their IKE SA: {ike}")
+        self.say(f"IKE: {ike['moon']['proposal']}, QKD key by {ike['moon']['ppk_method']}")
+        return ike
+
+    async def start_traffic(self) -> float:
+        for host, address in ENDS.items():
+            command = [
+                *(sys.executable, "-m", "netns_lab.traffic", "--bind", address),
+                *("--peer", ENDS[_OTHER_END[host]]),
+                *("--report", str(self.lab.run_dir / f"traffic-{host}.json")),
+            ]
+            await self.lab.start(host, command, name=f"traffic-{host}")
+        self.say("alice and bob: 50 UDP packets a second each way, numbered")
+        return time.monotonic()
+
+    async def rekeys(self, count: int, protection: str) -> None:
+        """Wait for ``count`` more rekeys that both ends report alike."""
+        begin = time.monotonic()
+        await wait_until(
+            lambda: len(self.watch.rekeys(protection, since=begin)) >= count,
+            PHASE_SECONDS,
+            f"{count} {protection} rekeys",
+        )
+        self.lab.check_alive()
+        total = len(self.watch.rekeys())
+        took = time.monotonic() - begin
+        self.say(f"{count} {protection} rekeys in {took:.1f} s; {total} so far")
+
+    async def cut(self) -> float:
+        at = time.monotonic()
+        await self.site.link("cut")
+        self.marks.append((at, "quantum link cut"))
+        self.say("quantum link cut: stored keys are used up first")
+        seconds = await self.expect("PQC_ONLY", "cut", since=at)
+        self.say(f"fell back {seconds:.1f} s after the cut")
+        return seconds
+
+    async def heal(self) -> float:
+        at = time.monotonic()
+        await self.site.link("heal")
+        self.marks.append((at, "healed"))
+        self.say(f"quantum link healed: it must be well for {_TUNNEL.restore_dwell}")
+        seconds = await self.expect("HYBRID", "healed", since=at)
+        self.say(f"came back {seconds:.1f} s after the healing")
+        return seconds
+
+    async def mqtt_matches(self) -> bool:
+        """The broker's retained snapshot says what the gateway itself says."""
+        topics = ["qsgw/moon/availability", "qsgw/moon/status"]
+
+        async def matches() -> bool:
+            command = [sys.executable, "-m", "netns_lab.mqtt", *topics]
+            found = json.loads((await self.lab.run("moon", command)).check().stdout)
+            (self.out / "mqtt.json").write_text(json.dumps(found, indent=2))
+            status = json.loads(found[topics[1]])
+            tunnel = next(item for item in status["tunnels"] if item["name"] == "sun")
+            known = {(child.spi_in, child.key_id) for child in self.watch.children}
+            shown = {(child["spi_in"], child["key_id"]) for child in tunnel["children"]}
+            return (
+                found[topics[0]] == "online"
+                and tunnel["protection"] == self.protection[-1]
+                and bool(shown)
+                and shown <= known
+            )
+
+        await wait_until(matches, PHASE_SECONDS, "the retained MQTT snapshot of moon", interval=0.5)
+        self.say("MQTT: the retained snapshot at moon's broker matches")
+        return True
+
+    async def stop_traffic(self) -> dict[str, traffic.Direction]:
+        daemons = [self.lab.daemons[f"traffic-{host}"] for host in ENDS]
+        for daemon in daemons:
+            daemon.signal(signal.SIGTERM)
+        await asyncio.gather(*(daemon.wait() for daemon in daemons))
+        notes = {host: traffic.load(self.lab.run_dir / f"traffic-{host}.json") for host in ENDS}
+        directions = {
+            f"{sender} to {receiver}": traffic.compare(notes[sender], notes[receiver])
+            for sender, receiver in _OTHER_END.items()
+        }
+        for name, seen in directions.items():
+            self.say(f"{name}: {seen.sent} packets sent, {seen.lost} lost")
+        return directions
+
+    async def xfrm_errors(self) -> int:
+        """The sum of every error counter the kernel keeps for XFRM, at both gateways."""
+        total = 0
+        for gateway in GATEWAYS:
+            text = (await self.lab.run(gateway, ["cat", "/proc/net/xfrm_stat"])).check().stdout
+            total += sum(int(line.split()[1]) for line in text.splitlines())
+        return total
+
+    async def key_accounts(self) -> tuple[int, int]:
+        """QKD keys that went into SAs, and those that came up twice anywhere."""
+        used = {child.key_id for child in self.watch.children if child.key_id is not None}
+        per_child = [
+            child.key_id
+            for child in self.watch.children
+            if child.gateway == "moon" and child.key_id is not None
+        ]
+        reused = len(per_child) - len(set(per_child))
+        for gateway in GATEWAYS:
+            reused += (await self.site.tunnel(gateway))["keys"]["reused"]
+        return len(used), reused
+
+    async def dropped_when_down(self) -> bool:
+        """With the tunnel terminated nothing passes; what leaks would be in the capture."""
+        await self.site.act("moon", "terminate")
+        await self.site.wait_protection("DOWN")
+        passed = []
+        for host, other in _OTHER_END.items():
+            address = ENDS[other].rpartition(":")[0]
+            ping = await self.lab.run(host, ["ping", "-c", "3", "-i", "0.2", "-W", "1", address])
+            passed.append(ping.code == 0)
+        self.say("tunnel terminated: alice and bob cannot reach each other")
+        return not any(passed)
+
+    # --- what it all proves ---------------------------------------------------------------
+
+    async def analyse_capture(self) -> tuple[dict[str, int], proof.Decryption]:
+        await self.lab.daemons["capture-isp"].stop()
+        shutil.copy(self.lab.capture_dir / "isp.pcap", self.out)
+        frames = list(pcap.read(self.out / "isp.pcap"))
+        counts = proof.count_kinds(frames)
+        keys = proof.agreed_keys([self.site.esp_keys(gateway) for gateway in GATEWAYS])
+        decryption = proof.decrypt(frames, keys)
+        if decryption.failed:
+            self.say("scapy: " + "; ".join(decryption.failed))
+        self.say(
+            f"isp saw {counts.get('esp', 0)} ESP and {counts.get('ike', 0)} IKE packets, "
+            f"{counts['plaintext']} in plaintext; scapy decrypted {decryption.decrypted} of "
+            f"{decryption.sas_seen} SAs"
+        )
+        return counts, decryption
+
+    async def search_for_keys(self, report: Report) -> Report:
+        """Look for every key in everything that remains; the report is written first."""
+        with self.timed("search"):
+            shutil.copytree(self.lab.log_dir, self.out / "log", ignore=_sockets)
+            self.write_report(report)
+            logs = [self.site.esp_keys(gateway) for gateway in GATEWAYS]
+            secrets = keyscan.recorded_keys(self.site.recorded_keys()) + proof.secrets_in(logs)
+            secrets += [
+                (self.site.folder(g) / "psk").read_text().strip().encode() for g in GATEWAYS
+            ]
+            scanner = keyscan.KeyScanner(secrets)
+            files = keyscan.files_below([self.out, self.lab.log_dir, self.lab.capture_dir])
+            findings = scanner.scan(file for file in files if file.suffix != ".notify")
+        for finding in findings:
+            self.say(f"KEY BYTES in {finding.file} at {finding.offset} ({finding.form})")
+        self.say(f"{len(scanner.keys)} keys searched for in {len(files)} files")
+        found = {
+            "key_bytes_in_artifacts": len(findings),
+            "keys_searched_for": len(scanner.keys),
+            "timings": {**self.timings, "total": round(time.monotonic() - self.started, 2)},
+        }
+        final = Report(**{name: getattr(report, name) for name in report.__slots__} | found)
+        self.write_report(final)
+        return final
+
+    def write_report(self, report: Report) -> None:
+        text = json.dumps(report.as_json(), indent=2) + "\n"
+        (self.out / "report.json").write_text(text)
+
+    def rekey_list(self) -> tuple[Rekey, ...]:
+        return tuple(
+            Rekey(
+                at=round(child.at - self.started, 2),
+                protection=child.protection,
+                key_id=child.key_id,
+                spi_moon=child.spi_in,
+                spi_sun=child.spi_out,
+            )
+            for child in self.watch.rekeys()
+        )
+
+    async def save_status(self, name: str) -> None:
+        for gateway in GATEWAYS:
+            text = json.dumps(await self.site.snapshot(gateway), indent=2)
+            (self.out / f"status-{name}-{gateway}.json").write_text(text + "\n")
+
+    def save_timeline(
+        self, begin: float, end: float, directions: dict[str, traffic.Direction]
+    ) -> None:
+        zero = self.started
+        Timeline(
+            end=round(time.monotonic() - zero, 1),
+            protection={
+                gateway: [(0.0, "DOWN")]
+                + [
+                    (change.at - zero, change.protection)
+                    for change in self.watch.changes
+                    if change.gateway == gateway
+                ]
+                for gateway in GATEWAYS
+            },
+            pool={
+                gateway: [
+                    (sample.at - zero, sample.pool, sample.stored_at_kme)
+                    for sample in self.watch.samples
+                    if sample.gateway == gateway
+                ]
+                for gateway in GATEWAYS
+            },
+            rekeys=[(rekey.at, rekey.protection) for rekey in self.rekey_list()],
+            traffic=(begin - zero, end - zero),
+            bin_seconds=traffic.BIN_SECONDS,
+            loss={
+                name: traffic.loss_bins(direction, begin, end)
+                for name, direction in directions.items()
+            },
+            marks=[(at - zero, text) for at, text in self.marks],
+        ).save(self.out / "timeline.json")
+
+
+def _sockets(_folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith(".notify")]
+
+
+async def run(out: Path) -> Report:
+    """Play the demonstration. Raises LabError with a post-mortem when something did not hold."""
+    started = time.monotonic()
+    features = doctor.probe()
+    print(f"kernel {os.uname().release}: " + ", ".join(f"{f.name} {f.answer}" for f in features))
+    async with Site.prepared("demo", OPTIONS) as site:
+        demo = Demo(site, out, started)
+        demo.say("alice - moon = isp = sun - bob, kme-moon - kme-sun: up, with a PKI of their own")
+        report = await demo.play()
+        print(table(report), flush=True)
+        failed = [check.what for check in report.checks() if not check.holds]
+        if failed:
+            raise LabError(f"did not hold: {', '.join(failed)}")
+    return report
+
+
+def main() -> int:
+    out = paths.build() / "demo"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    try:
+        asyncio.run(run(out))
+    except LabError as error:
+        print(f"demo: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        return 1
+    print(f"everything held; {out / 'report.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
