@@ -32,7 +32,7 @@ PACKAGE_OF = {
 }
 """Program -> Debian package that has it."""
 
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIXES = ("usr/sbin", "usr/bin", "sbin", "bin")
 _UML_MODULES = Path("usr/lib/uml/modules")
 
@@ -45,7 +45,7 @@ def unpacked() -> Path:
 def search_path() -> str:
     """PATH for the lab: ours first, then the host's, then the system's, then the cache."""
     parts = [str(paths.scripts()), *os.environ.get("PATH", "").split(":")]
-    parts += _SYSTEM_PATH.split(":")
+    parts += SYSTEM_PATH.split(":")
     parts += [str(unpacked() / prefix) for prefix in _PREFIXES]
     return ":".join(dict.fromkeys(part for part in parts if part))
 
@@ -134,7 +134,7 @@ def _fetch(packages: list[str], say: Say) -> None:
         for archive in sorted(archives.glob(f"{name}_*.deb")):
             _run(["dpkg-deb", "-x", str(archive), str(unpacked())], archives)
             archive.unlink()
-    _relink(unpacked())
+    relink(unpacked())
 
 
 def _private_lists() -> list[str]:
@@ -170,7 +170,7 @@ def missing_in_plan(plan: str) -> list[str]:
     return [row[1] for row in rows if len(row) > 2 and not row[2].startswith("[")]
 
 
-def _relink(root: Path) -> None:
+def relink(root: Path) -> None:
     """Make absolute symbolic links (``/sbin/modprobe -> /bin/kmod``) point inside ``root``."""
     for folder, directories, files in os.walk(root):
         for name in (*directories, *files):

@@ -1,0 +1,95 @@
+"""The lab writes configurations that the programs it starts accept, and that say what was meant."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load_config
+from netns_lab import site_files
+from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
+from qkd_adapters.config import load_kme, load_link
+from qkd_adapters.pki import make_pki, parse_kme_name
+
+VARIANTS = [
+    SiteOptions(),
+    SiteOptions(twin=True, metrics=True, outer=6),
+    SiteOptions(moon=TunnelOptions(qkd="off"), initiator="sun", mqtt=False),
+]
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    names = [parse_kme_name(f"{kme.name}:{kme.address}") for kme in site_files.ALL_KMES]
+    make_pki(folder / "pki", kmes=names, saes=GATEWAYS, force=False)
+    return folder
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_the_gateways_accept_their_files(options: SiteOptions, pki: Path) -> None:
+    for gateway in GATEWAYS:
+        folder = pki / gateway
+        folder.mkdir(exist_ok=True)
+        (folder / "psk").write_text("0123456789abcdef0123456789abcdef\n")
+        (folder / "psk").chmod(0o600)
+        file = folder / "qsgw.toml"
+        file.write_text(site_files.gateway_file(options, gateway, pki))
+        config = load_config(file).config
+        tunnel = config.tunnels[site_files.peer(gateway)]
+        assert tunnel.qkd == options.tunnel(gateway).qkd
+        assert tunnel.start == ("initiate" if options.initiator == gateway else "respond")
+        assert str(tunnel.local) == site_files.OUTER[options.outer][gateway]
+        assert len(config.kmes) == (2 if options.twin else 1)
+        assert (config.mqtt is not None) == options.mqtt
+        assert (config.metrics is not None) == options.metrics
+
+
+def test_the_two_ends_mirror_each_other(tmp_path: Path) -> None:
+    moon, sun = (
+        tomllib.loads(site_files.gateway_file(SiteOptions(), gateway, tmp_path))
+        for gateway in GATEWAYS
+    )
+    at_moon, at_sun = moon["tunnel"]["sun"], sun["tunnel"]["moon"]
+    for here, there in (
+        ("local", "remote"),
+        ("local_id", "remote_id"),
+        ("local_subnets", "remote_subnets"),
+    ):
+        assert at_moon[here] == at_sun[there]
+        assert at_moon[there] == at_sun[here]
+    assert at_moon["peer_sae"] == sun["gateway"]["sae_id"]
+
+
+def test_ends_that_are_told_to_disagree_do() -> None:
+    options = SiteOptions(sun=replace(TunnelOptions(), qkd="require"))
+    assert options.tunnel("moon").qkd == "prefer"
+    assert options.tunnel("sun").qkd == "require"
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_the_key_side_accepts_its_files(options: SiteOptions, tmp_path: Path) -> None:
+    served = {}
+    for kme in site_files.kmes(options):
+        file = tmp_path / f"{kme.name}.toml"
+        file.write_text(site_files.kme_file(options, kme, tmp_path))
+        served[kme.name] = load_kme(file)
+        assert served[kme.name].pairs == ((kme.gateway, site_files.peer(kme.gateway)),)
+    for name in site_files.links(options):
+        file = tmp_path / f"{name}.toml"
+        file.write_text(site_files.link_file(options, name, tmp_path))
+        link = load_link(file)
+        assert link.rate == options.key_rate
+        for kme_id, address in link.sides:
+            assert served[kme_id].link == address
+            assert served[served[kme_id].peer_kme].kme_id in dict(link.sides)
+
+
+def test_toml_text_survives_quotes_and_backslashes() -> None:
+    tables = {"a.b": {"text": 'say "\\"', "list": ("x", "y"), "yes": True, "n": 1.5}}
+    assert tomllib.loads(site_files.toml(tables)) == {
+        "a": {"b": {"text": 'say "\\"', "list": ["x", "y"], "yes": True, "n": 1.5}}
+    }
