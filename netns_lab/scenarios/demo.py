@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,13 +18,13 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from netns_lab import doctor, keyscan, paths, pcap, proof, traffic
+from netns_lab import doctor, evidence, paths, proof, traffic
 from netns_lab.errors import LabError
 from netns_lab.job import KERNEL
 from netns_lab.readiness import wait_until
 from netns_lab.report import REKEYS_MIN, Rekey, Report, table
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions, TunnelOptions, peer
+from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from netns_lab.timeline import Timeline
 from netns_lab.watch import Watch
 
@@ -40,11 +38,6 @@ OPTIONS = SiteOptions(moon=_TUNNEL, sun=_TUNNEL, key_rate=3.0, key_store=2)
 HYBRID_BEFORE = 7  # rekeys seen in each phase before the next one begins
 PQC_ONLY_REKEYS = 3
 PHASE_SECONDS = 60.0
-
-ENDS = {"alice": "10.1.0.10:7000", "bob": "10.2.0.10:7000"}
-_OTHER_END = {"alice": "bob", "bob": "alice"}
-
-_SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
 
 
 class Demo:
@@ -76,7 +69,8 @@ class Demo:
         async with AsyncExitStack() as stack:
             with self.timed("start"):
                 await self.start_key_side()
-                await self.start_capture()
+                await evidence.start_capture(self.lab)
+                self.say("isp: capturing everything that passes")
                 for gateway in ("sun", "moon"):
                     await self.site.start_gateway(gateway)
                     await stack.enter_async_context(self.watch.gateway(gateway))
@@ -84,7 +78,9 @@ class Demo:
             await self.expect("HYBRID", "start", since=self.started)
             ike = await self.agreed_ike()
             with self.timed("traffic"):
-                traffic_from = await self.start_traffic()
+                await evidence.start_traffic(self.lab)
+                traffic_from = time.monotonic()
+                self.say("alice and bob: 50 UDP packets a second each way, numbered")
                 await self.rekeys(HYBRID_BEFORE, "HYBRID")
                 fallback = await self.cut()
                 await self.rekeys(PQC_ONLY_REKEYS, "PQC_ONLY")
@@ -94,7 +90,7 @@ class Demo:
                 mqtt = await self.mqtt_matches()
                 directions = await self.stop_traffic()
             traffic_to = time.monotonic()
-            errors = await self.xfrm_errors()
+            errors = await evidence.xfrm_errors(self.site)
             used, reused = await self.key_accounts()
             sequences = [self.watch.sequence(gateway) for gateway in GATEWAYS]
             await self.save_status("end")
@@ -139,12 +135,6 @@ class Demo:
         )
         await asyncio.gather(*(self.site.start_broker(gateway) for gateway in GATEWAYS))
 
-    async def start_capture(self) -> None:
-        file = self.lab.capture_dir / "isp.pcap"
-        command = [sys.executable, "-m", "netns_lab.capture", str(file)]
-        await self.lab.start("isp", command, name="capture-isp")
-        self.say("isp: capturing everything that passes")
-
     async def expect(self, protection: str, name: str, *, since: float) -> float:
         """Wait until both gateways show it and the kernels bear it out; seconds since."""
         await wait_until(
@@ -154,7 +144,7 @@ class Demo:
         )
         took = max(self.watch.changed_to(protection, since=since).values()) - since
         children = await wait_until(
-            lambda: self.agreed_children(protection),
+            lambda: evidence.agreed_children(self.site, protection),
             PHASE_SECONDS,
             f"the same {protection} SA at both gateways and in their kernels",
         )
@@ -168,33 +158,9 @@ class Demo:
         )
         return round(took, 2)
 
-    async def agreed_children(self, protection: str) -> dict[Gateway, dict[str, Any]]:
-        """The Child SA in use, from both gateways; empty unless both and the kernels agree."""
-        children: dict[Gateway, dict[str, Any]] = {}
-        for gateway in GATEWAYS:
-            carrying = [
-                child
-                for child in (await self.site.tunnel(gateway))["children"]
-                if child["carries_outbound"] and child["protection"] == protection
-            ]
-            if len(carrying) != 1 or not await self.in_kernel(gateway, carrying[0]):
-                return {}
-            children[gateway] = carrying[0]
-        moon, sun = children["moon"], children["sun"]
-        mirrored = moon["spi_in"] == sun["spi_out"] and moon["spi_out"] == sun["spi_in"]
-        return children if mirrored and moon["key_id"] == sun["key_id"] else {}
-
-    async def in_kernel(self, gateway: Gateway, child: dict[str, Any]) -> bool:
-        """iproute2 shows both SAs, and the outbound policy leads into the outbound one."""
-        states = await self.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])
-        policies = await self.lab.run(gateway, ["ip", "xfrm", "policy", "list", "dir", "out"])
-        present = set(_SPI.findall(states.check().stdout))
-        pinned = set(_SPI.findall(policies.check().stdout))
-        return {child["spi_in"], child["spi_out"]} <= present and pinned == {child["spi_out"]}
-
     async def agreed_ike(self) -> dict[str, dict[str, Any]]:
         wanted = ("proposal", "key_exchanges", "ppk_method", "key_id", "spi_i", "spi_r")
-        ike = {}
+        ike: dict[str, dict[str, Any]] = {}
         for gateway in GATEWAYS:
             facts = (await self.site.tunnel(gateway))["ike"] or {}
             ike[gateway] = {name: facts.get(name) for name in (*wanted, "role")}
@@ -202,17 +168,6 @@ class Demo:
             raise LabError(f"the gateways disagree about their IKE SA: {ike}")
         self.say(f"IKE: {ike['moon']['proposal']}, QKD key by {ike['moon']['ppk_method']}")
         return ike
-
-    async def start_traffic(self) -> float:
-        for host, address in ENDS.items():
-            command = [
-                *(sys.executable, "-m", "netns_lab.traffic", "--bind", address),
-                *("--peer", ENDS[_OTHER_END[host]]),
-                *("--report", str(self.lab.run_dir / f"traffic-{host}.json")),
-            ]
-            await self.lab.start(host, command, name=f"traffic-{host}")
-        self.say("alice and bob: 50 UDP packets a second each way, numbered")
-        return time.monotonic()
 
     async def rekeys(self, count: int, protection: str) -> None:
         """Wait for ``count`` more rekeys that both ends report alike."""
@@ -269,26 +224,10 @@ class Demo:
         return True
 
     async def stop_traffic(self) -> dict[str, traffic.Direction]:
-        daemons = [self.lab.daemons[f"traffic-{host}"] for host in ENDS]
-        for daemon in daemons:
-            daemon.signal(signal.SIGTERM)
-        await asyncio.gather(*(daemon.wait() for daemon in daemons))
-        notes = {host: traffic.load(self.lab.run_dir / f"traffic-{host}.json") for host in ENDS}
-        directions = {
-            f"{sender} to {receiver}": traffic.compare(notes[sender], notes[receiver])
-            for sender, receiver in _OTHER_END.items()
-        }
+        directions = await evidence.stop_traffic(self.lab)
         for name, seen in directions.items():
             self.say(f"{name}: {seen.sent} packets sent, {seen.lost} lost")
         return directions
-
-    async def xfrm_errors(self) -> int:
-        """The sum of every error counter the kernel keeps for XFRM, at both gateways."""
-        total = 0
-        for gateway in GATEWAYS:
-            text = (await self.lab.run(gateway, ["cat", "/proc/net/xfrm_stat"])).check().stdout
-            total += sum(int(line.split()[1]) for line in text.splitlines())
-        return total
 
     async def key_accounts(self) -> tuple[int, int]:
         """QKD keys that went into SAs, and those that came up twice anywhere."""
@@ -307,23 +246,18 @@ class Demo:
         """With the tunnel terminated nothing passes; what leaks would be in the capture."""
         await self.site.act("moon", "terminate")
         await self.site.wait_protection("DOWN")
-        passed = []
-        for host, other in _OTHER_END.items():
-            address = ENDS[other].rpartition(":")[0]
-            ping = await self.lab.run(host, ["ping", "-c", "3", "-i", "0.2", "-W", "1", address])
-            passed.append(ping.code == 0)
-        self.say("tunnel terminated: alice and bob cannot reach each other")
+        passed = [await evidence.reachable(self.lab, host) for host in evidence.ENDS]
+        verdict = "still reach" if any(passed) else "cannot reach"
+        self.say(f"tunnel terminated: alice and bob {verdict} each other")
         return not any(passed)
 
     # --- what it all proves ---------------------------------------------------------------
 
     async def analyse_capture(self) -> tuple[dict[str, int], proof.Decryption]:
-        await self.lab.daemons["capture-isp"].stop()
+        frames = await evidence.stop_capture(self.lab)
         shutil.copy(self.lab.capture_dir / "isp.pcap", self.out)
-        frames = list(pcap.read(self.out / "isp.pcap"))
         counts = proof.count_kinds(frames)
-        keys = proof.agreed_keys([self.site.esp_keys(gateway) for gateway in GATEWAYS])
-        decryption = proof.decrypt(frames, keys)
+        decryption = evidence.decrypt(self.site, frames)
         if decryption.failed:
             self.say("scapy: " + "; ".join(decryption.failed))
         self.say(
@@ -338,20 +272,14 @@ class Demo:
         with self.timed("search"):
             shutil.copytree(self.lab.log_dir, self.out / "log", ignore=_sockets)
             self.write_report(report)
-            logs = [self.site.esp_keys(gateway) for gateway in GATEWAYS]
-            secrets = keyscan.recorded_keys(self.site.recorded_keys()) + proof.secrets_in(logs)
-            secrets += [
-                (self.site.folder(g) / "psk").read_text().strip().encode() for g in GATEWAYS
-            ]
-            scanner = keyscan.KeyScanner(secrets)
-            files = keyscan.files_below([self.out, self.lab.log_dir, self.lab.capture_dir])
-            findings = scanner.scan(file for file in files if file.suffix != ".notify")
-        for finding in findings:
+            folders = [self.out, self.lab.log_dir, self.lab.capture_dir]
+            search = evidence.search_for_keys(self.site, folders)
+        for finding in search.findings:
             self.say(f"KEY BYTES in {finding.file} at {finding.offset} ({finding.form})")
-        self.say(f"{len(scanner.keys)} keys searched for in {len(files)} files")
+        self.say(f"{search.keys} keys searched for in {search.files} files")
         found = {
-            "key_bytes_in_artifacts": len(findings),
-            "keys_searched_for": len(scanner.keys),
+            "key_bytes_in_artifacts": len(search.findings),
+            "keys_searched_for": search.keys,
             "timings": {**self.timings, "total": round(time.monotonic() - self.started, 2)},
         }
         final = Report(**{name: getattr(report, name) for name in report.__slots__} | found)

@@ -1,0 +1,148 @@
+"""How scenarios prove their points: by both gateways, the kernel, the wire and the payload."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netns_lab import keyscan, pcap, proof, traffic
+from netns_lab.lab import Lab
+from netns_lab.site import Site
+from netns_lab.site_files import GATEWAYS, Gateway
+
+Json = dict[str, Any]
+
+ENDS = {"alice": "10.1.0.10:7000", "bob": "10.2.0.10:7000"}
+OTHER_END = {"alice": "bob", "bob": "alice"}
+
+_SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
+
+
+# --- both gateways and their kernels -------------------------------------------------------------
+
+
+async def agreed_children(site: Site, protection: str) -> dict[Gateway, Json]:
+    """The Child SA in use, from both gateways.
+
+    Empty unless both carry traffic in the same SA with this protection and key_ID, and both
+    kernels bear that out.
+    """
+    children: dict[Gateway, Json] = {}
+    for gateway in GATEWAYS:
+        carrying = [
+            child
+            for child in (await site.tunnel(gateway))["children"]
+            if child["carries_outbound"] and child["protection"] == protection
+        ]
+        if len(carrying) != 1 or not await in_kernel(site, gateway, carrying[0]):
+            return {}
+        children[gateway] = carrying[0]
+    moon, sun = children["moon"], children["sun"]
+    mirrored = moon["spi_in"] == sun["spi_out"] and moon["spi_out"] == sun["spi_in"]
+    return children if mirrored and moon["key_id"] == sun["key_id"] else {}
+
+
+async def in_kernel(site: Site, gateway: Gateway, child: Json) -> bool:
+    """iproute2 shows both SAs, and every outbound policy leads into the outbound one."""
+    states = await site.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])
+    policies = await site.lab.run(gateway, ["ip", "xfrm", "policy", "list", "dir", "out"])
+    present = set(_SPI.findall(states.check().stdout))
+    pinned = set(_SPI.findall(policies.check().stdout))
+    return {child["spi_in"], child["spi_out"]} <= present and pinned == {child["spi_out"]}
+
+
+async def esp_sas(site: Site, gateway: Gateway) -> set[str]:
+    """SPIs of all keyed ESP SAs in the gateway's kernel, as 8 hexadecimal digits."""
+    text = (await site.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])).check().stdout
+    blocks = re.split(r"(?m)^(?=src )", text)
+    return {spi for block in blocks if "aead" in block for spi in _SPI.findall(block)}
+
+
+async def xfrm_errors(site: Site) -> int:
+    """The sum of every error counter that the gateways' kernels keep for XFRM."""
+    total = 0
+    for gateway in GATEWAYS:
+        text = (await site.lab.run(gateway, ["cat", "/proc/net/xfrm_stat"])).check().stdout
+        total += sum(int(line.split()[1]) for line in text.splitlines())
+    return total
+
+
+# --- the payload ---------------------------------------------------------------------------------
+
+
+async def start_traffic(lab: Lab) -> None:
+    """Numbered packets from alice to bob and back until ``stop_traffic``."""
+    for host, address in ENDS.items():
+        command = [
+            *(sys.executable, "-m", "netns_lab.traffic", "--bind", address),
+            *("--peer", ENDS[OTHER_END[host]]),
+            *("--report", str(lab.run_dir / f"traffic-{host}.json")),
+        ]
+        await lab.start(host, command, name=f"traffic-{host}")
+
+
+async def stop_traffic(lab: Lab) -> dict[str, traffic.Direction]:
+    """What became of the packets, by direction."""
+    daemons = [lab.daemons[f"traffic-{host}"] for host in ENDS]
+    for daemon in daemons:  # both at once: each waits for what the other sent last
+        daemon.signal(signal.SIGTERM)
+    await asyncio.gather(*(daemon.stop() for daemon in daemons))
+    notes = {host: traffic.load(lab.run_dir / f"traffic-{host}.json") for host in ENDS}
+    return {
+        f"{sender} to {receiver}": traffic.compare(notes[sender], notes[receiver])
+        for sender, receiver in OTHER_END.items()
+    }
+
+
+async def reachable(lab: Lab, host: str = "alice", *, tries: int = 3) -> bool:
+    """Does an answer come to a ping from ``host`` to the other site?"""
+    address = ENDS[OTHER_END[host]].rpartition(":")[0]
+    command = ["ping", "-q", "-c", str(tries), "-i", "0.2", "-W", "1", address]
+    return (await lab.run(host, command)).code == 0
+
+
+# --- the wire ------------------------------------------------------------------------------------
+
+
+async def start_capture(lab: Lab, name: str = "isp") -> None:
+    """Capture everything that arrives at isp, into ``NAME.pcap``."""
+    command = [sys.executable, "-m", "netns_lab.capture", str(lab.capture_dir / f"{name}.pcap")]
+    await lab.start("isp", command, name=f"capture-{name}")
+
+
+async def stop_capture(lab: Lab, name: str = "isp") -> list[pcap.Frame]:
+    await lab.daemons[f"capture-{name}"].stop()
+    return list(pcap.read(lab.capture_dir / f"{name}.pcap"))
+
+
+def decrypt(site: Site, frames: Sequence[pcap.Frame]) -> proof.Decryption:
+    """scapy's verdict, with the keys that both gateways claim."""
+    keys = proof.agreed_keys([site.esp_keys(gateway) for gateway in GATEWAYS])
+    return proof.decrypt(frames, keys)
+
+
+# --- what remains --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    keys: int
+    files: int
+    findings: tuple[keyscan.Finding, ...]
+
+
+def search_for_keys(site: Site, folders: Sequence[Path]) -> Search:
+    """Look in ``folders`` for every QKD key made, every ESP key installed and the PSKs."""
+    logs = [site.esp_keys(gateway) for gateway in GATEWAYS]
+    psks = [(site.folder(gateway) / "psk").read_text().strip().encode() for gateway in GATEWAYS]
+    scanner = keyscan.KeyScanner(
+        keyscan.recorded_keys(site.recorded_keys()) + proof.secrets_in(logs) + psks
+    )
+    files = [file for file in keyscan.files_below(folders) if file.suffix != ".notify"]
+    return Search(keys=len(scanner.keys), files=len(files), findings=tuple(scanner.scan(files)))
