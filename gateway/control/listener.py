@@ -39,7 +39,7 @@ def open_listener(path: Path, gid: int | None) -> socket.socket:
     try:
         listener.bind(str(path))
         # Nobody can connect before listen(), so the mode is right before it matters.
-        if gid is not None:
+        if gid is not None and path.stat().st_gid != gid:
             os.chown(path, -1, gid)
         path.chmod(MODE)
         listener.listen(BACKLOG)

@@ -116,11 +116,6 @@ def _alarms(snapshot: Json, style: Style) -> Iterator[str]:
             f"({alarm['id']}, since {duration(between(alarm['since'], snapshot['time']))})"
         )
         yield style.paint(line, *_SEVERITY_COLOURS[alarm["severity"]])
-    for tunnel in snapshot["tunnels"]:
-        if tunnel["protection"] == "CLASSICAL":
-            yield style.paint(
-                f"! warning: {clean(tunnel['name'])}: not quantum-safe (allow_classical)", "red"
-            )
 
 
 # --- blocks ----------------------------------------------------------------------------------

@@ -81,11 +81,6 @@ async def test_warnings_come_first(qsgw: Any, path: Path, daemon: Any) -> None:
     assert first == "! critical: sun: no QKD keys since 5 s (qkd-loss, since 5s)"
 
 
-async def test_a_classical_tunnel_is_warned_about(qsgw: Any, path: Path, daemon: Any) -> None:
-    daemon.current = snapshot(tunnels=(tunnel_view(protection=Protection.CLASSICAL),))
-    assert (await qsgw("--socket", path)).out.startswith("! warning: sun: not quantum-safe")
-
-
 async def test_one_tunnel(qsgw: Any, path: Path, daemon: Any) -> None:
     daemon.current = snapshot(tunnels=(tunnel_view("sun"), tunnel_view("venus")))
     result = await qsgw("--socket", path, "--json", "status", "venus")
