@@ -125,7 +125,8 @@ class LinkAgent:
     async def wait_news(self, seconds: float) -> None:
         """Until the next notice from the peer, or for so many seconds."""
         try:
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         except TimeoutError:
             return
 

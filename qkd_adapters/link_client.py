@@ -50,7 +50,8 @@ class LinkClient:
 
     async def _session(self) -> None:
         """One connection; always ends in an exception."""
-        reader, writer = await asyncio.wait_for(connect(self._address), CONNECT_TIMEOUT)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            reader, writer = await connect(self._address)
 
         def send(message: FromKme) -> None:
             if not writer.is_closing():
@@ -61,7 +62,9 @@ class LinkClient:
             _log.info("link-connected", link=str(self._address))
             self.attempted.set()
             while True:
-                body = await asyncio.wait_for(read_frame(reader), SILENCE_TIMEOUT)
+                # Not wait_for: up to Python 3.11 it can swallow our own cancellation.
+                async with asyncio.timeout(SILENCE_TIMEOUT):
+                    body = await read_frame(reader)
                 self._agent.handle(decode_from_link(body))
         finally:
             writer.close()

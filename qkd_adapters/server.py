@@ -234,7 +234,7 @@ class KmeServer:
 
     async def _fail_before(self) -> None:
         if self._faults.is_on(Fault.SLOW):
-            await asyncio.sleep(SLOW_ANSWER)
+            await _pause(SLOW_ANSWER)
         if self._faults.is_on(Fault.UNAVAILABLE):
             raise RefusedError(503, "the KME is not available")
 
@@ -257,6 +257,10 @@ class KmeServer:
             await response.write(body[: len(body) // 2])
             return _hang_up(request, response)
         return _json(body)
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 def _hang_up(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -161,7 +161,8 @@ class EmulatedSource:
     async def _sleep(self, seconds: float) -> None:
         """Until the next block is due or something changed."""
         try:
-            await asyncio.wait_for(self._wake.wait(), max(seconds, 0))
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._wake.wait()
         except TimeoutError:
             return
 

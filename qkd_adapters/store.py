@@ -251,7 +251,10 @@ class KeyStore:
         )
         if missing:
             foreign = tuple(
-                key_id for key_id in missing if any(q.holds(key_id) for q in self._queues.values())
+                key_id
+                for key_id in missing
+                if (direction, key_id) not in self._spent
+                and any(other.holds(key_id) for other in self._queues.values())
             )
             raise ForeignKeyError(foreign) if foreign else UnknownKeyError(missing)
         keys = []
