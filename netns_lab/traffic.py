@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import select
 import signal
 import socket
@@ -74,7 +75,7 @@ def compare(sender: Notes, receiver: Notes) -> Direction:
 
 def loss_bins(direction: Direction, start: float, end: float) -> list[int]:
     """Lost packets per ``BIN_SECONDS`` between two moments, by time of sending."""
-    bins = [0] * (int((end - start) / BIN_SECONDS) + 1)
+    bins = [0] * math.ceil((end - start) / BIN_SECONDS)
     for at in direction.lost_at:
         index = int((at - start) / BIN_SECONDS)
         if 0 <= index < len(bins):
