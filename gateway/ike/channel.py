@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gateway.crypto.aead import IkeAead
 from gateway.crypto.secret import Secret
+from gateway.errors import QsgwError
 from gateway.ike.encrypted import (
     CounterIv,
     Envelope,
@@ -25,8 +26,11 @@ from gateway.ike.keymat import IkeKeys
 from gateway.ike.message import Header
 from gateway.ike.payloads import Payload
 from gateway.ike.registry import EncryptionId
-from gateway.ike.wire import syntax_error
 from gateway.model import Role
+
+
+class NotEncryptedError(QsgwError):
+    """A message that must be protected is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Channel:
     def open(self, data: bytes, header: Header) -> Inner | None:
         """The message's content, or None while fragments are missing.
 
-        CryptoError where the ICV does not verify, ProtocolError where the outside is
+        NotEncryptedError where it is in the clear, CryptoError where the ICV does not verify, ProtocolError where the outside is
         malformed, FragmentError where a fragment is to be dropped.
         """
         envelope = self._envelope(data, header)
@@ -133,5 +137,5 @@ class Channel:
     def _envelope(data: bytes, header: Header) -> Envelope:
         envelope = find_encrypted(data, header)
         if envelope is None:
-            raise syntax_error("message is not encrypted")
+            raise NotEncryptedError("message is not encrypted")
         return envelope

@@ -20,14 +20,26 @@ from gateway.model import IpAddress, IpNetwork, Mixed, Role, SaId
 class TunnelSession(Protocol):
     """What a tunnel needs to know of its sessions, and may ask of them."""
 
-    role: Role
-    began_at: float
-    established_at: float | None
-    lowest_nonce: bytes
-    initial_contact: bool  # the peer said that it has no other IKE SA with us
+    @property
+    def role(self) -> Role: ...
 
     @property
-    def established(self) -> bool: ...
+    def began_at(self) -> float: ...
+
+    @property
+    def established_at(self) -> float | None: ...
+
+    @property
+    def established(self) -> bool:
+        """Established, and not being deleted."""
+
+    @property
+    def lowest_nonce(self) -> bytes:
+        """The lower one of Ni and Nr of IKE_SA_INIT."""
+
+    @property
+    def initial_contact(self) -> bool:
+        """The peer said that it has no other IKE SA with us."""
 
     def replace(self, *, tell_peer: bool, now: float) -> None:
         """A newer IKE SA has taken over."""

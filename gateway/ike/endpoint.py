@@ -7,16 +7,35 @@ monotonic seconds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
+from gateway.crypto.kex import KexFactory, SystemKex
 from gateway.crypto.rng import Rng
 from gateway.ike import limits
+from gateway.ike.child import ChildSa
 from gateway.ike.commands import Answer, Command
 from gateway.ike.config import Connection, PpkMode, Timing
-from gateway.ike.events import Event
-from gateway.ike.outbox import Address, Datagram
+from gateway.ike.deadlines import Deadlines
+from gateway.ike.desk import CommandDesk
+from gateway.ike.environment import Environment
+from gateway.ike.errors import ProtocolError
+from gateway.ike.events import Dropped, DropReason, Event, ExchangeFailed
+from gateway.ike.flows import sa_init
+from gateway.ike.gatekeeper import Gatekeeper
+from gateway.ike.keymat import initial_keys
+from gateway.ike.message import NO_SPI, Header, decode_message, encode_message, parse_header
+from gateway.ike.outbox import Address, Datagram, Outbox
+from gateway.ike.payloads import NotifyPayload
+from gateway.ike.ppk import HeldPpk
+from gateway.ike.received import Received
+from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.sa import IkeSa
+from gateway.ike.session import Session
+from gateway.ike.states import ChildState, IkeState
+from gateway.ike.tunnel import Tunnel
 from gateway.ike.views import TunnelFacts
-from gateway.model import Ppk, SaId
+from gateway.model import Ppk, Role, SaId
 
 
 class Endpoint:
@@ -29,77 +48,406 @@ class Endpoint:
         rng: Rng,
         timing: Timing | None = None,
         cookie_threshold: int = limits.COOKIE_THRESHOLD,
+        kex: KexFactory | None = None,
     ) -> None:
-        raise NotImplementedError
+        outbox, deadlines = Outbox(), Deadlines()
+        self._env = Environment(
+            rng=rng,
+            kex=kex or SystemKex(),
+            timing=timing or Timing(),
+            outbox=outbox,
+            deadlines=deadlines,
+            desk=CommandDesk(outbox, deadlines),
+        )
+        self._gatekeeper = Gatekeeper(
+            rng=rng,
+            outbox=outbox,
+            cookie_threshold=cookie_threshold,
+            half_open=lambda: (
+                session.sa.remote[0] for session in self._sessions() if session.half_open
+            ),
+        )
+        self._tunnels: dict[str, Tunnel] = {}
+        self._by_spi: dict[bytes, Session] = {}  # by our SPI
+        self._by_init: dict[bytes, Session] = {}  # responders, by hash of the IKE_SA_INIT request
+        for connection in connections:
+            self._tunnels[connection.name] = Tunnel(connection, self._env)
 
-    # --- wishes ---------------------------------------------------------------------------
+    # --- wishes ----------------------------------------------------------------------------
 
     def set_connections(self, connections: Sequence[Connection], now: float) -> None:
-        """New configuration. Unchanged connections keep their SAs; changed or removed ones close."""
-        raise NotImplementedError
+        """New configuration. Unchanged connections keep their SAs, changed ones are closed."""
+        wanted = {connection.name: connection for connection in connections}
+        kept: dict[str, Tunnel] = {}
+        for name, tunnel in self._tunnels.items():
+            if wanted.get(name) == tunnel.connection:
+                kept[name] = tunnel
+            else:
+                self._close_tunnel(tunnel, "configuration changed", now)
+        self._tunnels = {
+            name: kept.get(name) or Tunnel(connection, self._env)
+            for name, connection in wanted.items()
+        }
 
     def set_ppk_mode(self, name: str, mode: PpkMode, now: float) -> None:
         """What to insist on from now on; running SAs are not touched."""
-        raise NotImplementedError
+        del now
+        self._tunnels[name].mode = mode
 
     def initiate(self, name: str, *, ppk: Ppk | None, now: float) -> None:
         """Set up a new IKE SA with a child; on success it replaces the tunnel's older ones.
 
         Ends in ChildUp or ExchangeFailed("initiate"). ``ppk`` ends in one SettlePpk.
         """
-        raise NotImplementedError
+        self._initiate(self._tunnels[name], ppk, now, what="initiate")
 
     def rekey_child(self, name: str, *, ppk: Ppk | None, now: float) -> None:
         """Replace the tunnel's Child SA, or make one where the IKE SA has none.
 
         Ends in ChildUp or ExchangeFailed("rekey"). A ``ppk`` for a peer that takes none in
-        CREATE_CHILD_SA goes into a new IKE SA instead, made before the old one is closed.
+        CREATE_CHILD_SA goes into a new IKE SA instead, made before the old one is closed;
+        then the failure is ExchangeFailed("initiate").
         """
-        raise NotImplementedError
+        tunnel = self._tunnels[name]
+        session = self._current_session(tunnel)
+        if session is not None and ppk is not None and not session.takes_fresh_ppk:
+            self._initiate(tunnel, ppk, now, what="rekey")
+            return
+        child = None if session is None else session.sa.current_child()
+        reason = _why_not_rekey(tunnel, session, child)
+        if tunnel.mode is PpkMode.REQUIRE and ppk is None:
+            self._refuse(tunnel, "rekey", _NO_KEY, ppk, ppk_missing=True)
+        elif session is None or reason:
+            self._refuse(tunnel, "rekey", reason, ppk)
+        else:
+            session.rekey(child, self._hold(tunnel, ppk), now)
 
     def close(self, name: str, *, reason: str, now: float) -> None:
         """Remove the tunnel's children now and delete its IKE SAs with the peer."""
-        raise NotImplementedError
+        self._close_tunnel(self._tunnels[name], reason, now)
 
-    # --- what the outside reports ---------------------------------------------------------
+    # --- what the outside reports ----------------------------------------------------------
 
     def receive_datagram(self, data: bytes, *, local: Address, remote: Address, now: float) -> None:
         """One UDP payload, the non-ESP marker already stripped. Never raises on bad input."""
-        raise NotImplementedError
+        try:
+            header = parse_header(data)
+        except ProtocolError as error:
+            self._drop(_header_fault(data, error), error.reason, remote)
+            return
+        if _begins(header):
+            self._receive_init(data, header, local, remote, now)
+            return
+        # The Initiator flag says which of the SPIs is the sender's (RFC 7296 3.1).
+        ours, theirs = header.spi_i, header.spi_r
+        if header.initiator:
+            ours, theirs = theirs, ours
+        session = self._by_spi.get(ours)
+        if session is None or not _peer_spi_fits(session, theirs):
+            self._drop(DropReason.UNKNOWN_SPI, f"SPI {ours.hex()}", remote)
+        else:
+            session.receive(data, header, local=local, remote=remote, now=now)
 
     def answer(self, answer: Answer, now: float) -> None:
         """The outcome of a command."""
-        raise NotImplementedError
+        self._env.desk.answer(answer, now)
 
     def inbound_seen(self, sa_id: SaId, now: float) -> None:
         """The first packet came in on this inbound SA."""
-        raise NotImplementedError
+        for session in self._sessions():
+            for child in session.sa.children:
+                if child.inbound == sa_id:
+                    session.move_traffic(child, now)
+                    return
 
     def sa_expired(self, sa_id: SaId, *, hard: bool, now: float) -> None:
         """A kernel lifetime was reached. Soft: nothing here, policy decides. Hard: it is gone."""
-        raise NotImplementedError
+        if not hard:
+            return
+        for tunnel in self._tunnels.values():
+            for child in tuple(tunnel.children):
+                if sa_id in (child.inbound, child.outbound):
+                    self._child_lost(child, now)
+                    return
 
-    # --- the clock ------------------------------------------------------------------------
+    # --- the clock -------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
-        raise NotImplementedError
+        self._env.deadlines.run_due(now)
 
     def next_deadline(self) -> float | None:
         """When ``handle_timer`` wants to be called next."""
-        raise NotImplementedError
+        return self._env.deadlines.next()
 
-    # --- collected by the driver ----------------------------------------------------------
+    # --- collected by the driver -----------------------------------------------------------
 
     def take_datagrams(self) -> list[Datagram]:
-        raise NotImplementedError
+        taken, self._env.outbox.datagrams = self._env.outbox.datagrams, []
+        return taken
 
     def take_commands(self) -> list[Command]:
-        raise NotImplementedError
+        taken, self._env.outbox.commands = self._env.outbox.commands, []
+        return taken
 
     def take_events(self) -> list[Event]:
-        raise NotImplementedError
+        taken, self._env.outbox.events = self._env.outbox.events, []
+        return taken
 
     def views(self) -> tuple[TunnelFacts, ...]:
         """One entry per connection, in the order of the configuration."""
-        raise NotImplementedError
+        return tuple(
+            TunnelFacts(
+                name=tunnel.name,
+                ike=tuple(
+                    session.sa.facts()
+                    for session in reversed(self._sessions())
+                    if session.sa.tunnel is tunnel and session.sa.state is not IkeState.CLOSED
+                ),
+                children=tuple(child.facts() for child in reversed(tunnel.children)),
+            )
+            for tunnel in self._tunnels.values()
+        )
+
+    # --- setting up ------------------------------------------------------------------------
+
+    def _initiate(self, tunnel: Tunnel, ppk: Ppk | None, now: float, *, what: str) -> None:
+        sessions = self._of(tunnel)
+        if any(session.connecting for session in sessions):
+            self._refuse(tunnel, what, "an IKE SA is being set up already", ppk)
+        elif tunnel.mode is PpkMode.REQUIRE and ppk is None:
+            self._refuse(tunnel, what, _NO_KEY, ppk, ppk_missing=True)
+        else:
+            connection = tunnel.connection
+            sa = IkeSa(
+                env=self._env,
+                tunnel=tunnel,
+                role=Role.INITIATOR,
+                state=IkeState.INIT_SENT,
+                local=(connection.local_address, limits.IKE_PORT),
+                remote=(connection.remote_address, limits.IKE_PORT),
+                spi_i=self._new_spi(),
+                spi_r=NO_SPI,
+                began_at=now,
+                now=now,
+            )
+            session = self._add(sa)
+            session.initiate(self._hold(tunnel, ppk))
+
+    def _receive_init(
+        self, data: bytes, header: Header, local: Address, remote: Address, now: float
+    ) -> None:
+        digest = hashlib.sha256(data).digest()
+        known = self._by_init.get(digest)
+        if known is not None:  # RFC 7296 2.1: the whole message says so, not the SPI
+            known.repeat_init_response(local, remote)
+            return
+        tunnel = self._tunnel_for(local, remote)
+        if tunnel is None:
+            self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
+            return
+        try:
+            received = Received(decode_message(data, header).payloads)
+            if not self._gatekeeper.admits(received, header, local, remote, now):
+                return
+            session = self._accept(tunnel, received, data, header, local, remote, now)
+        except ProtocolError as error:
+            notify = NotifyPayload(type=error.notify, data=error.data)
+            self._gatekeeper.reply(notify, header, local, remote, now)
+            if error.notify is NotifyType.INVALID_KE_PAYLOAD:
+                return  # nothing failed: the peer asks again with the other method
+            self._fail(tunnel, "respond", error.reason, notify=error.notify.name)
+            return
+        self._by_init[digest] = session
+
+    def _accept(
+        self,
+        tunnel: Tunnel,
+        received: Received,
+        data: bytes,
+        header: Header,
+        local: Address,
+        remote: Address,
+        now: float,
+    ) -> Session:
+        spi_r = self._new_spi()
+        accepted = sa_init.respond(
+            tunnel.connection,
+            tunnel.mode,
+            received,
+            self._env,
+            spi_i=header.spi_i,
+            spi_r=spi_r,
+            local=local,
+            remote=remote,
+        )
+        sa = IkeSa(
+            env=self._env,
+            tunnel=tunnel,
+            role=Role.RESPONDER,
+            state=IkeState.KEYED,
+            local=local,
+            remote=remote,
+            spi_i=header.spi_i,
+            spi_r=spi_r,
+            began_at=now,
+            now=now,
+            nonce_i=accepted.nonce_i,
+            nonce_r=accepted.nonce_r,
+            init_request=data,
+            agreed=accepted.chosen,
+            peer=accepted.peer,
+            nat=accepted.nat,
+        )
+        answer = Header(
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            exchange=ExchangeType.IKE_SA_INIT,
+            message_id=0,
+            initiator=False,
+            response=True,
+        )
+        sa.init_response = encode_message(answer, accepted.payloads)
+        sa.first_keys(initial_keys(sa.key_inputs, accepted.shared))
+        accepted.shared.wipe()
+        sa.responses.answered((sa.init_response,))
+        session = self._add(sa)
+        session.await_auth()
+        session.repeat_init_response(local, remote)
+        return session
+
+    def _tunnel_for(self, local: Address, remote: Address) -> Tunnel | None:
+        for tunnel in self._tunnels.values():
+            connection = tunnel.connection
+            if (connection.local_address, connection.remote_address) == (local[0], remote[0]):
+                return tunnel
+        return None
+
+    def _add(self, sa: IkeSa) -> Session:
+        session = Session(sa, self._session_ended)
+        self._by_spi[sa.our_spi] = session
+        return session
+
+    def _new_spi(self) -> bytes:
+        while True:
+            spi = self._env.rng.random_bytes(limits.IKE_SPI_SIZE)
+            if spi != NO_SPI and spi not in self._by_spi:
+                return spi
+
+    # --- tearing down ----------------------------------------------------------------------
+
+    def _session_ended(self, session: Session) -> None:
+        """Keep it a while: the peer may not have got our last answer."""
+
+        def forget(_now: float) -> None:
+            self._by_spi.pop(session.sa.our_spi, None)
+            for digest, other in tuple(self._by_init.items()):
+                if other is session:
+                    del self._by_init[digest]
+
+        when = session.sa.now + limits.ANSWERED_MEMORY
+        self._env.deadlines.set((session, "forget"), when, forget)
+
+    def _close_tunnel(self, tunnel: Tunnel, reason: str, now: float) -> None:
+        for session in self._of(tunnel):
+            session.close(reason, now)
+        for child in tuple(tunnel.children):  # what lingered
+            tunnel.remove(child, reason=reason)
+
+    def _child_lost(self, child: ChildSa, now: float) -> None:
+        for session in self._sessions():
+            if session is child.owner:
+                session.child_lost(child, "lifetime ended in the kernel", now)
+
+    # --- small things ----------------------------------------------------------------------
+
+    def _sessions(self) -> list[Session]:
+        """Oldest first."""
+        return list(self._by_spi.values())
+
+    def _of(self, tunnel: Tunnel) -> list[Session]:
+        return [session for session in self._sessions() if session in tunnel.sessions]
+
+    def _current_session(self, tunnel: Tunnel) -> Session | None:
+        """The newest established one, preferably the one that carries our traffic."""
+        established = [session for session in self._of(tunnel) if session.established]
+        active = tunnel.active
+        for session in established:
+            if active is not None and active.owner is session:
+                return session
+        return established[-1] if established else None
+
+    def _hold(self, tunnel: Tunnel, ppk: Ppk | None) -> HeldPpk | None:
+        if ppk is None:
+            return None
+        return HeldPpk(ppk, tunnel=tunnel.name, outbox=self._env.outbox)
+
+    def _refuse(
+        self, tunnel: Tunnel, what: str, reason: str, ppk: Ppk | None, *, ppk_missing: bool = False
+    ) -> None:
+        held = self._hold(tunnel, ppk)
+        if held is not None:
+            held.settle(used=False, reason=reason)
+        self._fail(tunnel, what, reason, ppk_missing=ppk_missing)
+
+    def _fail(
+        self,
+        tunnel: Tunnel,
+        what: str,
+        reason: str,
+        *,
+        notify: str | None = None,
+        ppk_missing: bool = False,
+    ) -> None:
+        self._env.outbox.events.append(
+            ExchangeFailed(
+                tunnel=tunnel.name,
+                what=what,
+                reason=reason,
+                notify=notify,
+                from_peer=False,
+                ppk_missing=ppk_missing,
+            )
+        )
+
+    def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
+        self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))
+
+
+_NO_KEY = "policy requires a QKD key and there is none at hand"
+
+
+def _why_not_rekey(tunnel: Tunnel, session: Session | None, child: ChildSa | None) -> str:
+    """Empty where a rekey may begin now."""
+    del tunnel
+    if session is None:
+        return "there is no IKE SA"
+    if session.rekeying:
+        return "a rekey is under way already"
+    if child is not None and child.state is not ChildState.ACTIVE:
+        return "the Child SA does not carry our traffic yet"
+    return ""
+
+
+def _begins(header: Header) -> bool:
+    """A request to set up an IKE SA."""
+    return (
+        header.exchange == ExchangeType.IKE_SA_INIT
+        and header.initiator
+        and not header.response
+        and header.spi_r == NO_SPI
+        and header.message_id == 0
+    )
+
+
+def _peer_spi_fits(session: Session, theirs: bytes) -> bool:
+    sa = session.sa
+    if sa.role is Role.RESPONDER:
+        return theirs == sa.spi_i
+    return sa.state is IkeState.INIT_SENT or theirs == sa.spi_r
+
+
+def _header_fault(data: bytes, error: ProtocolError) -> DropReason:
+    if error.notify is NotifyType.INVALID_MAJOR_VERSION:
+        return DropReason.BAD_VERSION
+    return DropReason.TOO_SHORT if len(data) < 28 else DropReason.BAD_HEADER

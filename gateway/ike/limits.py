@@ -36,6 +36,8 @@ PPK_TIMEOUT: Final = 10.0  # ours: below the initiator's retransmission budget
 FOLLOWUP_TIMEOUT: Final = 30.0  # RFC 9370 2.2.4: "a reasonable time"; XFRM keeps a reservation 30 s
 LIVENESS_INTERVAL: Final = 30.0  # RFC 7296 2.4 leaves it open; strongSwan dpd_delay default 30
 LINGER: Final = 5.0  # strongSwan delete_rekeyed_delay
+REPLACED_GRACE: Final = 30.0  # ours: for the peer to delete what it replaced; strongSwan 90
+ANSWERED_MEMORY: Final = 30.0  # ours: a closed IKE SA still repeats its last answer
 INIT_ERROR_GRACE: Final = 3.0  # ours: how long a better answer may follow an unprotected error
 
 # --- IKE_SA_INIT under load (RFC 7296 2.6) ----------------------------------------------------

@@ -54,6 +54,7 @@ class IkeSa:
     now: float  # set by the session at every entry
     established_at: float | None = None
     session: TunnelSession | None = None  # what drives it
+    living: bool = False  # its liveness is watched
 
     # IKE_SA_INIT
     nonce_i: bytes = b""

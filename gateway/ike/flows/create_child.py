@@ -86,7 +86,7 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
         if wanted is not None and int.from_bytes(wanted.data, "big") in ours:
             method = KeMethod(int.from_bytes(wanted.data, "big"))
             continue
-        raise_on_error(received, sa.connection, specs)
+        _check_error(sa, received)
         chosen, traffic = accept_child(sa, received, specs, attempt.spi_octets)
         shared: tuple[Secret, ...] = ()
         if chosen.key_exchange is not KeMethod.NONE:
@@ -103,6 +103,19 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
             link=_link(received, chosen),
         )
     raise ExchangeError("peer keeps asking for other key exchanges", from_peer=True)
+
+
+def _check_error(sa: IkeSa, received: Received) -> None:
+    error = received.error()
+    if error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN and takes_fresh_ppk(sa):
+        raise ExchangeError(
+            "peer insists on a QKD key it has not got, or takes none of our ESP proposals "
+            "(NO_PROPOSAL_CHOSEN)",
+            notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
+            from_peer=True,
+            ppk_missing=True,
+        )
+    raise_on_error(received, sa.connection, sa.connection.esp_proposals)
 
 
 def _request_payloads(

@@ -35,15 +35,19 @@ def report_failure(notify: NotifyType) -> Flow[None]:
     yield from request(ExchangeType.INFORMATIONAL, [NotifyPayload(type=notify)])
 
 
+def delete_spi(spi: bytes) -> Flow[None]:
+    """Delete a child at the peer that is not, or no longer, in our kernel."""
+    yield from request(
+        ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.ESP, spis=(spi,))]
+    )
+
+
 def delete_child(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> Flow[None]:
     """Delete a child both ways; it stays usable inbound until the linger is over."""
     if child.state is not ChildState.DELETING:
         child.happened(ChildInput.DELETE)
-    spi = child.spi_in.to_bytes(ESP_SPI_SIZE, "big")
     # Whatever the answer says, the child is done with (RFC 7296 1.4.1).
-    yield from request(
-        ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.ESP, spis=(spi,))]
-    )
+    yield from delete_spi(child.spi_in.to_bytes(ESP_SPI_SIZE, "big"))
     _forget(sa, child, reason=reason, rekeyed=rekeyed)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
-from gateway.ike.flow import Flow, Respond, request
+from gateway.ike.flow import ExchangeError, Flow, Respond, request
 from gateway.ike.flows import ppk_choice
 from gateway.ike.keymat import IkeKeys, additional_keys, ppk_intermediate_keys
 from gateway.ike.payloads import KePayload, Payload
@@ -47,7 +47,7 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
     if ppk is not None:
         payloads.append(ppk_choice.offer(ppk, _confirm(sa)))
     reply = yield from request(ExchangeType.IKE_INTERMEDIATE, payloads)
-    raise_on_error(reply.payloads, sa.connection, sa.connection.ike_proposals)
+    _check_error(sa, reply.payloads, offered=ppk is not None)
     shared = None
     if kex is not None and method is not None:
         shared = kex.finish(_ke(reply.payloads, method).data)
@@ -58,6 +58,23 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
     sa.intermediates += 1
     if keys is not None:
         sa.rotate(keys)
+
+
+def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:
+    error = received.error()
+    if (
+        error is not None
+        and error.type == NotifyType.AUTHENTICATION_FAILED
+        and sa.peer.ppk_intermediate
+    ):  # nobody is authenticated yet: this can only be about the PPK (RFC 9867 3.1)
+        what = "has not got the one we named" if offered else "we offered none"
+        raise ExchangeError(
+            f"peer insists on a QKD key, and {what}",
+            notify=NotifyType.AUTHENTICATION_FAILED.name,
+            from_peer=True,
+            ppk_missing=True,
+        )
+    raise_on_error(received, sa.connection, sa.connection.ike_proposals)
 
 
 # --- responder -------------------------------------------------------------------------------

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from gateway.errors import QsgwError
 from gateway.ike.child import ChildSa
-from gateway.ike.flow import Flow, request
+from gateway.ike.flow import Flow
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
 from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
-from gateway.ike.payloads import DeletePayload
 from gateway.ike.ppk import HeldPpk
-from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
+from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
 from gateway.model import Role
@@ -53,7 +52,8 @@ def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Ch
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
     except QsgwError:
-        yield from _delete_at_peer(attempt)
+        # The responder has the child in its kernel; we do not.
+        yield from informational.delete_spi(attempt.spi_octets)
         raise
     for secret in shared:
         secret.wipe()
@@ -74,11 +74,3 @@ def _activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
         reason = "outbound traffic could not be moved to it"
         yield from informational.delete_child(sa, child, reason=reason, rekeyed=False)
         raise
-
-
-def _delete_at_peer(attempt: ChildAttempt) -> Flow[None]:
-    """The responder has the child in its kernel; we do not."""
-    yield from request(
-        ExchangeType.INFORMATIONAL,
-        [DeletePayload(protocol=ProtocolId.ESP, spis=(attempt.spi_octets,))],
-    )

@@ -1,0 +1,55 @@
+"""What an error in a flow means: for the peer, for the operator, for the IKE SA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.errors import CryptoError, QsgwError
+from gateway.ike.errors import ProtocolError
+from gateway.ike.flow import CommandError, ExchangeError, PpkMissingError
+from gateway.ike.flows.create_child import ChildNotFoundError
+from gateway.ike.payloads import NotifyPayload
+from gateway.ike.registry import NotifyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The operator's side of it, as in ExchangeFailed."""
+
+    reason: str
+    notify: str | None
+    from_peer: bool
+    ppk_missing: bool
+
+
+def failure_of(error: QsgwError) -> Failure:
+    match error:
+        case ExchangeError():
+            return Failure(
+                reason=error.reason,
+                notify=error.notify,
+                from_peer=error.from_peer,
+                ppk_missing=error.ppk_missing,
+            )
+        case ProtocolError():
+            return Failure(
+                reason=error.reason,
+                notify=error.notify.name,
+                from_peer=False,
+                ppk_missing=isinstance(error, PpkMissingError),
+            )
+        case _:
+            return Failure(reason=str(error), notify=None, from_peer=False, ppk_missing=False)
+
+
+def answer_to(error: QsgwError) -> NotifyPayload:
+    """What a responder answers to a request that failed here."""
+    match error:
+        case ChildNotFoundError():
+            return error.payload
+        case ProtocolError():
+            return NotifyPayload(type=error.notify, data=error.data)
+        case CryptoError():  # RFC 6989 2.5
+            return NotifyPayload(type=NotifyType.INVALID_SYNTAX)
+        case CommandError() | _:
+            return NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)

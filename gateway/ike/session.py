@@ -1,0 +1,392 @@
+"""One IKE SA at work: its life from the first message to the last, and the flows it drives.
+
+Errors become what RFC 7296 2.21 wants: in a responder flow the notify that answers the
+request, in an initiator flow an ExchangeFailed event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gateway.errors import CryptoError, QsgwError
+from gateway.ike import limits
+from gateway.ike.child import ChildSa
+from gateway.ike.courier import Courier
+from gateway.ike.encrypted import Inner
+from gateway.ike.errors import ProtocolError
+from gateway.ike.events import IkeClosed
+from gateway.ike.failures import answer_to, failure_of
+from gateway.ike.flow import Flow, Reply, Request, Respond
+from gateway.ike.flows import (
+    create_child,
+    establish,
+    followup_ke,
+    ike_auth,
+    informational,
+    intermediate,
+    rekey_child,
+)
+from gateway.ike.message import Header
+from gateway.ike.negotiation import activate
+from gateway.ike.outbox import Address
+from gateway.ike.ppk import HeldPpk
+from gateway.ike.reasons import refusal
+from gateway.ike.received import Received
+from gateway.ike.registry import ExchangeType, NotifyType, notify_name
+from gateway.ike.sa import IkeSa
+from gateway.ike.states import ChildState, IkeInput, IkeState
+from gateway.ike.tasks import Task, Tasks
+from gateway.model import Role
+
+OPERATORS = ("initiate", "rekey")
+"""Tasks somebody asked for: each ends in ChildUp or ExchangeFailed."""
+
+
+class Session:
+    """Drives one IkeSa. ``ended`` is called once, when the IKE SA is closed."""
+
+    def __init__(self, sa: IkeSa, ended: Callable[[Session], None]) -> None:
+        self.sa = sa
+        sa.session = self
+        sa.tunnel.sessions.append(self)
+        self._ended = ended
+        self._courier = Courier(sa, self)
+        self._tasks = Tasks(sa, self)
+        self._queue: deque[tuple[Task, Request]] = deque()
+        self._asking: Task | None = None  # whose request is unanswered
+        self._close_reason = ""
+
+    # --- what the tunnel wants to know (TunnelSession) -------------------------------------
+
+    @property
+    def role(self) -> Role:
+        return self.sa.role
+
+    @property
+    def began_at(self) -> float:
+        return self.sa.began_at
+
+    @property
+    def established_at(self) -> float | None:
+        return self.sa.established_at
+
+    @property
+    def lowest_nonce(self) -> bytes:
+        return min(self.sa.nonce_i, self.sa.nonce_r)
+
+    @property
+    def initial_contact(self) -> bool:
+        return self.sa.initial_contact
+
+    @property
+    def established(self) -> bool:
+        return self.sa.state is IkeState.ESTABLISHED
+
+    @property
+    def connecting(self) -> bool:
+        """We are setting it up."""
+        return self._tasks.running("initiate")
+
+    @property
+    def half_open(self) -> bool:
+        """The peer is setting it up and has not proved who it is."""
+        waiting = self.sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING)
+        return waiting and self.sa.role is Role.RESPONDER
+
+    @property
+    def rekeying(self) -> bool:
+        """A child is being replaced, by us or by the peer."""
+        return self._tasks.running("rekey") or bool(self.sa.pending)
+
+    @property
+    def takes_fresh_ppk(self) -> bool:
+        """A Child SA can be keyed with a QKD key of its own."""
+        return create_child.takes_fresh_ppk(self.sa)
+
+    def replace(self, *, tell_peer: bool, now: float) -> None:
+        # Not at once: this may be called from within one of our own flows.
+        self._at(now, "replace", lambda: self._replace(tell_peer=tell_peer))
+
+    def replace_later(self, now: float) -> None:
+        self._at(now + limits.REPLACED_GRACE, "replace", lambda: self._replace(tell_peer=True))
+
+    # --- wishes ----------------------------------------------------------------------------
+
+    def initiate(self, ppk: HeldPpk | None) -> None:
+        self._tasks.start(Task(flow=establish.establish(self.sa, ppk), what="initiate"))
+
+    def await_auth(self) -> None:
+        """Responder: IKE_SA_INIT is answered; the peer has so long to prove who it is."""
+        when = self.sa.began_at + self.sa.tunnel.timing.half_open_timeout
+        self._at(when, "half-open", self._half_open_expired)
+
+    def rekey(self, child: ChildSa | None, ppk: HeldPpk | None, now: float) -> None:
+        """Replace ``child``, or make one where there is none."""
+        self.sa.now = now
+        self._tasks.start(Task(flow=rekey_child.rekey(self.sa, child, ppk), what="rekey"))
+
+    def move_traffic(self, child: ChildSa, now: float) -> None:
+        """The peer uses this child, so we can."""
+        self.sa.now = now
+        if child.state is ChildState.INSTALLED and not child.activating:
+            self._tasks.start(Task(flow=activate(self.sa, child), what="respond"))
+
+    def child_lost(self, child: ChildSa, reason: str, now: float) -> None:
+        """The kernel has dropped one of its SAs: drop the other, and tell the peer."""
+        self.sa.now = now
+        tell = self.established and child in self.sa.children
+        self._drop_child(child, reason)
+        if tell:
+            spi = child.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
+            self._tasks.start(Task(flow=informational.delete_spi(spi), what="delete-child"))
+
+    def close(self, reason: str, now: float) -> None:
+        """No more traffic from now on; an established peer is told."""
+        self.sa.now = now
+        if self.established:
+            for child in tuple(self.sa.children):
+                self._drop_child(child, reason)
+            self._delete(reason, informational.delete_ike())
+        elif self.sa.state is not IkeState.DELETING:
+            self._end(reason)
+
+    # --- messages --------------------------------------------------------------------------
+
+    def receive(
+        self, data: bytes, header: Header, *, local: Address, remote: Address, now: float
+    ) -> None:
+        """A message whose SPIs are ours."""
+        self.sa.now = now
+        self._courier.receive(data, header, local, remote)
+
+    def repeat_init_response(self, local: Address, remote: Address) -> None:
+        """The same IKE_SA_INIT request came again."""
+        self._courier.repeat_init_response(local, remote)
+
+    def handle_request(self, exchange: ExchangeType, inner: Inner) -> None:
+        waiting, self.sa.waiting_child = self.sa.waiting_child, None
+        if waiting is not None:  # the initiator has its SAs in place, see flows.ike_auth
+            self.move_traffic(waiting, self.sa.now)
+        flow = self._responder(exchange, inner)
+        self._tasks.start(Task(flow=flow, what="respond", exchange=exchange))
+
+    def _responder(self, exchange: ExchangeType, inner: Inner) -> Flow[object]:
+        """The flow that answers; a message that cannot be read fails within it."""
+        received = Received(inner.payloads())
+        match exchange:
+            case ExchangeType.IKE_INTERMEDIATE:
+                yield from intermediate.respond(self.sa, received)
+            case ExchangeType.IKE_AUTH:
+                yield from ike_auth.respond(self.sa, received)
+            case ExchangeType.CREATE_CHILD_SA:
+                yield from create_child.respond(self.sa, received)
+            case ExchangeType.IKE_FOLLOWUP_KE:
+                yield from followup_ke.respond(self.sa, received)
+            case _:
+                return (yield from informational.respond(self.sa, received))
+        return ""
+
+    def handle_response(self, outcome: Reply | ProtocolError) -> None:
+        task, self._asking = self._asking, None
+        if task is None:  # its flow was stopped meanwhile
+            pass
+        elif isinstance(outcome, Reply):
+            self._tasks.resume(task, outcome)
+        else:
+            self._tasks.fail(task, outcome)
+        self._pump()
+
+    def lost(self, now: float) -> None:
+        """The peer does not answer (RFC 7296 2.4)."""
+        sa = self.sa
+        sa.now = now
+        if sa.state is IkeState.DELETING:
+            self._end(self._close_reason)
+            return
+        reason = f"no answer from {sa.remote[0]}"
+        notify = self._courier.refusal
+        if notify is not None and sa.state is IkeState.INIT_SENT:
+            reason = refusal(notify, sa.connection, sa.connection.ike_proposals)
+            name = notify_name(notify.type)
+            self._end(reason, peer_lost=True, notify=name)
+        else:
+            self._end(reason, peer_lost=True)
+
+    # --- flows (TaskHost) ------------------------------------------------------------------
+
+    def send_request(self, task: Task, request: Request) -> None:
+        self._queue.append((task, request))
+        self._pump()
+
+    def send_response(self, task: Task, response: Respond) -> None:
+        del task
+        self._courier.send_response(response)
+        self._watch_life()
+
+    def task_done(self, task: Task, result: object) -> None:
+        if task.what == "delete":
+            self._end(self._close_reason)
+        elif result:  # from informational.respond: why the IKE SA is over
+            self._end(str(result))
+
+    def task_failed(self, task: Task, error: QsgwError) -> None:
+        failure = failure_of(error)
+        if task.what == "delete":
+            self._end(self._close_reason)
+            return
+        if task.what != "liveness":
+            what = task.what if task.what in OPERATORS else "respond"
+            self.sa.failed(
+                what,
+                failure.reason,
+                notify=failure.notify,
+                from_peer=failure.from_peer,
+                ppk_missing=failure.ppk_missing,
+            )
+        if task.exchange is not None and not task.answered:
+            self._refuse(task.exchange, error)
+        elif task.what == "initiate":
+            self._give_up(error, failure.reason, from_peer=failure.from_peer)
+        elif isinstance(error, CryptoError):  # RFC 6989 2.5: a bad value in a response
+            self._delete(failure.reason, informational.delete_ike())
+
+    def _refuse(self, exchange: ExchangeType, error: QsgwError) -> None:
+        notify = answer_to(error)
+        self._courier.send_response(Respond(payloads=[notify]))
+        initial = exchange in (ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH)
+        # RFC 7296 2.21.3: INVALID_SYNTAX is fatal for both; RFC 9242 3.4 for the initial ones
+        if initial or notify.type == NotifyType.INVALID_SYNTAX:
+            self._end(failure_of(error).reason)
+
+    def _give_up(self, error: QsgwError, reason: str, *, from_peer: bool) -> None:
+        """Setting up failed: tell the peer where it may believe otherwise."""
+        sa = self.sa
+        if sa.state is IkeState.ESTABLISHED:
+            for child in tuple(sa.children):
+                self._drop_child(child, reason)
+            self._delete(reason, informational.delete_ike())
+        elif sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING) and not from_peer:
+            kind = NotifyType.AUTHENTICATION_FAILED
+            if isinstance(error, ProtocolError):
+                kind = error.notify
+            self._delete(reason, informational.report_failure(kind))
+        else:
+            self._end(reason)
+
+    def _pump(self) -> None:
+        """Send the next request if the window is free."""
+        self._watch_life()
+        if self.sa.requests.exhausted:
+            self._end("Message IDs are used up")
+        while self._queue and not self.sa.requests.busy:
+            self._asking, request = self._queue.popleft()
+            self._courier.send_request(request)
+
+    # --- life ------------------------------------------------------------------------------
+
+    def _watch_life(self) -> None:
+        """Established: from now on ask from time to time whether the peer lives."""
+        if self.established and not self.sa.living:
+            self.sa.living = True
+            self.sa.env.deadlines.cancel((self, "half-open"))
+            self._at(self.sa.now + self._liveness_interval, "liveness", self._check_liveness)
+
+    @property
+    def _liveness_interval(self) -> float:
+        return self.sa.tunnel.timing.liveness_interval
+
+    def _check_liveness(self) -> None:
+        if not self.established:
+            return
+        quiet_until = (self._courier.heard_at or 0.0) + self._liveness_interval
+        if quiet_until <= self.sa.now:
+            if not self.sa.requests.busy:  # any unanswered request asks the same question
+                self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
+            quiet_until = self.sa.now + self._liveness_interval
+        self._at(quiet_until, "liveness", self._check_liveness)
+
+    def _half_open_expired(self) -> None:
+        if self._courier.heard_at is not None:  # else it was a flood, or a peer long gone
+            self.sa.failed("respond", "peer began to set up an IKE SA and did not finish")
+        self._end("half-open for too long")
+
+    def _replace(self, *, tell_peer: bool) -> None:
+        if not self.established:
+            return
+        reason = "replaced by a newer IKE SA"
+        for child in tuple(self.sa.children):
+            self.sa.children.remove(child)
+            self.sa.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
+        if tell_peer:
+            self._delete(reason, informational.delete_ike())
+        else:
+            self._end(reason)
+
+    def _delete(self, reason: str, farewell: Flow[None]) -> None:
+        """Say goodbye and end when that is answered."""
+        self._close_reason = reason
+        self.sa.happened(IkeInput.DELETE)
+        self._stop_tasks(reason)
+        self._tasks.start(Task(flow=farewell, what="delete"))
+
+    def _drop_child(self, child: ChildSa, reason: str) -> None:
+        if child in self.sa.children:
+            self.sa.children.remove(child)
+        self.sa.tunnel.remove(child, reason=reason)
+
+    def _stop_tasks(self, reason: str, notify: str | None = None) -> None:
+        self._queue.clear()
+        self._asking = None
+        for task in self._tasks.end_all():
+            if task.what in OPERATORS:
+                self.sa.failed(task.what, reason, notify=notify, from_peer=notify is not None)
+
+    def _end(self, reason: str, *, peer_lost: bool = False, notify: str | None = None) -> None:
+        sa = self.sa
+        if sa.state is IkeState.CLOSED:
+            return
+        sa.happened(IkeInput.END)
+        self._courier.stop()
+        for name in ("half-open", "liveness", "replace"):
+            sa.env.deadlines.cancel((self, name))
+        self._stop_tasks(reason, notify)
+        for link, pending in sa.pending.items():
+            sa.env.deadlines.cancel(("followup", link))
+            pending.abandon(reason)
+        sa.pending.clear()
+        if sa.ppk is not None:
+            sa.ppk.settle(used=False, reason=reason)
+        self._release_children(reason)
+        if sa.keys_now is not None:
+            sa.keys_now.wipe()
+        sa.tunnel.sessions.remove(self)
+        if sa.established_at is not None:
+            sa.emit(
+                IkeClosed(
+                    tunnel=sa.name,
+                    spi_i=sa.spi_i,
+                    spi_r=sa.spi_r,
+                    reason=reason,
+                    peer_lost=peer_lost,
+                )
+            )
+        self._ended(self)
+
+    def _release_children(self, reason: str) -> None:
+        """Where another child carries on, packets in flight may still come in on these."""
+        active = self.sa.tunnel.active
+        carried_on = active is not None and active not in self.sa.children
+        for child in tuple(self.sa.children):
+            self.sa.children.remove(child)
+            if carried_on:
+                self.sa.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
+            else:
+                self.sa.tunnel.remove(child, reason=reason)
+
+    def _at(self, when: float, name: str, action: Callable[[], None]) -> None:
+        def run(now: float) -> None:
+            self.sa.now = now
+            action()
+
+        self.sa.env.deadlines.set((self, name), when, run)
