@@ -93,8 +93,8 @@ class Channel:
     def open(self, data: bytes, header: Header) -> Inner | None:
         """The message's content, or None while fragments are missing.
 
-        NotEncryptedError where it is in the clear, CryptoError where the ICV does not verify, ProtocolError where the outside is
-        malformed, FragmentError where a fragment is to be dropped.
+        NotEncryptedError where it is in the clear, CryptoError where the ICV does not verify,
+        ProtocolError where the outside is malformed, FragmentError where it is to be dropped.
         """
         envelope = self._envelope(data, header)
         opener = self._current.opener

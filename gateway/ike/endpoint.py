@@ -250,7 +250,16 @@ class Endpoint:
             received = Received(decode_message(data, header).payloads)
             if not self._gatekeeper.admits(received, header, local, remote, now):
                 return
-            session = self._accept(tunnel, received, data, header, local, remote, now)
+            accepted = sa_init.respond(
+                tunnel.connection,
+                tunnel.mode,
+                received,
+                self._env,
+                spi_i=header.spi_i,
+                spi_r=self._new_spi(),
+                local=local,
+                remote=remote,
+            )
         except ProtocolError as error:
             notify = NotifyPayload(type=error.notify, data=error.data)
             self._gatekeeper.reply(notify, header, local, remote, now)
@@ -258,29 +267,6 @@ class Endpoint:
                 return  # nothing failed: the peer asks again with the other method
             self._fail(tunnel, "respond", error.reason, notify=error.notify.name)
             return
-        self._by_init[digest] = session
-
-    def _accept(
-        self,
-        tunnel: Tunnel,
-        received: Received,
-        data: bytes,
-        header: Header,
-        local: Address,
-        remote: Address,
-        now: float,
-    ) -> Session:
-        spi_r = self._new_spi()
-        accepted = sa_init.respond(
-            tunnel.connection,
-            tunnel.mode,
-            received,
-            self._env,
-            spi_i=header.spi_i,
-            spi_r=spi_r,
-            local=local,
-            remote=remote,
-        )
         sa = IkeSa(
             env=self._env,
             tunnel=tunnel,
@@ -289,16 +275,16 @@ class Endpoint:
             local=local,
             remote=remote,
             spi_i=header.spi_i,
-            spi_r=spi_r,
+            spi_r=accepted.spi_r,
             began_at=now,
             now=now,
-            nonce_i=accepted.nonce_i,
-            nonce_r=accepted.nonce_r,
             init_request=data,
-            agreed=accepted.chosen,
-            peer=accepted.peer,
-            nat=accepted.nat,
         )
+        self._by_init[digest] = self._open_half(sa, accepted)
+
+    def _open_half(self, sa: IkeSa, accepted: sa_init.Accepted) -> Session:
+        sa.nonce_i, sa.nonce_r = accepted.nonce_i, accepted.nonce_r
+        sa.agreed, sa.peer, sa.nat = accepted.chosen, accepted.peer, accepted.nat
         answer = Header(
             spi_i=sa.spi_i,
             spi_r=sa.spi_r,
@@ -313,7 +299,7 @@ class Endpoint:
         sa.responses.answered((sa.init_response,))
         session = self._add(sa)
         session.await_auth()
-        session.repeat_init_response(local, remote)
+        session.repeat_init_response(sa.local, sa.remote)
         return session
 
     def _tunnel_for(self, local: Address, remote: Address) -> Tunnel | None:

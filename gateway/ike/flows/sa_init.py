@@ -62,6 +62,7 @@ class Accepted:
 
     payloads: tuple[Payload, ...]
     chosen: Chosen
+    spi_r: bytes
     nonce_i: bytes
     nonce_r: bytes
     shared: Secret
@@ -219,6 +220,7 @@ def respond(
     return Accepted(
         payloads=tuple(payloads),
         chosen=chosen,
+        spi_r=spi_r,
         nonce_i=nonce_i,
         nonce_r=nonce_r,
         shared=shared,
