@@ -11,6 +11,8 @@ from gateway.errors import ConfigProblem, CredentialError
 
 T = TypeVar("T")
 
+LISTED_MAX = 8  # names that still make one line
+
 
 @dataclass(slots=True)
 class Problems:
@@ -62,4 +64,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, names, n=1)
     if close:
         return f'; did you mean "{close[0]}"?'
-    return f"; known: {', '.join(names)}" if names else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= LISTED_MAX else ""

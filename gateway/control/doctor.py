@@ -20,6 +20,7 @@ from gateway.control.client import ControlClient
 from gateway.control.protocol import DEFAULT_SOCKET
 from gateway.control.text import Style, clean
 from gateway.errors import ControlError, QsgwError
+from kms_client.errors import KmeError
 
 if TYPE_CHECKING:  # what needs other packages is imported once those are known to be there
     from gateway.config.schema import GatewayConfig, KmeConfig
@@ -208,11 +209,11 @@ async def _kme(kme: KmeConfig, peer_sae: str | None) -> Finding:
         return Finding(check=check, state=State.FAILED, text=str(error))
     try:
         status = await client.status(peer_sae)
-    except QsgwError as error:
+    except KmeError as error:
         return Finding(
             check=check,
             state=State.FAILED,
-            text=str(error),
+            text=error.what,
             advice="tunnels that prefer QKD fall back to PQC_ONLY, those that require it block",
         )
     finally:

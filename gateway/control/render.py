@@ -96,9 +96,7 @@ def complaints(snapshot: Json) -> list[str]:
             continue
         found.append(f"{clean(tunnel['name'])} is {protection}: {clean(tunnel['reason'])}")
     found += [
-        f"{clean(alarm['subject'])}: {clean(alarm['text'])}"
-        for alarm in snapshot["alarms"]
-        if alarm["severity"] == "critical"
+        _with_subject(alarm) for alarm in snapshot["alarms"] if alarm["severity"] == "critical"
     ]
     return found
 
@@ -111,11 +109,15 @@ def summary(snapshot: Json) -> str:
 
 def _alarms(snapshot: Json, style: Style) -> Iterator[str]:
     for alarm in snapshot["alarms"]:
-        line = (
-            f"! {alarm['severity']}: {clean(alarm['subject'])}: {clean(alarm['text'])} "
-            f"({alarm['id']}, since {duration(between(alarm['since'], snapshot['time']))})"
-        )
+        since = duration(between(alarm["since"], snapshot["time"]))
+        line = f"! {alarm['severity']}: {_with_subject(alarm)} ({alarm['id']}, since {since})"
         yield style.paint(line, *_SEVERITY_COLOURS[alarm["severity"]])
+
+
+def _with_subject(alarm: Json) -> str:
+    """The alarm's text, which may name the tunnel or KME itself."""
+    text, subject = clean(alarm["text"]), clean(alarm["subject"])
+    return text if subject in text else f"{subject}: {text}"
 
 
 # --- blocks ----------------------------------------------------------------------------------
@@ -142,7 +144,8 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     yield _ends("local", tunnel["local_id"], tunnel["local_address"], tunnel["local_subnets"])
     yield _ends("remote", tunnel["remote_id"], tunnel["remote_address"], tunnel["remote_subnets"])
     if tunnel["ike"] is not None:
-        yield _row("ike", clean(tunnel["ike"]["proposal"]))
+        ike = tunnel["ike"]
+        yield _row("ike", clean(ike["proposal"] or ike["state"]))
     for child in tunnel["children"]:
         if child["carries_outbound"]:
             yield _row("esp", _child_algorithms(child))
@@ -171,7 +174,8 @@ def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
         spis = f"{ike['spi_i']}_i{'*' if ours else ''} {ike['spi_r']}_r{'' if ours else '*'}"
         yield _row("ike", f"{clean(ike['state'])}, {ike['role']}, IKEv2, {spis}")
         yield _row("", f"{clean(ike['local'])} - {clean(ike['remote'])}{_ike_traits(ike)}")
-        yield _row("", clean(ike["proposal"]))
+        if ike["proposal"]:
+            yield _row("", clean(ike["proposal"]))
         if ike["established_at"]:
             yield _row("", f"established {ago(ike['established_at'], now)}{_ppk(ike)}")
     for child in tunnel["children"]:

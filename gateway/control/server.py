@@ -137,7 +137,8 @@ class ControlServer:
             if not peer.may_write(self._gid):
                 who = f' or group "{self._group}"' if self._group else ""
                 raise ControlError(f"permission denied: {verb} needs root{who}", ExitCode.FAILED)
-            log.info("%s %s asked for by uid %d", verb, request.tunnel or "", peer.uid)
+            what = f"{verb} {request.tunnel}" if request.tunnel else verb
+            log.info("%s asked for by uid %d", what, peer.uid)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await self._dispatch(verb, request.tunnel or "")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -40,6 +41,8 @@ SNAPSHOT_GAP = 1.0  # seconds between snapshots at least
 SNAPSHOT_INTERVAL = 30.0  # seconds between snapshots at most: counters, and a dead link noticed
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 60.0  # seconds between attempts to connect
 
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")  # in the text of an OSError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttState:
@@ -54,7 +57,8 @@ class MqttState:
 class MqttPublisher:
     """One gateway's publisher. Give ``run`` a task; the other methods never block.
 
-    ``on_state`` is called when the connection comes or goes, and must return at once.
+    ``on_state`` is called when the connection comes or goes, and must return at once; without
+    it these two are logged.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class MqttPublisher:
         gateway_name: str,
         snapshot: Callable[[], Awaitable[Snapshot]],
         *,
-        on_state: Callable[[MqttState], None] = lambda _: None,
+        on_state: Callable[[MqttState], None] | None = None,
         backoff: tuple[float, float] = (BACKOFF_MIN, BACKOFF_MAX),
     ) -> None:
         self._settings = settings
@@ -247,17 +251,19 @@ class MqttPublisher:
         self._announce()
 
     def _announce(self) -> None:
-        """One log line when the connection comes or goes; none for the tries in between."""
+        """Tell when the connection comes or goes, and nothing of the tries in between."""
         connected = self._state.connected
         if connected == self._announced:
             return
         self._announced = connected
+        if self._on_state is not None:
+            self._on_state(self._state)
+            return
         broker = f"MQTT broker {self._settings.host}:{self._settings.port}"
         if connected:
             log.info("%s: connected", broker)
         else:
             log.warning("%s: %s; trying until it is back", broker, self._state.last_error)
-        self._on_state(self._state)
 
     def _count(self, *, published: int = 0, dropped: int = 0) -> None:
         self._state = replace(
@@ -301,4 +307,4 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _reason(error: Exception) -> str:
     text = str(error.__cause__ or error) if isinstance(error, aiomqtt.MqttError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return " ".join(_ERRNO.sub("", text).split()) or type(error).__name__

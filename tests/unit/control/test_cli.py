@@ -14,7 +14,7 @@ import pytest
 from gateway.control import cli
 from gateway.control.doctor import Finding, State
 from gateway.model import Protection, QkdPolicy, Severity
-from tests.support.snapshots import KEY_ID, alarm, event, snapshot, tunnel_view
+from tests.support.snapshots import KEY_ID, alarm, event, ike_view, snapshot, tunnel_view
 
 HEAVY = ("asyncio", "msgspec", "aiohttp", "cryptography", "pyroute2", "tomllib", "aiomqtt")
 
@@ -79,6 +79,22 @@ async def test_warnings_come_first(qsgw: Any, path: Path, daemon: Any) -> None:
     daemon.current = snapshot(alarms=(alarm(severity=Severity.CRITICAL),))
     first = (await qsgw("--socket", path, "status")).out.splitlines()[0]
     assert first == "! critical: sun: no QKD keys since 5 s (qkd-loss, since 5s)"
+
+
+async def test_an_alarm_that_names_its_subject_is_not_given_it_again(
+    qsgw: Any, path: Path, daemon: Any
+) -> None:
+    named = alarm(subject="primary", text="KME primary: does not answer", id="kme-unreachable")
+    daemon.current = snapshot(alarms=(named,))
+    first = (await qsgw("--socket", path, "status")).out.splitlines()[0]
+    assert first.startswith("! warning: KME primary: does not answer (")
+
+
+async def test_an_exchange_under_way_shows_its_state(qsgw: Any, path: Path, daemon: Any) -> None:
+    begun = ike_view(state="init-sent", proposal="", established_at=None, key_id=None)
+    daemon.current = snapshot(tunnels=(tunnel_view(ike=begun, children=()),))
+    assert "  ike     init-sent\n" in (await qsgw("--socket", path, "status")).out
+    assert not re.search(r" +$", (await qsgw("--socket", path, "sas")).out, re.MULTILINE)
 
 
 async def test_one_tunnel(qsgw: Any, path: Path, daemon: Any) -> None:
