@@ -9,7 +9,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -62,7 +62,7 @@ class _SaeTable(_Table, frozen=True, kw_only=True):
 class _KmeFile(_Table, frozen=True, kw_only=True):
     kme: _KmeTable
     link: _KmeLinkTable
-    sae: dict[str, _SaeTable]
+    sae: dict[str, dict[str, Any]]
     keys: _KeysTable = _KeysTable()
 
 
@@ -78,7 +78,7 @@ class _SideTable(_Table, frozen=True, kw_only=True):
 
 class _LinkFile(_Table, frozen=True, kw_only=True):
     link: _LinkTable
-    side: dict[str, _SideTable]
+    side: dict[str, dict[str, Any]]
 
 
 # --- what the programs use ---------------------------------------------------------------
@@ -153,13 +153,23 @@ class _File:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise KmeConfigError(f"{self.path}: not TOML: {error}") from error
         except msgspec.ValidationError as error:
-            raise self._from_msgspec(str(error)) from error
+            raise self._from_msgspec("", str(error)) from error
 
-    def _from_msgspec(self, text: str) -> KmeConfigError:
+    def tables(self, parent: str, raw: dict[str, dict[str, Any]], model: type[T]) -> dict[str, T]:
+        """Tables under free names; msgspec alone would not say which of them is wrong."""
+        tables = {}
+        for name, table in raw.items():
+            try:
+                tables[name] = msgspec.convert(table, model)
+            except msgspec.ValidationError as error:
+                raise self._from_msgspec(f"{parent}.{name}", str(error)) from error
+        return tables
+
+    def _from_msgspec(self, prefix: str, text: str) -> KmeConfigError:
         """``Expected `int`, got `str` - at `$.keys.max_count``` names table and key."""
         match = _MSGSPEC_WHERE.match(text)
         assert match is not None
-        path = match["path"] or ""
+        path = ".".join(part for part in (prefix, match["path"]) if part)
         member = re.search(r"(?:required|unknown) field `([^`]+)`", match["what"])
         if member is not None:
             what = "missing" if "required" in match["what"] else "unknown"
@@ -207,7 +217,7 @@ def load_kme(path: Path) -> KmeSettings:
         link=file.address("link", "connect", raw.link.connect),
         peer_kme=raw.link.peer_kme,
         keys=_keys(file, raw.keys),
-        saes=_saes(file, raw.sae),
+        saes=_saes(file, file.tables("sae", raw.sae, _SaeTable)),
     )
 
 
@@ -262,8 +272,9 @@ def load_link(path: Path) -> LinkSettings:
         raise file.error("link", "rate", f"{raw.link.rate:g} is not in (0, {MAX_RATE:g}] keys/s")
     if len(raw.side) != 2:
         raise file.error("side", "", f"a link has 2 sides, not {len(raw.side)}")
+    sides = file.tables("side", raw.side, _SideTable)
     first, second = (
-        (kme, file.address(f"side.{kme}", "listen", side.listen)) for kme, side in raw.side.items()
+        (kme, file.address(f"side.{kme}", "listen", side.listen)) for kme, side in sides.items()
     )
     return LinkSettings(
         name=raw.link.name,

@@ -202,11 +202,9 @@ class KeyStore:
         queue = self._queues.get(direction)
         if queue is None or queue.local_master:
             return
-        parts = [part for part in notice.parts if part in queue.available or part in queue.pending]
-        keys = [
-            queue.pending.pop(part) if part in queue.pending else queue.available.pop(part).key
-            for part in parts
-        ]
+        # No part can be pending: the link sends the commit before it relays the notice.
+        parts = [part for part in notice.parts if part in queue.available]
+        keys = [queue.available.pop(part).key for part in parts]
         self._freed(direction, len(parts))
         if isinstance(notice, Expired):
             queue.account.expired += len(parts)
