@@ -6,6 +6,7 @@ Starts quickly: heavy modules are imported by the verb that needs them; ``status
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import NoReturn
 from gateway import __version__
 from gateway.control import commands
 from gateway.control.protocol import DEFAULT_SOCKET, SCHEMA, ExitCode, Verb
+from gateway.control.text import clean
 from gateway.errors import ControlError, QsgwError
 
 DEFAULT_CONFIG = "/etc/qsgw/qsgw.toml"
@@ -30,6 +32,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exits with an ExitCode; the user never sees a traceback."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -60,7 +64,8 @@ def _fail(message: str, code: int, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"schema": SCHEMA, "error": message, "exit_code": int(code)}))
     else:
-        print(f"qsgw: {message}", file=sys.stderr)
+        text = "\n".join(clean(line) for line in message.splitlines())
+        print(f"qsgw: {text}", file=sys.stderr)
     return int(code)
 
 

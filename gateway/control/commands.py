@@ -9,7 +9,7 @@ from typing import Any
 from gateway.control import render
 from gateway.control.client import ControlClient
 from gateway.control.protocol import SCHEMA, ExitCode
-from gateway.control.text import Style
+from gateway.control.text import Style, clean
 from gateway.errors import ConfigProblem, ControlError
 
 Json = dict[str, Any]
@@ -67,7 +67,7 @@ def act(arguments: Namespace) -> int:
     if arguments.json:
         _print_json({"schema": SCHEMA, "result": result})
     else:
-        print(result)
+        print(clean(result))
     return ExitCode.OK
 
 

@@ -314,3 +314,19 @@ async def test_doctor(qsgw: Any, monkeypatch: pytest.MonkeyPatch, state: State, 
     assert as_json["findings"] == [
         {"check": "kernel", "state": state.value, "text": "no ESP", "advice": "modprobe esp4"}
     ]
+
+
+def test_a_terminal_that_is_not_utf8() -> None:
+    code = (
+        "from gateway.control import cli, commands\n"
+        "commands.version = lambda _: print('\\u2026') or 0\n"
+        "cli.main(['version'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONIOENCODING": "ascii"},
+        cwd=Path(cli.__file__).parents[2],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"?\n", b"")
