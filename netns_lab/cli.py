@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netns_lab import doctor, paths, place
+from netns_lab import doctor, paths, place, terminal
 from netns_lab.errors import LabError
 from netns_lab.job import Job
 
@@ -47,6 +48,26 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_SECONDS)
     verb.set_defaults(run=_demo)
 
+    verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
+    verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
+    verb.set_defaults(run=_up)
+
+    verb = verbs.add_parser("status", help="show the lab that is up")
+    verb.add_argument("--json", action="store_true")
+    verb.set_defaults(run=_status)
+
+    verb = verbs.add_parser("exec", help="run a command in a host of the lab that is up")
+    verb.add_argument("host", metavar="HOST")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    verb.set_defaults(run=_exec)
+
+    verb = verbs.add_parser("shell", help="open a shell in a host of the lab that is up")
+    verb.add_argument("host", metavar="HOST")
+    verb.set_defaults(run=_shell)
+
+    verb = verbs.add_parser("down", help="take the lab down")
+    verb.set_defaults(run=_down)
+
     verb = verbs.add_parser("run", help="run a command inside an empty lab")
     verb.add_argument("--timeout", type=float, metavar="SECONDS")
     verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -70,12 +91,40 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    command = tuple(arguments.command)
-    if command[:1] == ("--",):
-        command = command[1:]
-    if not command:
-        raise LabError("nothing to run: qsgw-lab run -- COMMAND [ARGUMENT ...]")
-    return inside(command, arguments.timeout)
+    return inside(_words(arguments.command), arguments.timeout)
+
+
+def _words(command: list[str]) -> tuple[str, ...]:
+    """The command after an optional ``--``."""
+    words = tuple(command[1:] if command[:1] == ["--"] else command)
+    if not words:
+        raise LabError("no command given")
+    return words
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    terminal.up(say, bare=arguments.bare)
+    print(terminal.describe(terminal.status()))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    status = terminal.status()
+    print(json.dumps(status, indent=2) if arguments.json else terminal.describe(status))
+    return 0
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    return terminal.execute(arguments.host, _words(arguments.command))
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    return terminal.execute(arguments.host, ("bash", "--norc"))
+
+
+def _down(_arguments: argparse.Namespace) -> int:
+    terminal.down()
+    return 0
 
 
 def _test(arguments: argparse.Namespace) -> int:

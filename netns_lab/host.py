@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from netns_lab import tools
 from netns_lab.errors import LabError
@@ -32,21 +34,30 @@ def namespaces() -> list[str]:
     ]
 
 
-def run(job: Job, say: Say) -> int:
-    """Run ``job`` in fresh namespaces; its exit code. Raises LabError when time is over."""
+@contextmanager
+def started(job: Job, say: Say, fds: tuple[int, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """``job`` running in fresh namespaces with ``fds`` open; ended, with all its processes."""
     tools.ensure(PROGRAMS, say)
     for path in job.writable:
         path.mkdir(parents=True, exist_ok=True)
-    script = _PRELUDE + command_script(job)
+    process = subprocess.Popen(
+        [*namespaces(), "sh", "-c", _PRELUDE + command_script(job)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=fds,
+        env=variables(job, "host"),
+    )
     try:
-        return subprocess.run(
-            [*namespaces(), "sh", "-c", script],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=variables(job, "host"),
-            timeout=job.timeout,
-        ).returncode
-    except subprocess.TimeoutExpired as error:
-        raise LabError(
-            f"not finished after {job.timeout} s, ended: {shlex.join(job.command)}"
-        ) from error
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(job: Job, say: Say) -> int:
+    """Run ``job`` in fresh namespaces; its exit code. Raises LabError when time is over."""
+    with started(job, say) as process:
+        try:
+            return process.wait(job.timeout)
+        except subprocess.TimeoutExpired as error:
+            late = f"not finished after {job.timeout} s, ended"
+            raise LabError(f"{late}: {shlex.join(job.command)}") from error

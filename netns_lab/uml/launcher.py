@@ -29,6 +29,8 @@ POLL_SECONDS = 0.05
 MEMORY = "2048M"  # taken from the host page by page as it is touched
 CONSOLE_LINES = 25
 
+_SUPERVISE = 'trap "kill -KILL 0" TERM; "$@" & wait'
+
 PROGRAMS = ("linux.uml", "modprobe", "ip", "tc", "ping", "mosquitto")
 
 
@@ -42,6 +44,10 @@ class Machine:
     def console(self) -> str:
         text = (self.folder / "console").read_text(errors="replace")
         return "\n".join(text.splitlines()[-CONSOLE_LINES:])
+
+    def ended(self) -> bool:
+        """Is the kernel gone, or its job done?"""
+        return self.process.poll() is not None or self.result() is not None
 
     def booted(self) -> bool:
         return (self.folder / "booted").exists()
@@ -108,8 +114,8 @@ def _prepare(folder: Path, job: Job) -> None:
 
 def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, ...]) -> Machine:
     command = [
-        # A lab whose launcher was killed must not live on.
-        *("setpriv", "--pdeathsig", "KILL", "--"),
+        # A lab whose launcher was killed must not live on, nor the kernel's helper processes.
+        *("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", _SUPERVISE, "sh"),
         str(kernel),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"),
         f"init={folder}/init.sh",
