@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+from typing import ClassVar
 from uuid import UUID
 
 from gateway.crypto.algorithms import KeMethod
@@ -70,7 +71,7 @@ class _ToyInitiator:
 class ToyKex:
     """A key exchange without any security, reproducible and quick; sizes are real."""
 
-    _SIZES = {KeMethod.ML_KEM_768: (1184, 1088), KeMethod.ML_KEM_1024: (1568, 1568)}
+    _SIZES: ClassVar = {KeMethod.ML_KEM_768: (1184, 1088), KeMethod.ML_KEM_1024: (1568, 1568)}
 
     def __init__(self, rng: SeededRng) -> None:
         self._rng = rng
@@ -447,8 +448,12 @@ class Pair:
     def check_settled(self) -> None:
         """Every key that went into a core came out exactly once."""
         for side in self.sides:
-            settled = [command.key_id for command in side.settled]
-            assert sorted(settled) == sorted(side.handed), side.name
+            self.check_settled_at(side)
+
+    @staticmethod
+    def check_settled_at(side: Side) -> None:
+        settled = [command.key_id for command in side.settled]
+        assert sorted(settled) == sorted(side.handed), side.name
 
     def check_mirrored(self) -> None:
         """One child per side, each the mirror image of the other."""
@@ -488,10 +493,10 @@ class Pair:
 
     def exchanges(self, sender: str = "moon") -> Iterator[int]:
         """Exchange types of the requests one side sent, in order, repetitions left out."""
-        seen: set[tuple[int, int]] = set()
+        seen: set[tuple[bytes, int, int]] = set()
         for flight in self.sent:
             header = flight.header
-            mark = (header.exchange, header.message_id)
+            mark = (header.spi_i, header.exchange, header.message_id)
             if flight.sender == sender and not header.response and mark not in seen:
                 seen.add(mark)
                 yield header.exchange
