@@ -255,9 +255,10 @@ class KeyPool:
 
     def _batch(self, missing: int) -> int:
         limit = self._status.max_key_per_request if self._status else None
-        if self._one_at_a_time or limit is None:
+        # A KME that has some keys but fewer than asked for answers as if it had none.
+        if self._one_at_a_time or self._failures or self._status is None or limit is None:
             return 1
-        return max(1, min(missing, limit, MAX_NUMBER))
+        return max(1, min(missing, limit, self._status.stored_key_count, MAX_NUMBER))
 
     async def _pause(self, seconds: float) -> None:
         """Until woken, at most ``seconds``."""

@@ -28,6 +28,7 @@ class FakeKme:
         self.status_fault: KmeError | None = None
         self.hold: asyncio.Event | None = None
         self.at_most: int | None = None  # keys in one answer, fewer than asked
+        self.all_or_nothing = False  # no keys at all for who asks for more than there are
         self.repeat: QkdKey | None = None  # always deliver this key_ID
         self.for_us: dict[str, bytes] = {}
         self.calls: list[str] = []
@@ -63,7 +64,7 @@ class FakeKme:
         if number > (self.max_per_request or number):
             raise KmeRefusedError(self.name, "too many keys asked for")
         given = min(number, self.stored, self.at_most or number)
-        if not given:
+        if not given or (self.all_or_nothing and given < number):
             raise KmeEmptyError(self.name, "no keys")
         self.stored -= given
         keys = tuple(self._make(size) for _ in range(given))
