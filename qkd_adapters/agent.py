@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
+import msgspec
+
 from kms_client.secret import Secret
 from qkd_adapters.errors import LinkProtocolError
 from qkd_adapters.messages import (
@@ -60,6 +62,7 @@ class LinkAgent:
     store: KeyStore = field(init=False)
     state: LinkState = field(init=False)
     _session: _Session | None = field(init=False, default=None)
+    _peer_missing_since: str | None = field(init=False, default=None)
     _unseen: dict[str, _Unseen] = field(init=False, default_factory=dict)
     _news: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -95,7 +98,7 @@ class LinkAgent:
             case Rejected():
                 raise LinkProtocolError(message.reason)
             case LinkState():
-                self.state = message
+                self._received_state(message)
             case Survey():
                 self._survey()
             case Offer():
@@ -149,6 +152,23 @@ class LinkAgent:
         if not surveyed:
             self._send(message)
 
+    def _received_state(self, message: LinkState) -> None:
+        """Without the peer KME no key can be handed over, however good the quantum link is."""
+        if message.peer_connected:
+            self._peer_missing_since = None
+            self.state = message
+            return
+        if self._peer_missing_since is None:
+            self._peer_missing_since = self._timestamp()
+        was_up = message.state == "up"
+        self.state = msgspec.structs.replace(
+            message,
+            state="down" if was_up else message.state,
+            since=self._peer_missing_since if was_up else message.since,
+            alarms=(*message.alarms, f"KME {self.peer} is not connected to the link"),
+            key_rate=0.0,
+        )
+
     def _survey(self) -> None:
         if self._session is None:
             return
@@ -172,10 +192,13 @@ class LinkAgent:
         for key_id in [k for k, unseen in self._unseen.items() if unseen.forget_at <= now]:
             del self._unseen[key_id]
 
+    def _timestamp(self) -> str:
+        return self.wall_clock().isoformat(timespec="seconds")
+
     def _disconnected(self, why: str) -> LinkState:
         return LinkState(
             state="down",
-            since=self.wall_clock().isoformat(timespec="seconds"),
+            since=self._timestamp(),
             alarms=(why,),
             key_rate=0.0,
             peer_connected=False,

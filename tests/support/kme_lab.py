@@ -20,6 +20,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from kms_client.etsi014 import KmeClient
+from kms_client.tls import TlsFiles
 from qkd_adapters.address import UnixAddress
 from qkd_adapters.config import KeySettings, KmeSettings, SaeSettings, default_certificate_names
 from qkd_adapters.kme import Kme
@@ -191,6 +193,15 @@ class KmeLab:
         """dec_keys by POST."""
         body = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
         return await self.post(slave, f"{master}/dec_keys", body)
+
+    def client(self, sae: str, *, timeout: float = 3.0) -> KmeClient:
+        """Our own client with this SAE's certificate at its KME; the caller closes it."""
+        tls = TlsFiles(
+            ca=self.pki / "ca.pem",
+            certificate=self.pki / f"{sae}.pem",
+            key=self.pki / f"{sae}.key",
+        )
+        return KmeClient(name=SITES[sae], url=self.url(SITES[sae]), tls=tls, timeout=timeout)
 
     # --- stores ---
 

@@ -203,14 +203,14 @@ def run(history: list[tuple[str, int]]) -> World:
     return world
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age"))
 def test_stores_agree_after_any_history(history: list[tuple[str, int]]) -> None:
     world = run(history)
     world.check_agreement()
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(operations("disconnect", "reconnect", "restart-link"))
 def test_while_no_kme_restarts_every_delivered_key_reaches_its_slave(
     history: list[tuple[str, int]],
@@ -221,7 +221,7 @@ def test_while_no_kme_restarts_every_delivered_key_reaches_its_slave(
         assert world.fetch(key_id)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age"))
 def test_after_any_history_keys_flow_again(history: list[tuple[str, int]]) -> None:
     world = run(history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -97,6 +98,15 @@ class Processes:
         url = f"https://127.0.0.1:{self.port(sae)}/api/v1/keys/{path}"
         with urllib.request.urlopen(url, context=context, timeout=10) as answer:
             return json.load(answer)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """The commands run in this process set up logging to a stderr that pytest then closes."""
+    before = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers, level = before
+    logging.root.setLevel(level)
 
 
 @pytest.fixture

@@ -185,16 +185,16 @@ BAD_ENC = [
 ]
 
 
-@pytest.mark.parametrize("body", BAD_ENC, ids=repr)
-async def test_bad_enc_keys_request_is_refused_and_consumes_nothing(lab: KmeLab, body: Any) -> None:
+async def test_bad_enc_keys_requests_are_refused_and_consume_nothing(lab: KmeLab) -> None:
     before = lab.ids("kme-moon")
-    assert is_error(await lab.post("moon", "sun/enc_keys", body), 400)
+    for body in BAD_ENC:
+        assert is_error(await lab.post("moon", "sun/enc_keys", body), 400), body
     assert lab.ids("kme-moon") == before
 
 
-@pytest.mark.parametrize("query", [{"number": "x"}, {"number": "0"}, {"size": "1e3"}])
-async def test_bad_enc_keys_query_is_refused(lab: KmeLab, query: dict[str, str]) -> None:
-    assert is_error(await lab.get("moon", "sun/enc_keys", **query), 400)
+async def test_bad_enc_keys_queries_are_refused(lab: KmeLab) -> None:
+    for query in [{"number": "x"}, {"number": "0"}, {"size": "1e3"}]:
+        assert is_error(await lab.get("moon", "sun/enc_keys", **query), 400), query
 
 
 async def test_extension_optional_may_be_ignored(lab: KmeLab) -> None:
@@ -212,15 +212,16 @@ BAD_DEC = [
 ]
 
 
-@pytest.mark.parametrize("body", BAD_DEC, ids=["empty", "none", "str", "no-uuid", "twice", "many"])
-async def test_bad_dec_keys_request_is_refused(lab: KmeLab, body: Any) -> None:
-    assert is_error(await lab.post("sun", "moon/dec_keys", body), 400)
+async def test_bad_dec_keys_requests_are_refused(lab: KmeLab) -> None:
+    for body in BAD_DEC:
+        assert is_error(await lab.post("sun", "moon/dec_keys", body), 400), body
 
 
-@pytest.mark.parametrize("resource", ["sun/enc_keys", "sun/dec_keys"])
-@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"nonsense"])
-async def test_body_that_is_not_json_is_refused(lab: KmeLab, resource: str, body: bytes) -> None:
-    assert is_error(await lab.request("moon", "POST", resource, data=body), 400)
+async def test_bodies_that_are_not_json_are_refused(lab: KmeLab) -> None:
+    for resource in ("sun/enc_keys", "sun/dec_keys"):
+        for body in (b"{", b"\xff\xfe", b"nonsense"):
+            answer = await lab.request("moon", "POST", resource, data=body)
+            assert is_error(answer, 400), body
 
 
 async def test_dec_keys_query_without_key_id_is_refused(lab: KmeLab) -> None:

@@ -139,6 +139,22 @@ async def test_kmes_started_before_the_link_connect_by_themselves(short_dir: Pat
         await lab.filled()
 
 
+async def test_link_without_the_peer_kme_is_reported_down(lab: KmeLab) -> None:
+    lab.source.heal()
+    await eventually(lambda: lab.kmes["kme-moon"].agent.state.state == "up")
+    await lab.stop_kme("kme-sun")
+    await eventually(lambda: lab.kmes["kme-moon"].agent.state.state == "down")
+    report = await link_report(lab, "moon", "sun")
+    assert report["alarms"] == ["KME kme-sun is not connected to the link"]
+    assert report["key_rate"] == 0
+    lab.source.suspect("error rate")
+    await eventually(lambda: lab.kmes["kme-moon"].agent.state.state == "suspect")
+    lab.source.clear()
+    await lab.start_kme("kme-sun")
+    await eventually(lambda: lab.kmes["kme-moon"].agent.state.state == "up")
+    assert (await link_report(lab, "moon", "sun"))["alarms"] == []
+
+
 # --- the link alone, over TCP, with a hand-made KME -----------------------------------------
 
 
