@@ -6,6 +6,7 @@ Kernel events have a socket of their own (``monitor``).
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from contextlib import aclosing
 from typing import Any
@@ -23,6 +24,7 @@ class RequestSocket:
 
     def __init__(self) -> None:
         self._socket: Any = None
+        self._dumping = asyncio.Lock()
 
     async def open(self) -> None:
         """Raises StartupError where the kernel has no XFRM."""
@@ -51,7 +53,10 @@ class RequestSocket:
 
     async def dump(self, what: str, message_type: int) -> list[Any]:
         """Everything of one kind, drained."""
-        return await self._exchange(what, message_type, dump_request(), NLM_F_REQUEST | NLM_F_DUMP)
+        async with self._dumping:  # a socket can have one dump under way: netlink(7), EBUSY
+            return await self._exchange(
+                what, message_type, dump_request(), NLM_F_REQUEST | NLM_F_DUMP
+            )
 
     async def _exchange(self, what: str, message_type: int, message: Any, flags: int) -> list[Any]:
         if self._socket is None:
