@@ -119,7 +119,8 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _shell(arguments: argparse.Namespace) -> int:
-    return terminal.execute(arguments.host, ("bash", "--norc"))
+    prompt = f"PS1={arguments.host}:\\w# "
+    return terminal.execute(arguments.host, ("env", prompt, "bash", "--norc"))
 
 
 def _down(_arguments: argparse.Namespace) -> int:

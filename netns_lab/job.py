@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netns_lab import tools
+from netns_lab import paths, tools
 
 INSIDE = "QSGW_LAB_INSIDE"
 """Set to "1" in every process that runs inside the lab."""
@@ -32,6 +32,8 @@ def variables(job: Job, kernel: str) -> dict[str, str]:
         "TERM": "dumb",
         "PYTHONUNBUFFERED": "1",  # output goes to files that the host follows
         **tools.environment(),
+        "QSGW_CACHE": str(paths.cache()),
+        "QSGW_BUILD": str(paths.build()),
         **job.environment,
         INSIDE: "1",
         KERNEL: kernel,

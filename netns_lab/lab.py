@@ -146,10 +146,10 @@ class Lab:
     async def note_failure(self, error: BaseException) -> Path:
         """Leave a post-mortem in ``build/failed/NAME`` and say so in a note on ``error``."""
         folder = paths.build() / "failed" / self.name
-        shutil.rmtree(folder, ignore_errors=True)
         try:
+            shutil.rmtree(folder, ignore_errors=True)
             await self.collect(folder)
-        except LabError as trouble:
+        except (LabError, OSError) as trouble:
             error.add_note(f"post-mortem incomplete: {trouble}")
         error.add_note(f"post-mortem: {folder}")
         return folder

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from netns_lab.errors import LabError
+from netns_lab.readiness import wait_until
 from netns_lab.topology import Host, Link, Topology
 
 _SYSCTLS = (
@@ -22,6 +23,7 @@ _SYSCTLS = (
     # An unplugged cable must not cost a host its addresses.
     ("ipv6/conf/all/keep_addr_on_down", "1"),
 )
+_UP_SECONDS = 10.0
 _FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
 
@@ -67,12 +69,13 @@ class Network:
         return f"{self.run}-{self.topology.host(host).name}"
 
     async def build(self) -> None:
-        names = [self.namespace(host.name) for host in self.topology.hosts]
-        await self._batch([], [f"netns add {name}" for name in names])
-        await asyncio.gather(*(self._set_sysctls(host) for host in self.topology.hosts))
-        await self._batch([], [self._veth(link) for link in self.topology.links])
-        for host in self.topology.hosts:
-            await self._batch(["-n", self.namespace(host.name)], configuration(self.topology, host))
+        """Return when every interface carries packets, IPv6's neighbour discovery included."""
+        hosts = self.topology.hosts
+        lines = [f"netns add {self.namespace(host.name)}" for host in hosts]
+        lines += [self._veth(link) for link in self.topology.links]
+        await self._batch([], lines)
+        await asyncio.gather(*(self._configure(host) for host in hosts))
+        await wait_until(self._all_up, _UP_SECONDS, "every interface is up")
 
     async def destroy(self) -> None:
         """Delete the namespaces and with them every interface, SA and policy."""
@@ -100,11 +103,12 @@ class Network:
             await self._batch(["-n", self.namespace(end.host)], words)
 
     async def plug(self, first: str, second: str) -> None:
-        """Put the cable back, and the routes that went with it."""
+        """Put the cable back, and the routes that went with it; return when it works."""
         for end in self.topology.link(first, second).ends:
             host = self.topology.host(end.host)
             lines = configuration(self.topology, host)
             await self._batch(["-n", self.namespace(end.host)], lines)
+        await wait_until(self._all_up, _UP_SECONDS, "every interface is up")
 
     def _veth(self, link: Link) -> str:
         first, second = (end.host for end in link.ends)
@@ -113,10 +117,21 @@ class Network:
             f"type veth peer name {link.interface(second)} netns {self.namespace(second)}"
         )
 
-    async def _set_sysctls(self, host: Host) -> None:
+    async def _configure(self, host: Host) -> None:
         values = [*_SYSCTLS, *((name, "1") for name in _FORWARDING if host.forwards)]
-        script = "\n".join(f"echo {value} > /proc/sys/net/{name}" for name, value in values)
-        await _command(["ip", "netns", "exec", self.namespace(host.name), "sh", "-ec", script])
+        lines = [f"echo {value} > /proc/sys/net/{name}" for name, value in values]
+        script = "\n".join([*lines, "exec ip -batch -"])
+        await _command(
+            ["ip", "netns", "exec", self.namespace(host.name), "sh", "-ec", script],
+            "\n".join(configuration(self.topology, host)) + "\n",
+        )
+
+    async def _all_up(self) -> bool:
+        # The kernel tells IPv6 of a new carrier a little after iproute2 has set it up.
+        namespaces = [self.namespace(host.name) for host in self.topology.hosts]
+        script = 'for name; do ip -n "$name" -oneline link show type veth || exit; done'
+        links = (await _command(["sh", "-c", script, "sh", *namespaces])).splitlines()
+        return all(" state UP " in link for link in links)
 
     async def _batch(self, options: list[str], lines: list[str]) -> None:
         await _command(["ip", *options, "-batch", "-"], "\n".join(lines) + "\n")
@@ -139,7 +154,7 @@ def configuration(topology: Topology, host: Host) -> list[str]:
     return lines
 
 
-async def _command(command: list[str], text: str = "", *, tolerate: str = "") -> None:
+async def _command(command: list[str], text: str = "", *, tolerate: str = "") -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -150,3 +165,4 @@ async def _command(command: list[str], text: str = "", *, tolerate: str = "") ->
     said = output.decode(errors="replace").strip()
     if process.returncode != 0 and not (tolerate and tolerate in said):
         raise LabError(f"{' '.join(command)}: {said or f'exit code {process.returncode}'}")
+    return said
