@@ -176,7 +176,14 @@ class Courier:
         except ProtocolError as error:
             self._drop(DropReason.MALFORMED, error.reason, remote)
             return
-        again = received.has(NotifyType.COOKIE) or received.has(NotifyType.INVALID_KE_PAYLOAD)
+        demands = [
+            *received.notifies(NotifyType.COOKIE),
+            *received.notifies(NotifyType.INVALID_KE_PAYLOAD),
+        ]
+        if any(demand.data in sa.init_demands for demand in demands):
+            self._drop(DropReason.REPLAYED, "asks for what we sent already", remote)
+            return
+        again = bool(demands)
         error_notify = received.error()
         if error_notify is not None and not again:
             self._refused(error_notify)

@@ -60,6 +60,7 @@ class IkeSa:
     nonce_i: bytes = b""
     nonce_r: bytes = b""
     init_request: bytes = b""
+    init_demands: tuple[bytes, bytes] = (b"", b"")  # cookie and KE method it already meets
     init_response: bytes = b""
     agreed: Chosen | None = None
     peer: PeerTraits = field(default_factory=PeerTraits)

@@ -314,12 +314,9 @@ class Session:
     def _replace(self, *, tell_peer: bool) -> None:
         if not self.established:
             return
-        reason = "replaced by a newer IKE SA"
-        for child in tuple(self.sa.children):
-            self.sa.children.remove(child)
-            self.sa.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
+        reason = "replaced by another IKE SA"
         if tell_peer:
-            self._delete(reason, informational.delete_ike())
+            self._delete(reason, informational.hand_over(self.sa, reason=reason))
         else:
             self._end(reason)
 

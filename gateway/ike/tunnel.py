@@ -38,10 +38,10 @@ class Tunnel:
         """The child that carries our outbound traffic."""
         return next((child for child in self.children if child.carries_outbound), None)
 
-    def stand_in(self, leaving: ChildSa) -> ChildSa | None:
+    def stand_in(self, *leaving: ChildSa) -> ChildSa | None:
         """The newest other child our traffic could move to."""
         for child in reversed(self.children):
-            if child is not leaving and child.usable:
+            if child not in leaving and child.usable:
                 return child
         return None
 

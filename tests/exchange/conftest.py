@@ -41,6 +41,4 @@ def no_ppk_at_all(monkeypatch):
 def foreign_peer(monkeypatch):
     """Each takes the other for another vendor's."""
     original = sa_init._peer_traits
-    monkeypatch.setattr(
-        sa_init, "_peer_traits", lambda *args: replace(original(*args), qsgw=False)
-    )
+    monkeypatch.setattr(sa_init, "_peer_traits", lambda *args: replace(original(*args), qsgw=False))

@@ -78,8 +78,10 @@ def test_cookie_of_somebody_else_is_no_cookie():
 
 
 def test_cookies_without_end():
-    pair = Pair(fault=unprotected(NotifyType.COOKIE, b"another"))
-    pair.initiate()
+    def endless(flight: Flight) -> list[tuple[float, bytes]]:
+        return unprotected(NotifyType.COOKIE, b"cookie %d" % flight.number)(flight)
+
+    pair = Pair(fault=endless).initiate()
     (failure,) = pair.moon.failures
     assert "cookies" in failure.reason
     assert len(inits(pair, "moon")) == 4
@@ -125,10 +127,13 @@ def test_key_exchange_we_did_not_propose_is_refused():
 
 
 def test_other_key_exchanges_without_end():
-    wanted = KeMethod.SECP384R1.to_bytes(2, "big")
-    pair = Pair(
-        moon={"ike": BOTH}, fault=unprotected(NotifyType.INVALID_KE_PAYLOAD, wanted)
-    ).initiate()
+    wanted = [KeMethod.SECP384R1.to_bytes(2, "big"), KeMethod.X25519.to_bytes(2, "big")]
+
+    def endless(flight: Flight) -> list[tuple[float, bytes]]:
+        data = wanted[flight.number // 2 % 2]
+        return unprotected(NotifyType.INVALID_KE_PAYLOAD, data)(flight)
+
+    pair = Pair(moon={"ike": BOTH}, fault=endless).initiate()
     assert "keeps asking" in pair.moon.failures[0].reason
     assert len(inits(pair, "moon")) == 3
     pair.check_settled()

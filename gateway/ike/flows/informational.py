@@ -30,6 +30,15 @@ def delete_ike() -> Flow[None]:
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.IKE)])
 
 
+def hand_over(sa: IkeSa, *, reason: str) -> Flow[None]:
+    """Delete an IKE SA beside which another one stands: that one carries on."""
+    children = list(sa.children)
+    yield from _spare_traffic(sa, children)
+    for child in children:
+        _forget(sa, child, reason=reason, rekeyed=True)
+    yield from delete_ike()
+
+
 def report_failure(notify: NotifyType) -> Flow[None]:
     """RFC 7296 2.21.2: tell the peer that IKE_AUTH failed on our side."""
     yield from request(ExchangeType.INFORMATIONAL, [NotifyPayload(type=notify)])
@@ -90,8 +99,8 @@ def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
     """Where our traffic leaves through a child that goes, move it first (RFC 7296 2.8)."""
     for child in leaving:
         if child.carries_outbound:
-            other = sa.tunnel.stand_in(child)
-            if other is not None and other not in leaving:
+            other = sa.tunnel.stand_in(*leaving)
+            if other is not None:
                 try:
                     yield from activate(sa, other)
                 except CommandError as error:  # then it stays where it is and is dropped

@@ -81,6 +81,7 @@ def initiate(sa: IkeSa, *, offer_ppk: bool) -> Flow[None]:
     cookie = b""
     cookies = retries = 0
     while True:
+        sa.init_demands = (cookie, method.to_bytes(2, "big"))
         payloads = _request_payloads(sa, method, kex, cookie)
         reply = yield from request(
             ExchangeType.IKE_SA_INIT, payloads + _ppk_offers(sa, offer_ppk=offer_ppk)

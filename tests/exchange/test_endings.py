@@ -1,0 +1,260 @@
+"""How IKE SAs end, and how one takes over from another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.ike.events import ChildDown
+from gateway.ike.registry import ExchangeType as X
+from tests.support.ike_pair import Flight, Pair
+
+
+def downs(side) -> list[ChildDown]:
+    return [event for event in side.events if isinstance(event, ChildDown)]
+
+
+@pytest.mark.parametrize("name", ["moon", "sun"])
+def test_close(name):
+    pair = Pair().initiate()
+    side = getattr(pair, name)
+    # INFORMATIONAL SK{D(IKE)} -->  <-- SK{}
+    side.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run()
+    pair.check_empty()
+    assert side.closed[0].reason == "terminated by the operator"
+    peer = pair.sun if name == "moon" else pair.moon
+    assert peer.closed[0].reason == "peer deleted the IKE SA"
+    assert all(len(downs(one)) == 1 for one in pair.sides)
+    pair.check_settled()
+
+
+def test_close_stops_traffic_at_once_even_if_the_peer_is_silent():
+    pair = Pair().initiate()
+    pair.fault = lambda flight: []
+    pair.moon.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run()
+    assert not pair.moon.kernel.sas
+    assert not pair.moon.closed
+    pair.run(30)
+    assert not pair.moon.closed[0].peer_lost
+
+
+def test_close_while_setting_up():
+    pair = Pair(fault=lambda flight: [] if flight.number > 2 else [(0.0, flight.data)]).initiate()
+    pair.moon.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run(60)
+    assert pair.moon.failures[0].reason == "terminated by the operator"
+    pair.check_empty()
+    pair.check_settled()
+
+
+def test_close_during_a_rekey():
+    pair = Pair(fault=lambda flight: [(0.05, flight.data)]).initiate()
+    pair.run(1)
+    pair.rekey()
+    pair.run(0.12)
+    pair.moon.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run(60)
+    assert pair.moon.failures[0].what == "rekey"
+    pair.check_empty()
+    pair.check_settled()
+
+
+def test_liveness():
+    pair = Pair().initiate()
+    before = len(pair.sent)
+    pair.run(31)
+    # INFORMATIONAL SK{} -->  <-- SK{}   from one of them; it answers the other's question too
+    assert len(pair.sent) - before in (2, 4)
+    assert all(flight.header.exchange == X.INFORMATIONAL for flight in pair.sent[before:])
+    pair.run(300)
+    assert not pair.moon.closed
+    pair.check_mirrored()
+
+
+def test_peer_lost():
+    pair = Pair().initiate()
+    pair.fault = lambda flight: []
+    pair.run(30)
+    assert not pair.moon.closed
+    pair.run(60)
+    for side in pair.sides:
+        assert side.closed[0].peer_lost
+        assert side.closed[0].reason.startswith("no answer from")
+        assert len(downs(side)) == 1
+    pair.check_empty()
+
+
+def test_peer_lost_during_a_rekey_reports_both():
+    pair = Pair().initiate()
+    pair.fault = lambda flight: []
+    pair.rekey()
+    pair.run(60)
+    assert [one.what for one in pair.moon.failures] == ["rekey"]
+    assert pair.moon.closed[0].peer_lost
+    pair.check_settled()
+
+
+@pytest.mark.parametrize("name", ["moon", "sun"])
+def test_restarted_peer_takes_over_with_initial_contact(name):
+    pair = Pair().initiate()
+    crashed = getattr(pair, name)
+    other = pair.sun if name == "moon" else pair.moon
+    old = [spec.sa_id for spec in other.kernel.inbound()]
+    pair.run(3)
+    pair.crash(crashed)
+    before = len(other.events)
+    # IKE_AUTH  SK{..., N(INITIAL_CONTACT)} -->
+    pair.initiate(side=crashed)
+    assert [type(event).__name__ for event in other.events[before:]] == [
+        "IkeEstablished",
+        "ChildUp",
+        "ChildDown",
+        "IkeClosed",
+    ]
+    assert other.closed[0].reason == "replaced by another IKE SA"
+    assert old[0] in other.kernel.sas  # lingers
+    pair.run(6)
+    pair.check_mirrored()
+    pair.check_settled_at(crashed)
+    assert all(len(side.facts.ike) == 1 for side in pair.sides)
+
+
+def test_old_sa_of_a_restarted_peer_stays_until_the_new_one_is_proved():
+    """An impostor that says INITIAL_CONTACT with a wrong key takes nothing away."""
+    pair = Pair().initiate()
+    pair.run(3)
+    pair.watch_traffic()
+    impostor = Pair(moon={"psk": b"guessed"}, seed="impostor")
+    key = impostor.key(at_peer=None)
+    impostor.moon.endpoint.initiate("net", ppk=key, now=pair.now)
+    saved, pair.moon.endpoint = pair.moon.endpoint, impostor.moon.endpoint
+    pair._watching_traffic = False
+    pair.run(1)
+    pair.moon.endpoint = saved
+    assert not pair.sun.closed
+    assert len(pair.sun.facts.ike) == 1
+    pair.watch_traffic()
+    pair.rekey()
+    assert len(pair.sun.ups) == 2
+
+
+def test_new_ike_sa_before_the_old_one_goes():
+    pair = Pair().initiate()
+    pair.watch_traffic()
+    pair.initiate()
+    # no INITIAL_CONTACT, and the initiator deletes the old IKE SA when the new one carries
+    for side in pair.sides:
+        assert len(side.ups) == 2
+        assert len(side.facts.ike) == 1
+    assert pair.moon.closed[0].reason == "replaced by another IKE SA"
+    assert pair.sun.closed[0].reason == "peer deleted the IKE SA"
+    assert [one.rekeyed for one in downs(pair.moon)] == [True]
+    pair.run(6)
+    pair.check_mirrored()
+    pair.check_settled()
+
+
+def test_peer_that_leaves_the_old_ike_sa_behind():
+    """Then we delete it ourselves, late."""
+    pair = Pair().initiate()
+    first = pair.moon.endpoint._sessions()[0]
+    pair.watch_traffic()
+    first.replace = lambda **_: None
+    pair.initiate()
+    assert len(pair.sun.facts.ike) == 2
+    pair.run(31)
+    assert len(pair.sun.facts.ike) == 1
+    assert pair.sun.closed[0].reason == "replaced by another IKE SA"
+    pair.run(6)
+    pair.check_mirrored()
+
+
+@pytest.mark.parametrize("moon_delay", [0.05, 0.01, 0.2])
+@pytest.mark.parametrize("lead", [0.0, 0.03, 0.11])
+@pytest.mark.parametrize("seed", ["a", "b", "c"])
+def test_both_begin_at_the_same_time(seed, lead, moon_delay):
+    """Two IKE SAs come up; the one with the lowest nonce is deleted by whoever began it."""
+
+    def slow(flight: Flight) -> list[tuple[float, bytes]]:
+        return [(moon_delay if flight.sender == "moon" else 0.05, flight.data)]
+
+    pair = Pair(fault=slow, toy_kex=True, seed=seed)
+    pair.moon.endpoint.initiate("net", ppk=pair.key(pair.moon), now=pair.now)
+    pair.run(lead)
+    pair.sun.endpoint.initiate("net", ppk=pair.key(pair.sun), now=pair.now)
+    pair.run(50)
+    for side in pair.sides:
+        assert len(side.facts.ike) == 1, side.facts.ike
+        assert len(side.facts.children) == 1
+    assert pair.moon.facts.ike[0].spi_i == pair.sun.facts.ike[0].spi_i
+    pair.check_mirrored()
+    pair.check_settled()
+    pair.watch_traffic()
+    pair.run(100)
+    pair.rekey()
+    pair.run(6)
+    pair.check_mirrored()
+
+
+def test_changed_configuration_closes_what_changed():
+    pair = Pair().initiate()
+    same = replace(pair.moon.connection)
+    pair.moon.endpoint.set_connections([same], pair.now)
+    pair.run()
+    pair.check_mirrored()
+    changed = replace(pair.moon.connection, fragment_size=576)
+    pair.moon.endpoint.set_connections([changed], pair.now)
+    pair.run()
+    assert pair.moon.closed[0].reason == "configuration changed"
+    pair.check_empty()
+    pair.initiate()
+    pair.check_mirrored()
+
+
+def test_removed_connection():
+    pair = Pair().initiate()
+    pair.sun.endpoint.set_connections([], pair.now)
+    pair.run()
+    pair.check_empty()
+    assert pair.sun.endpoint.views() == ()
+    assert pair.moon.closed
+
+
+def test_hard_expiry_tells_the_peer():
+    pair = Pair().initiate()
+    lost = pair.sun.kernel.outbounds()[0].sa_id
+    # INFORMATIONAL SK{D(ESP)} from sun -->  <-- SK{}
+    pair.sun.endpoint.sa_expired(lost, hard=True, now=pair.now)
+    pair.run(6)
+    pair.check_empty()
+    assert downs(pair.sun)[0].reason == "lifetime ended in the kernel"
+    assert downs(pair.moon)[0].reason == "deleted by the peer"
+    assert len(pair.moon.facts.ike) == 1
+
+
+def test_both_close_at_the_same_time():
+    pair = Pair(fault=lambda flight: [(0.05, flight.data)]).initiate()
+    pair.run(1)
+    for side in pair.sides:
+        side.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run(30)
+    pair.check_empty()
+    assert all(len(side.closed) == 1 for side in pair.sides)
+
+
+def test_nothing_stays_behind_in_memory():
+    pair = Pair(toy_kex=True).initiate()
+    pair.moon.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run(61)
+    for side in pair.sides:
+        endpoint = side.endpoint
+        assert not endpoint._by_spi
+        assert not endpoint._by_init
+        assert not endpoint._env.desk._open
+        assert endpoint.next_deadline() is None
+        (tunnel,) = endpoint._tunnels.values()
+        assert not tunnel.sessions
+        assert not tunnel.children
