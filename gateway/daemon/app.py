@@ -30,7 +30,7 @@ from gateway.daemon.supervise import Supervisor, feed_watchdog
 from gateway.daemon.udp import IkeSockets, Peer
 from gateway.daemon.views import Viewer
 from gateway.dataplane.netlink.xfrm import XfrmDataPlane
-from gateway.errors import ConfigError, StartupError
+from gateway.errors import QsgwError, StartupError
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import Dropped, Event
 from gateway.model import SaId, Snapshot, StatusEvent
@@ -175,7 +175,10 @@ class Gateway:
 
     async def reload(self) -> str:
         """Read the configuration again. A wrong one changes nothing and raises ConfigError."""
-        config = load_config(self._path).config
+        loaded = load_config(self._path)
+        for warning in loaded.warnings:
+            log.warning("%s: %s", self._path, warning)
+        config = loaded.config
         fixed = ("gateway", "mqtt", "metrics")
         needs_restart = [
             name for name in fixed if getattr(config, name) != getattr(self._config, name)
@@ -198,8 +201,8 @@ class Gateway:
             self._services.reloading()
             try:
                 status = await self.reload()
-            except ConfigError as error:
-                status = "configuration NOT reloaded: it is wrong"
+            except QsgwError as error:
+                status = "configuration NOT reloaded"
                 self._bulletin.publish("reload-failed", str(error), level=logging.ERROR)
             self._services.ready(status)
 

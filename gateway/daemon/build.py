@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import random
 
-from gateway.config.schema import KmeConfig, Start, TunnelConfig
+from gateway.config.schema import Start, TunnelConfig
 from gateway.ike.config import Connection, PpkMode, Timing
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
 from gateway.model import QkdPolicy, SaLifetime
 from gateway.protection.settings import HARD_AGE_FACTOR, ProtectionSettings
-from kms_client.etsi014 import KmeClient
 from kms_client.pool import PoolSettings
-from kms_client.tls import TlsFiles
 
 PPK_MODES = {
     QkdPolicy.REQUIRE: PpkMode.REQUIRE,
@@ -84,16 +82,6 @@ def protection_settings(config: TunnelConfig) -> ProtectionSettings:
 def sa_lifetime(config: TunnelConfig) -> SaLifetime:
     """The kernel's own limit: it bounds how long SAs outlive a daemon that is gone."""
     return SaLifetime(hard_seconds=math.ceil(config.rekey_max * HARD_AGE_FACTOR) + KERNEL_GRACE)
-
-
-def kme_client(config: KmeConfig) -> KmeClient:
-    """A client for one KME."""
-    return KmeClient(
-        name=config.name,
-        url=config.url,
-        tls=TlsFiles(ca=config.ca, certificate=config.certificate, key=config.key),
-        timeout=config.timeout,
-    )
 
 
 def pool_settings(config: TunnelConfig) -> PoolSettings:

@@ -53,6 +53,8 @@ class TunnelSide(Protocol):
 
     async def steer_outbound(self, command: ActivateOutbound) -> None: ...
 
+    async def release(self, sa_ids: tuple[SaId, ...]) -> None: ...
+
 
 class KernelExecutor:
     """One worker for the kernel, so that its order is the core's order.
@@ -136,7 +138,9 @@ class KernelExecutor:
                 case ActivateOutbound(token=token):
                     await self._side(command.tunnel).steer_outbound(command)
                     self._answer(Done(token=token))
-                case RemoveSas(sa_ids=sa_ids):
+                case RemoveSas(tunnel=name, sa_ids=sa_ids):
+                    if name in self._tunnels:
+                        await self._tunnels[name].release(sa_ids)
                     await self._remove(sa_ids)
                 case _:
                     assert_never(command)

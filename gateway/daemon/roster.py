@@ -10,6 +10,7 @@ from gateway.daemon import build
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
+from gateway.daemon.kmes import KmeEntry, connect
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
@@ -21,7 +22,7 @@ from gateway.protection.health import HealthMonitor
 from gateway.protection.machine import TunnelProtection
 from kms_client.failover import Kme, KmeGroup
 
-KmeKey = tuple[KmeConfig, ...]
+KmeKey = tuple[KmeEntry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Roster:
         enqueue: Callable[[KernelWork], None],
         clock: Callable[[], float],
         keys_changed: Callable[[], None],
-        connect_kme: Callable[[KmeConfig], Kme] = build.kme_client,
+        connect_kme: Callable[[KmeConfig], Kme] = connect,
     ) -> None:
         self.tunnels: dict[str, Tunnel] = {}
         self._configs: dict[str, tuple[TunnelConfig, KmeKey]] = {}
@@ -69,8 +70,9 @@ class Roster:
         is handed over with its SAs. The caller gives the IKE core the new connections, then
         calls ``start`` for the tunnels named in ``fresh``.
         """
+        entries = {name: KmeEntry.of(kme) for name, kme in config.kmes.items()}
         wanted = {
-            name: (tunnel, tuple(config.kmes[kme] for kme in tunnel.kmes))
+            name: (tunnel, tuple(entries[kme] for kme in tunnel.kmes))
             for name, tunnel in config.tunnels.items()
         }
         before = self._configs
@@ -115,7 +117,7 @@ class Roster:
             if view.healthy:
                 self._bulletin.clear_alarm("kme-unreachable", view.name)
             else:
-                text = f"KME {view.name}: {view.last_error or 'does not answer'}"
+                text = view.last_error or "does not answer"
                 self._bulletin.raise_alarm("kme-unreachable", Severity.WARNING, view.name, text)
 
     def kmes(self) -> tuple[KmeView, ...]:
@@ -179,7 +181,7 @@ class Roster:
             return None
         group = self._groups.get(kmes)
         if group is None:
-            group = KmeGroup([self._connect_kme(kme) for kme in kmes], clock=self._clock)
+            group = KmeGroup([self._connect_kme(entry.config) for entry in kmes], clock=self._clock)
             self._groups[kmes] = group
         return TunnelKeys(
             group=group,

@@ -29,6 +29,7 @@ from gateway.ike.events import (
     IkeEstablished,
     PpkNotUsed,
 )
+from gateway.ike.limits import LINGER
 from gateway.keys.source import TunnelKeys
 from gateway.model import IpAddress, KeyId, Mixed, Ppk, Protection, Role, SaId, SaLifetime
 from gateway.protection.decisions import (
@@ -48,6 +49,7 @@ from gateway.protection.health import HealthMonitor
 from gateway.protection.inputs import (
     AttemptFailed,
     Input,
+    OperatorInitiate,
     PeerLost,
     SaDown,
     SaUp,
@@ -105,6 +107,9 @@ class Tunnel:
         """Begin: the policy's first deadline is at once."""
         if self.keys is not None:
             self.keys.start()
+        if self.orphans:
+            # Our peer does not know that we lost the IKE SA; make a new one before it notices.
+            self.feed(OperatorInitiate(reason="taking over from an earlier run"))
         self._arm()
 
     def inherit(self, old: Tunnel) -> None:
@@ -112,7 +117,7 @@ class Tunnel:
         self.policies = old.policies
         self.tally = old.tally
         self.orphans = old.orphans
-        self._live = old._live  # noqa: SLF001 (same class)
+        self._live = old._live
         carrying = self._carrying()
         if carrying is not None:
             self.feed(SaUp(protection=carrying.protection, offered_ppk=False, initiated=False))
@@ -209,7 +214,6 @@ class Tunnel:
             rekeyed=event.rekeyed,
         )
         if not self._live:
-            self._kernel(self._withdraw)
             self.feed(SaDown(reason=event.reason))
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
@@ -239,23 +243,23 @@ class Tunnel:
                 return next((each.mixed for each in facts.children if each.carries_outbound), None)
         return None
 
-    async def _withdraw(self) -> None:
-        """No SA is left: let nothing lead into one. Guard policies go on dropping."""
-        if not self._live and not self.orphans:
-            await self.policies.block()
-
     async def _abandon(self) -> None:
         """The tunnel is to be closed: an earlier run's SAs go as well."""
         await self.policies.block()
-        await self._retire_orphans()
+        await self._drop_orphans()
 
     async def _retire_orphans(self) -> None:
-        """A new SA carries the traffic: take out what an earlier run left, inbound last."""
+        """A new SA carries our traffic; the peer's may still arrive through the old one."""
+        old = [sa_id for sa_id in self.orphans if sa_id.destination == self.remote]
+        for sa_id in old:
+            await self._dataplane.remove_sa(sa_id)
+        self.orphans = tuple(sa_id for sa_id in self.orphans if sa_id not in old)
+        asyncio.get_running_loop().call_later(LINGER, self._kernel, self._drop_orphans)
+
+    async def _drop_orphans(self) -> None:
         orphans, self.orphans = self.orphans, ()
-        for outbound in (True, False):
-            for sa_id in orphans:
-                if (sa_id.destination == self.remote) is outbound:
-                    await self._dataplane.remove_sa(sa_id)
+        for sa_id in orphans:
+            await self._dataplane.remove_sa(sa_id)
 
     # --- decisions ------------------------------------------------------------------------
 
@@ -359,3 +363,8 @@ class Tunnel:
 
     async def steer_outbound(self, command: ActivateOutbound) -> None:
         await self.policies.steer_outbound(command)
+
+    async def release(self, sa_ids: tuple[SaId, ...]) -> None:
+        """These SAs are about to go: nothing may lead into one of them any more."""
+        if SaId(self.remote, self.policies.outbound_spi) in sa_ids:
+            await self.policies.block()

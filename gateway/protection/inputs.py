@@ -82,6 +82,8 @@ class SaExpiring:
 class OperatorInitiate:
     """``qsgw initiate``: set the tunnel up now; also ends an earlier terminate."""
 
+    reason: str = "the operator asked for it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRekey:

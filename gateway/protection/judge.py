@@ -42,7 +42,7 @@ def judge(item: Input, facts: TunnelFacts, now: float) -> Judged | None:
         case SaExpiring():
             return Trigger.EXPIRING, "the SA reached its soft limit"
         case OperatorInitiate():
-            return Trigger.OPERATOR_INITIATE, "the operator asked for it"
+            return Trigger.OPERATOR_INITIATE, item.reason
         case OperatorRekey():
             return Trigger.OPERATOR_REKEY, "the operator asked for it"
         case OperatorTerminate():

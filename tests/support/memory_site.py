@@ -108,7 +108,7 @@ class MemoryGateway:
             dataplane=self.dataplane,
             driver=self.driver,
             bulletin=self.bulletin,
-            enqueue=lambda work: self.executor.enqueue(work),
+            enqueue=lambda work: self.executor.enqueue(work),  # noqa: PLW0108  made below
             clock=loop.time,
             keys_changed=lambda: loop.call_soon(self.roster.observe),
             connect_kme=lambda _: kme,
@@ -181,6 +181,12 @@ class MemoryGateway:
         await self.executor.close()
         self.driver.close()
 
+    def check_tasks(self) -> None:
+        """Raise what a task of the daemon died of."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+
     async def _observe(self) -> None:
         while True:
             self.roster.observe()
@@ -226,6 +232,7 @@ class MemorySite:
         self.moon = self._gateway("moon", seed=1)
         self.sun = self._gateway("sun", seed=2)
         self.fates: Counter[str] = Counter()
+        self.losses: list[tuple[float, str, str]] = []  # when, sent by whom, why
         self._traffic: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -244,6 +251,8 @@ class MemorySite:
         loop = asyncio.get_running_loop()
         start = loop.time()
         while not holds():
+            for gateway in (self.moon, self.sun):
+                gateway.check_tasks()
             if loop.time() - start > limit:
                 raise AssertionError(
                     f"not within {limit:g} s; moon: {self.moon.tunnel.protection.reason}, "
@@ -274,6 +283,9 @@ class MemorySite:
         ):
             outcome = carry(sender.dataplane, receiver.dataplane, source, destination)
             self.fates[outcome.fate] += 1
+            if outcome.fate is Fate.DROPPED:
+                now = asyncio.get_running_loop().time()
+                self.losses.append((round(now, 3), sender.config.gateway.name, outcome.reason))
 
     @property
     def lost(self) -> int:
