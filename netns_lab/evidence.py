@@ -85,6 +85,8 @@ async def start_traffic(lab: Lab) -> None:
             *("--report", str(lab.run_dir / f"traffic-{host}.json")),
         ]
         await lab.start(host, command, name=f"traffic-{host}")
+    for host in ENDS:
+        lab.daemons[f"traffic-{host}"].signal(signal.SIGUSR1)
 
 
 async def stop_traffic(lab: Lab) -> dict[str, traffic.Direction]:

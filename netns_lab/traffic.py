@@ -2,8 +2,9 @@
 
     python -m netns_lab.traffic --bind 10.1.0.10:7000 --peer 10.2.0.10:7000 --report a.json
 
-runs at each end: it sends at a steady rate and notes what it receives. SIGTERM ends the
-sending; what is on its way then is waited for, so both ends must be told at the same time.
+runs at each end and notes what it receives. SIGUSR1 begins the sending, at a steady rate, so
+that it can wait for the other end to listen; SIGTERM ends it, and what is on its way then is
+waited for, so both ends must be told at the same time.
 ``compare`` puts the two ends' notes together. Both ends share one kernel, so their monotonic
 clocks agree. Stdlib only: it starts fast where the lab is slow.
 """
@@ -99,13 +100,19 @@ class End:
         self._peer = peer
         self._gap = 1.0 / rate
         self._highest = -1
+        self._sending = False
         self._stop = False
+
+    def begin(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        self._sending = True
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         self._stop = True
 
     def run(self) -> None:
-        """Send and receive until ``stop``, then receive what is still on its way."""
+        """Wait for ``begin``, send and receive until ``stop``, then receive what still comes."""
+        while not (self._sending or self._stop):
+            self._receive_until(time.monotonic() + self._gap)
         due = time.monotonic()
         while not self._stop:
             now = time.monotonic()
@@ -159,6 +166,7 @@ def main() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind(arguments.bind)
         end = End(sock, arguments.peer, arguments.rate)
+        signal.signal(signal.SIGUSR1, end.begin)
         signal.signal(signal.SIGTERM, end.stop)
         announce.ready()
         end.run()

@@ -31,7 +31,7 @@ from netns_lab.watch import Watch
 # A link of three keys a second over both directions, small stores: the stored keys last for
 # a few rekeys after the cut. Rekeys are far more frequent than anyone would want them.
 _TUNNEL = TunnelOptions(
-    pool_target=2, key_reserve=1, rekey_min="2s", rekey_max="4s", restore_dwell="3s"
+    pool_target=4, key_reserve=1, rekey_min="2s", rekey_max="4s", restore_dwell="3s"
 )
 OPTIONS = SiteOptions(moon=_TUNNEL, sun=_TUNNEL, key_rate=3.0, key_store=2)
 
@@ -210,8 +210,8 @@ class Demo:
             (self.out / "mqtt.json").write_text(json.dumps(found, indent=2))
             status = json.loads(found[topics[1]])
             tunnel = next(item for item in status["tunnels"] if item["name"] == "sun")
-            known = {(child.spi_in, child.key_id) for child in self.watch.children}
-            shown = {(child["spi_in"], child["key_id"]) for child in tunnel["children"]}
+            known = {(child.spi_in, child.protection) for child in self.watch.children}
+            shown = {(child["spi_in"], child["protection"]) for child in tunnel["children"]}
             return (
                 found[topics[0]] == "online"
                 and tunnel["protection"] == self.protection[-1]

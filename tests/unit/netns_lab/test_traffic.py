@@ -66,6 +66,8 @@ def test_two_ends_on_loopback_agree_and_their_notes_survive_the_file(
     threads = [threading.Thread(target=each.run) for each in (first, second)]
     for thread in threads:
         thread.start()
+    first.begin()
+    second.begin()
     while len(first.notes.received) < 5:
         time.sleep(0.01)
     first.stop()
