@@ -29,7 +29,9 @@ POLL_SECONDS = 0.05
 MEMORY = "2048M"  # taken from the host page by page as it is touched
 CONSOLE_LINES = 25
 
-_SUPERVISE = 'trap "kill -KILL 0" TERM; "$@" & wait'
+# Waits for the end of its input, a pipe that ends with the launcher, however that ends: a
+# lab must not live on when its launcher was killed.
+_UNDERTAKER = 'cat >/dev/null; kill -s KILL -- -"$1" 2>/dev/null; rm -rf "$2"'
 
 PROGRAMS = ("linux.uml", "modprobe", "ip", "tc", "ping", "mosquitto")
 
@@ -39,6 +41,7 @@ class Machine:
     """A booting or running lab kernel."""
 
     process: subprocess.Popen[bytes]
+    undertaker: subprocess.Popen[bytes]
     folder: Path  # the job's folder on the host; /run/qsgw-job inside
 
     def console(self) -> str:
@@ -59,10 +62,11 @@ class Machine:
             return None
 
     def kill(self) -> None:
-        """End the kernel and the processes in it: they are one session of the host's."""
+        """End the kernel and the processes in it, and remove the folder."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.undertaker.communicate()
 
 
 def run(job: Job, say: Say) -> int:
@@ -86,12 +90,13 @@ def machine(
     try:
         _prepare(folder, job)
         started = _start(programs["linux.uml"], folder, extra, fds)
-        try:
-            yield started
-        finally:
-            started.kill()
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    try:
+        yield started
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        started.kill()
 
 
 def _prepare(folder: Path, job: Job) -> None:
@@ -114,8 +119,6 @@ def _prepare(folder: Path, job: Job) -> None:
 
 def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, ...]) -> Machine:
     command = [
-        # A lab whose launcher was killed must not live on, nor the kernel's helper processes.
-        *("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", _SUPERVISE, "sh"),
         str(kernel),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"),
         f"init={folder}/init.sh",
@@ -136,7 +139,13 @@ def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, .
             pass_fds=fds,
             env={**os.environ, **tools.environment(), "TMPDIR": _memory_folder(folder)},
         )
-    return Machine(process=process, folder=folder)
+    # The kernel and all it starts are one process group, named by its process id.
+    undertaker = subprocess.Popen(
+        ["sh", "-c", _UNDERTAKER, "sh", str(process.pid), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    return Machine(process=process, undertaker=undertaker, folder=folder)
 
 
 def _memory_folder(folder: Path) -> str:
