@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netns_lab import doctor, paths, place, terminal
+from netns_lab import doctor, paths, place, terminal, timeline
 from netns_lab.errors import LabError
 from netns_lab.job import Job
 
@@ -81,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    return inside((sys.executable, "-m", "netns_lab.scenarios.demo"), arguments.timeout)
+    code = inside((sys.executable, "-m", "netns_lab.scenarios.demo"), arguments.timeout)
+    picture = timeline.draw_run(paths.build() / "demo")
+    say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
+    return code
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ python -m netns_lab.timeline build/demo/timeline.json build/demo/timeline.png
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,8 @@ def _draw_protection(axes: Any, timeline: Timeline) -> None:
         for start, stop, what in bands(timeline.protection.get(gateway, []), timeline.end):
             axes.broken_barh([(start, stop - start)], (row - 0.36, 0.72), color=_COLOURS[what])
             if stop - start > timeline.end / 12:
-                middle = (start + stop) / 2
                 axes.text(
-                    middle,
+                    (start + stop) / 2,
                     row,
                     what,
                     ha="center",
@@ -95,6 +93,7 @@ def _draw_protection(axes: Any, timeline: Timeline) -> None:
                     color="white",
                     weight="bold",
                     zorder=4,
+                    bbox={"facecolor": _COLOURS[what], "edgecolor": "none", "pad": 2},
                 )
     for at, what in timeline.rekeys:
         axes.plot(at, 1.62, marker="v", markersize=5, color=_COLOURS[what], clip_on=False)
@@ -123,10 +122,10 @@ def _draw_keys(axes: Any, timeline: Timeline) -> None:
                 linestyle=":",
                 label=f"at the KME of {gateway}",
             )
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title("QKD keys ready for use", loc="left", fontsize=11)
-    axes.legend(loc="upper right", ncols=2, fontsize=9, frameon=True, framealpha=0.9)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=4, fontsize=9, frameon=False)
 
 
 def _draw_loss(axes: Any, timeline: Timeline) -> None:
@@ -149,9 +148,10 @@ def _draw_loss(axes: Any, timeline: Timeline) -> None:
         axes.legend(loc="upper right", fontsize=9)
 
 
-def main() -> None:
-    draw(load(Path(sys.argv[1])), Path(sys.argv[2]))
-
-
-if __name__ == "__main__":
-    main()
+def draw_run(folder: Path) -> Path | None:
+    """Draw ``timeline.json`` of a run's folder beside it; None where that cannot be done."""
+    try:
+        draw(load(folder / "timeline.json"), folder / "timeline.png")
+    except (FileNotFoundError, ImportError):
+        return None
+    return folder / "timeline.png"
