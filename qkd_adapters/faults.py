@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
@@ -21,6 +22,7 @@ class Fault(StrEnum):
     TRUNCATED = "truncated"  # the connection ends in the middle of the body; consumed
     WRONG_SIZE = "wrong-size"  # keys one octet too short
     DUPLICATE_ID = "duplicate-id"  # the first key comes twice
+    WRONG_KEY = "wrong-key"  # keys of the right size that are not what the other KME has
 
 
 def _shorten(answer: dict[str, Any]) -> None:
@@ -33,10 +35,17 @@ def _duplicate(answer: dict[str, Any]) -> None:
     answer["keys"].append(dict(answer["keys"][0]))
 
 
+def _falsify(answer: dict[str, Any]) -> None:
+    for entry in answer["keys"]:
+        inverted = bytes(octet ^ 0xFF for octet in base64.b64decode(entry["key"]))
+        entry["key"] = base64.b64encode(inverted).decode()
+
+
 # Faults that change the key container; the others change the exchange (server.py).
 CONTAINER_FAULTS: dict[Fault, Callable[[dict[str, Any]], None]] = {
     Fault.WRONG_SIZE: _shorten,
     Fault.DUPLICATE_ID: _duplicate,
+    Fault.WRONG_KEY: _falsify,
 }
 
 

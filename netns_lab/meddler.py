@@ -1,0 +1,143 @@
+"""Somebody at isp who changes, repeats and reflects IKE messages.
+
+    python -m netns_lab.meddler forward [--flip EXCHANGE]   in the kernel's place, until SIGTERM
+    python -m netns_lab.meddler inject FILE.pcap            once: repeated, changed, reflected
+
+``forward`` needs the host's own forwarding off (net.ipv4.ip_forward=0). Then every IPv4 packet
+goes through this program, and with ``--flip`` every IKE message of that exchange type arrives
+with one bit changed. Stdlib only. UDP checksums are left out, as IPv4 allows (RFC 768).
+"""
+
+from __future__ import annotations
+
+import argparse
+import select
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+from types import FrameType
+
+from netns_lab import announce, pcap, proof
+
+_ETH_P_IP = 0x0800  # linux/if_ether.h
+_PACKET_HOST = 0  # linux/if_packet.h: addressed to our MAC, so we are the next hop
+_MTU_MAX = 65535
+_UDP = 17
+_IKE_PORTS = {500, 4500}
+_NON_ESP_MARKER = bytes(4)  # RFC 3948 2.2
+_EXCHANGE = 18  # offset of the exchange type in the IKE header, RFC 7296 3.1
+
+
+def exchange_type(packet: bytes) -> int | None:
+    """The exchange type of an IPv4 packet with an IKE message; None for anything else."""
+    udp = (packet[0] & 0x0F) * 4
+    if packet[9] != _UDP or len(packet) < udp + 8:
+        return None
+    ports = struct.unpack_from("!HH", packet, udp)
+    if not _IKE_PORTS & set(ports):
+        return None
+    message = packet[udp + 8 :]
+    if 4500 in ports:
+        if message[:4] != _NON_ESP_MARKER:
+            return None
+        message = message[4:]
+    return message[_EXCHANGE] if len(message) > _EXCHANGE else None
+
+
+def without_checksum(packet: bytes) -> bytes:
+    """A UDP packet without its checksum, which would have to follow every change."""
+    if packet[9] != _UDP:
+        return packet
+    at = (packet[0] & 0x0F) * 4 + 6
+    return packet[:at] + bytes(2) + packet[at + 2 :]
+
+
+def flipped(packet: bytes) -> bytes:
+    """The packet with one bit of its last octet changed."""
+    return packet[:-1] + bytes([packet[-1] ^ 0x01])
+
+
+def reflected(packet: bytes) -> bytes:
+    """The packet back to where it came from: addresses and ports exchanged."""
+    udp = (packet[0] & 0x0F) * 4
+    return b"".join(
+        (
+            packet[:12],
+            packet[16:20],
+            packet[12:16],
+            packet[20:udp],
+            packet[udp + 2 : udp + 4],
+            packet[udp : udp + 2],
+            packet[udp + 4 :],
+        )
+    )
+
+
+class Sender:
+    """Sends whole IPv4 packets, whatever source they claim."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+    def send(self, packet: bytes) -> None:
+        packet = without_checksum(packet)
+        self._socket.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
+
+
+def forward(flip: int | None) -> None:
+    """Be the router until SIGTERM; tell on stdout how many messages were changed."""
+    stopped: list[bool] = []
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.append(True)
+
+    signal.signal(signal.SIGTERM, stop)
+    sender, changed = Sender(), 0
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP)) as incoming:
+        announce.ready()
+        while not stopped:
+            if not select.select([incoming], [], [], 0.2)[0]:
+                continue
+            packet, address = incoming.recvfrom(_MTU_MAX)
+            if address[2] != _PACKET_HOST or len(packet) < 20:
+                continue
+            if flip is not None and exchange_type(packet) == flip:
+                packet, changed = flipped(packet), changed + 1
+            sender.send(packet)
+    print(f"{changed} messages changed", flush=True)
+
+
+def inject(file: Path) -> int:
+    """Send every IKE message of a capture again, changed and reflected; how many there were."""
+    sender = Sender()
+    messages = [
+        packet.raw
+        for frame in pcap.read(file)
+        if (packet := proof.ip_packet(frame.data)) is not None
+        and packet.raw[0] >> 4 == 4
+        and exchange_type(packet.raw) is not None
+    ]
+    for message in messages:
+        for packet in (message, flipped(message), reflected(message)):
+            sender.send(packet)
+    return len(messages)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(required=True, dest="verb")
+    verb = verbs.add_parser("forward")
+    verb.add_argument("--flip", type=int, metavar="EXCHANGE")
+    verb = verbs.add_parser("inject")
+    verb.add_argument("file", type=Path)
+    arguments = parser.parse_args()
+    if arguments.verb == "forward":
+        forward(arguments.flip)
+    else:
+        print(inject(arguments.file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
