@@ -15,7 +15,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 from pathlib import Path
 from types import FrameType
 
@@ -113,11 +112,11 @@ def inject(file: Path) -> int:
     """Send every IKE message of a capture again, changed and reflected; how many there were."""
     sender = Sender()
     messages = [
-        packet.raw
+        seen.raw
         for frame in pcap.read(file)
-        if (packet := proof.ip_packet(frame.data)) is not None
-        and packet.raw[0] >> 4 == 4
-        and exchange_type(packet.raw) is not None
+        if (seen := proof.ip_packet(frame.data)) is not None
+        and seen.raw[0] >> 4 == 4
+        and exchange_type(seen.raw) is not None
     ]
     for message in messages:
         for packet in (message, flipped(message), reflected(message)):
@@ -140,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""A wrong PSK or a wrong QKD key: no SA at either end, nothing in the clear, and words that help."""
+"""A wrong PSK or a wrong QKD key: no SA at either end, and nothing in the clear."""
 
 from __future__ import annotations
 
