@@ -213,7 +213,6 @@ class Courier:
             self._drop(DropReason.UNEXPECTED_EXCHANGE, "request before there are keys", remote)
         elif header.message_id == sa.responses.expected and sa.state is not IkeState.CLOSED:
             if sa.responses.pending:
-                self._reply_to = (local, remote)
                 self._drop(DropReason.DUPLICATE_PENDING, f"request {header.message_id}", remote)
             elif (inner := self._open(data, header, remote)) is not None:
                 self._accept_request(inner, local, remote)

@@ -7,7 +7,6 @@ monotonic seconds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,16 +20,13 @@ from gateway.ike.deadlines import Deadlines
 from gateway.ike.desk import CommandDesk
 from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
-from gateway.ike.events import Dropped, DropReason, Event, ExchangeFailed
-from gateway.ike.flows import sa_init
+from gateway.ike.events import Dropped, DropReason, Event
 from gateway.ike.gatekeeper import Gatekeeper
-from gateway.ike.keymat import initial_keys
-from gateway.ike.message import NO_SPI, Header, decode_message, encode_message, parse_header
+from gateway.ike.message import NO_SPI, parse_header
 from gateway.ike.outbox import Address, Datagram, Outbox
-from gateway.ike.payloads import NotifyPayload
 from gateway.ike.ppk import HeldPpk
-from gateway.ike.received import Received
-from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.reception import Reception, begins
+from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.session import Session
 from gateway.ike.states import ChildState, IkeState
@@ -60,7 +56,9 @@ class Endpoint:
             deadlines=deadlines,
             desk=CommandDesk(outbox, deadlines),
         )
-        self._gatekeeper = Gatekeeper(
+        self._tunnels: dict[str, Tunnel] = {}
+        self._by_spi: dict[bytes, Session] = {}  # by our SPI
+        gatekeeper = Gatekeeper(
             rng=rng,
             outbox=outbox,
             cookie_threshold=cookie_threshold,
@@ -68,9 +66,13 @@ class Endpoint:
                 session.sa.remote[0] for session in self._sessions() if session.half_open
             ),
         )
-        self._tunnels: dict[str, Tunnel] = {}
-        self._by_spi: dict[bytes, Session] = {}  # by our SPI
-        self._by_init: dict[bytes, Session] = {}  # responders, by hash of the IKE_SA_INIT request
+        self._reception = Reception(
+            self._env,
+            gatekeeper,
+            tunnels=lambda: tuple(self._tunnels.values()),
+            new_spi=self._new_spi,
+            admit=self._add,
+        )
         for connection in connections:
             self._tunnels[connection.name] = Tunnel(connection, self._env)
 
@@ -118,7 +120,7 @@ class Endpoint:
             self._initiate(tunnel, ppk, now, what="rekey")
             return
         child = None if session is None else session.sa.current_child()
-        reason = _why_not_rekey(tunnel, session, child)
+        reason = _why_not_rekey(session, child)
         if tunnel.mode is PpkMode.REQUIRE and ppk is None:
             self._refuse(tunnel, "rekey", _NO_KEY, ppk, ppk_missing=True)
         elif session is None or reason:
@@ -139,8 +141,8 @@ class Endpoint:
         except ProtocolError as error:
             self._drop(_header_fault(data, error), error.reason, remote)
             return
-        if _begins(header):
-            self._receive_init(data, header, local, remote, now)
+        if begins(header):
+            self._reception.receive(data, header, local, remote, now)
             return
         # The Initiator flag says which of the SPIs is the sender's (RFC 7296 3.1).
         ours, theirs = header.spi_i, header.spi_r
@@ -238,81 +240,6 @@ class Endpoint:
             session = self._add(sa)
             session.initiate(self._hold(tunnel, ppk))
 
-    def _receive_init(
-        self, data: bytes, header: Header, local: Address, remote: Address, now: float
-    ) -> None:
-        digest = hashlib.sha256(data).digest()
-        known = self._by_init.get(digest)
-        if known is not None:  # RFC 7296 2.1: the whole message says so, not the SPI
-            known.repeat_init_response(local, remote)
-            return
-        tunnel = self._tunnel_for(local, remote)
-        if tunnel is None:
-            self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
-            return
-        try:
-            received = Received(decode_message(data, header).payloads)
-            if not self._gatekeeper.admits(received, header, local, remote, now):
-                return
-            accepted = sa_init.respond(
-                tunnel.connection,
-                tunnel.mode,
-                received,
-                self._env,
-                spi_i=header.spi_i,
-                spi_r=self._new_spi(),
-                local=local,
-                remote=remote,
-            )
-        except ProtocolError as error:
-            notify = NotifyPayload(type=error.notify, data=error.data)
-            self._gatekeeper.reply(notify, header, local, remote, now)
-            if error.notify is NotifyType.INVALID_KE_PAYLOAD:
-                return  # nothing failed: the peer asks again with the other method
-            self._fail(tunnel, "respond", error.reason, notify=error.notify.name)
-            return
-        sa = IkeSa(
-            env=self._env,
-            tunnel=tunnel,
-            role=Role.RESPONDER,
-            state=IkeState.KEYED,
-            local=local,
-            remote=remote,
-            spi_i=header.spi_i,
-            spi_r=accepted.spi_r,
-            began_at=now,
-            now=now,
-            init_request=data,
-        )
-        self._by_init[digest] = self._open_half(sa, accepted)
-
-    def _open_half(self, sa: IkeSa, accepted: sa_init.Accepted) -> Session:
-        sa.nonce_i, sa.nonce_r = accepted.nonce_i, accepted.nonce_r
-        sa.agreed, sa.peer, sa.nat = accepted.chosen, accepted.peer, accepted.nat
-        answer = Header(
-            spi_i=sa.spi_i,
-            spi_r=sa.spi_r,
-            exchange=ExchangeType.IKE_SA_INIT,
-            message_id=0,
-            initiator=False,
-            response=True,
-        )
-        sa.init_response = encode_message(answer, accepted.payloads)
-        sa.first_keys(initial_keys(sa.key_inputs, accepted.shared))
-        accepted.shared.wipe()
-        sa.responses.answered((sa.init_response,))
-        session = self._add(sa)
-        session.await_auth()
-        session.repeat_init_response(sa.local, sa.remote)
-        return session
-
-    def _tunnel_for(self, local: Address, remote: Address) -> Tunnel | None:
-        for tunnel in self._tunnels.values():
-            connection = tunnel.connection
-            if (connection.local_address, connection.remote_address) == (local[0], remote[0]):
-                return tunnel
-        return None
-
     def _add(self, sa: IkeSa) -> Session:
         session = Session(sa, self._session_ended)
         self._by_spi[sa.our_spi] = session
@@ -331,9 +258,7 @@ class Endpoint:
 
         def forget(_now: float) -> None:
             self._by_spi.pop(session.sa.our_spi, None)
-            for digest, other in tuple(self._by_init.items()):
-                if other is session:
-                    del self._by_init[digest]
+            self._reception.forget(session)
 
         when = session.sa.now + limits.ANSWERED_MEMORY
         self._env.deadlines.set((session, "forget"), when, forget)
@@ -378,27 +303,7 @@ class Endpoint:
         held = self._hold(tunnel, ppk)
         if held is not None:
             held.settle(used=False, reason=reason)
-        self._fail(tunnel, what, reason, ppk_missing=ppk_missing)
-
-    def _fail(
-        self,
-        tunnel: Tunnel,
-        what: str,
-        reason: str,
-        *,
-        notify: str | None = None,
-        ppk_missing: bool = False,
-    ) -> None:
-        self._env.outbox.events.append(
-            ExchangeFailed(
-                tunnel=tunnel.name,
-                what=what,
-                reason=reason,
-                notify=notify,
-                from_peer=False,
-                ppk_missing=ppk_missing,
-            )
-        )
+        tunnel.failed(what, reason, ppk_missing=ppk_missing)
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))
@@ -407,9 +312,8 @@ class Endpoint:
 _NO_KEY = "policy requires a QKD key and there is none at hand"
 
 
-def _why_not_rekey(tunnel: Tunnel, session: Session | None, child: ChildSa | None) -> str:
+def _why_not_rekey(session: Session | None, child: ChildSa | None) -> str:
     """Empty where a rekey may begin now."""
-    del tunnel
     if session is None:
         return "there is no IKE SA"
     if session.rekeying:
@@ -417,17 +321,6 @@ def _why_not_rekey(tunnel: Tunnel, session: Session | None, child: ChildSa | Non
     if child is not None and child.state is not ChildState.ACTIVE:
         return "the Child SA does not carry our traffic yet"
     return ""
-
-
-def _begins(header: Header) -> bool:
-    """A request to set up an IKE SA."""
-    return (
-        header.exchange == ExchangeType.IKE_SA_INIT
-        and header.initiator
-        and not header.response
-        and header.spi_r == NO_SPI
-        and header.message_id == 0
-    )
 
 
 def _peer_spi_fits(session: Session, theirs: bytes) -> bool:

@@ -61,10 +61,10 @@ class Gatekeeper:
 
     def reply(
         self, notify: NotifyPayload, header: Header, local: Address, remote: Address, now: float
-    ) -> None:
-        """Answer an IKE_SA_INIT request with one notify and nothing else."""
+    ) -> bool:
+        """Answer an IKE_SA_INIT request with one notify and nothing else; not too often."""
         if not self._replies.allow(now):
-            return
+            return False
         answer = Header(
             spi_i=header.spi_i,
             spi_r=NO_SPI,
@@ -75,6 +75,7 @@ class Gatekeeper:
         )
         data = encode_message(answer, [notify])
         self._outbox.datagrams.append(Datagram(data=data, local=local, remote=remote))
+        return True
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))

@@ -11,7 +11,7 @@ from gateway.ike.channel import Channel
 from gateway.ike.child import ChildSa, TunnelSession
 from gateway.ike.config import Connection, PpkMode
 from gateway.ike.environment import Environment
-from gateway.ike.events import Event, ExchangeFailed, PpkNotUsed
+from gateway.ike.events import Event, PpkNotUsed
 from gateway.ike.keymat import IkeKeys, KeyInputs
 from gateway.ike.nat import NatStatus
 from gateway.ike.outbox import Address
@@ -184,26 +184,6 @@ class IkeSa:
 
     def ppk_not_used(self, key_id: KeyId | None, reason: str) -> None:
         self.emit(PpkNotUsed(tunnel=self.name, key_id=key_id, reason=reason))
-
-    def failed(
-        self,
-        what: str,
-        reason: str,
-        *,
-        notify: str | None = None,
-        from_peer: bool = False,
-        ppk_missing: bool = False,
-    ) -> None:
-        self.emit(
-            ExchangeFailed(
-                tunnel=self.name,
-                what=what,
-                reason=reason,
-                notify=notify,
-                from_peer=from_peer,
-                ppk_missing=ppk_missing,
-            )
-        )
 
     def child_by_outbound(self, spi: int) -> ChildSa | None:
         """The child a peer names by its own inbound SPI."""

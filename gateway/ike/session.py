@@ -237,7 +237,7 @@ class Session:
             return
         if task.what != "liveness":
             what = task.what if task.what in OPERATORS else "respond"
-            self.sa.failed(
+            self.sa.tunnel.failed(
                 what,
                 failure.reason,
                 notify=failure.notify,
@@ -308,12 +308,13 @@ class Session:
 
     def _half_open_expired(self) -> None:
         if self._courier.heard_at is not None:  # else it was a flood, or a peer long gone
-            self.sa.failed("respond", "peer began to set up an IKE SA and did not finish")
+            self.sa.tunnel.failed("respond", "peer began to set up an IKE SA and did not finish")
         self._end("half-open for too long")
 
     def _replace(self, *, tell_peer: bool) -> None:
-        if not self.established:
-            return
+        others = (one for one in self.sa.tunnel.sessions if one is not self)
+        if not self.established or not any(one.established for one in others):
+            return  # what was to take over is gone itself
         reason = "replaced by another IKE SA"
         if tell_peer:
             self._delete(reason, informational.hand_over(self.sa, reason=reason))
@@ -337,7 +338,9 @@ class Session:
         self._asking = None
         for task in self._tasks.end_all():
             if task.what in OPERATORS:
-                self.sa.failed(task.what, reason, notify=notify, from_peer=notify is not None)
+                self.sa.tunnel.failed(
+                    task.what, reason, notify=notify, from_peer=notify is not None
+                )
 
     def _end(self, reason: str, *, peer_lost: bool = False, notify: str | None = None) -> None:
         sa = self.sa

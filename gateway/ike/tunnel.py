@@ -10,7 +10,7 @@ from gateway.ike.child import ChildSa, TunnelSession
 from gateway.ike.commands import RemoveSas
 from gateway.ike.config import Connection, PpkMode, Timing
 from gateway.ike.environment import Environment
-from gateway.ike.events import ChildDown, ChildUp
+from gateway.ike.events import ChildDown, ChildUp, ExchangeFailed
 from gateway.ike.states import ChildInput, ChildState
 from gateway.model import Role
 
@@ -90,6 +90,27 @@ class Tunnel:
         if not reported:
             self._report(child, reason, rekeyed=rekeyed)
 
+    def failed(
+        self,
+        what: str,
+        reason: str,
+        *,
+        notify: str | None = None,
+        from_peer: bool = False,
+        ppk_missing: bool = False,
+    ) -> None:
+        """An attempt came to nothing; the arguments are those of ExchangeFailed."""
+        self._env.outbox.events.append(
+            ExchangeFailed(
+                tunnel=self.name,
+                what=what,
+                reason=reason,
+                notify=notify,
+                from_peer=from_peer,
+                ppk_missing=ppk_missing,
+            )
+        )
+
     def _report(self, child: ChildSa, reason: str, *, rekeyed: bool) -> None:
         if not child.announced:
             return
@@ -129,6 +150,8 @@ class Tunnel:
         redundant = one if one.lowest_nonce < two.lowest_nonce else two
         if redundant.role is Role.INITIATOR:
             redundant.replace(tell_peer=True, now=now)
+        else:
+            redundant.replace_later(now)
 
 
 def _overlap(one: TunnelSession, two: TunnelSession) -> bool:

@@ -229,9 +229,12 @@ def _child_to_replace(sa: IkeSa, received: Received) -> ChildSa | None:
     child = sa.child_by_outbound(int.from_bytes(notify.spi, "big"))
     if child is None:  # RFC 7296 2.25.1
         raise ChildNotFoundError(notify)
-    if child.state not in (ChildState.ACTIVE, ChildState.INSTALLED):
+    replaced = any(one.usable and one.replaces == child.spi_in for one in sa.children)
+    if replaced or child.state not in (ChildState.ACTIVE, ChildState.INSTALLED):
         raise refuse(
-            NotifyType.TEMPORARY_FAILURE, f"peer wants to rekey a Child SA that is {child.state}"
+            NotifyType.TEMPORARY_FAILURE,
+            f"peer wants to rekey a Child SA that is "
+            f"{'replaced' if replaced else child.state} here",
         )
     for link, other in tuple(sa.pending.items()):
         if other.attempt.replaces is child:  # the peer has begun anew

@@ -282,10 +282,10 @@ def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], C
     except ProtocolError as error:
         if error.notify is NotifyType.INVALID_SYNTAX:
             raise
-        sa.failed("respond", error.reason, notify=error.notify.name)
+        sa.tunnel.failed("respond", error.reason, notify=error.notify.name)
         return [NotifyPayload(type=error.notify, data=error.data)], None
     except CommandError as error:
-        sa.failed("respond", error.reason)
+        sa.tunnel.failed("respond", error.reason)
         return [NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)], None
     finally:
         attempt.abandon()

@@ -104,7 +104,7 @@ def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
                 try:
                     yield from activate(sa, other)
                 except CommandError as error:  # then it stays where it is and is dropped
-                    sa.failed("respond", error.reason)
+                    sa.tunnel.failed("respond", error.reason)
 
 
 def _forget(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> None:

@@ -1,0 +1,148 @@
+"""New peers at the door: IKE_SA_INIT requests, and the half-open IKE SAs they become.
+
+Until a request is accepted no state is kept for it (RFC 7296 2.6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from gateway.ike.environment import Environment
+from gateway.ike.errors import ProtocolError
+from gateway.ike.events import Dropped, DropReason
+from gateway.ike.flows import sa_init
+from gateway.ike.gatekeeper import Gatekeeper
+from gateway.ike.keymat import initial_keys
+from gateway.ike.message import NO_SPI, Header, decode_message, encode_message
+from gateway.ike.outbox import Address
+from gateway.ike.payloads import NotifyPayload
+from gateway.ike.received import Received
+from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.sa import IkeSa
+from gateway.ike.session import Session
+from gateway.ike.states import IkeState
+from gateway.ike.tunnel import Tunnel
+from gateway.model import Role
+
+
+class Reception:
+    """``tunnels`` gives those of the configuration, ``new_spi`` one that is free, and ``admit``
+    makes a session of an IkeSa and a place for it in the SPI table."""
+
+    def __init__(
+        self,
+        env: Environment,
+        gatekeeper: Gatekeeper,
+        *,
+        tunnels: Callable[[], Iterable[Tunnel]],
+        new_spi: Callable[[], bytes],
+        admit: Callable[[IkeSa], Session],
+    ) -> None:
+        self._env = env
+        self._gatekeeper = gatekeeper
+        self._tunnels = tunnels
+        self._new_spi = new_spi
+        self._admit = admit
+        self._known: dict[bytes, Session] = {}  # by hash of the request
+
+    def forget(self, session: Session) -> None:
+        self._known = {digest: one for digest, one in self._known.items() if one is not session}
+
+    def receive(
+        self, data: bytes, header: Header, local: Address, remote: Address, now: float
+    ) -> None:
+        """A request to set up an IKE SA; see ``begins``."""
+        digest = hashlib.sha256(data).digest()
+        known = self._known.get(digest)
+        if known is not None:  # RFC 7296 2.1: the whole message says so, not the SPI
+            known.repeat_init_response(local, remote)
+            return
+        tunnel = self._tunnel_between(local, remote)
+        if tunnel is None:
+            self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
+            return
+        try:
+            received = Received(decode_message(data, header).payloads)
+            if not self._gatekeeper.admits(received, header, local, remote, now):
+                return
+            accepted = sa_init.respond(
+                tunnel.connection,
+                tunnel.mode,
+                received,
+                self._env,
+                spi_i=header.spi_i,
+                spi_r=self._new_spi(),
+                local=local,
+                remote=remote,
+            )
+        except ProtocolError as error:
+            notify = NotifyPayload(type=error.notify, data=error.data)
+            answered = self._gatekeeper.reply(notify, header, local, remote, now)
+            self._report(tunnel, error, remote, answered=answered)
+            return
+        sa = IkeSa(
+            env=self._env,
+            tunnel=tunnel,
+            role=Role.RESPONDER,
+            state=IkeState.KEYED,
+            local=local,
+            remote=remote,
+            spi_i=header.spi_i,
+            spi_r=accepted.spi_r,
+            began_at=now,
+            now=now,
+            init_request=data,
+        )
+        self._known[digest] = self._open(sa, accepted)
+
+    def _open(self, sa: IkeSa, accepted: sa_init.Accepted) -> Session:
+        sa.nonce_i, sa.nonce_r = accepted.nonce_i, accepted.nonce_r
+        sa.agreed, sa.peer, sa.nat = accepted.chosen, accepted.peer, accepted.nat
+        answer = Header(
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            exchange=ExchangeType.IKE_SA_INIT,
+            message_id=0,
+            initiator=False,
+            response=True,
+        )
+        sa.init_response = encode_message(answer, accepted.payloads)
+        sa.first_keys(initial_keys(sa.key_inputs, accepted.shared))
+        accepted.shared.wipe()
+        sa.responses.answered((sa.init_response,))
+        session = self._admit(sa)
+        session.await_auth()
+        session.repeat_init_response(sa.local, sa.remote)
+        return session
+
+    def _report(
+        self, tunnel: Tunnel, error: ProtocolError, remote: Address, *, answered: bool
+    ) -> None:
+        if error.notify is NotifyType.INVALID_KE_PAYLOAD:
+            return  # nothing failed: the peer asks again with the other method
+        if answered:  # what floods us is counted, not told one by one
+            tunnel.failed("respond", error.reason, notify=error.notify.name)
+        else:
+            self._drop(DropReason.MALFORMED, error.reason, remote)
+
+    def _tunnel_between(self, local: Address, remote: Address) -> Tunnel | None:
+        for tunnel in self._tunnels():
+            connection = tunnel.connection
+            if (connection.local_address, connection.remote_address) == (local[0], remote[0]):
+                return tunnel
+        return None
+
+    def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
+        self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))
+
+
+def begins(header: Header) -> bool:
+    """Whether this is a request to set up an IKE SA."""
+    return (
+        header.exchange == ExchangeType.IKE_SA_INIT
+        and header.initiator
+        and not header.response
+        and header.spi_r == NO_SPI
+        and header.message_id == 0
+    )
