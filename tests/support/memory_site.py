@@ -258,7 +258,7 @@ class MemorySite:
                     f"not within {limit:g} s; moon: {self.moon.tunnel.protection.reason}, "
                     f"sun: {self.sun.tunnel.protection.reason}"
                 )
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
         return loop.time() - start
 
     async def until_both(self, protection: Protection, limit: float = 600.0) -> float:
@@ -267,12 +267,12 @@ class MemorySite:
         )
 
     def start_traffic(self) -> None:
-        """A packet each way every 2 ms, its fate counted."""
+        """A packet each way every 10 ms, its fate counted."""
 
         async def send_for_ever() -> None:
             while True:
                 self.send_both_ways()
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
 
         self._traffic = asyncio.get_running_loop().create_task(send_for_ever())
 
