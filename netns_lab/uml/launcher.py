@@ -119,6 +119,8 @@ def _prepare(folder: Path, job: Job) -> None:
 
 def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, ...]) -> Machine:
     command = [
+        # hostfs holds a file of ours open for every file the kernel inside remembers.
+        *("sh", "-c", 'ulimit -Sn "$(ulimit -Hn)" && exec "$@"', "sh"),
         str(kernel),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"),
         f"init={folder}/init.sh",
