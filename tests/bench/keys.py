@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import time
 from pathlib import Path
 
 from gateway.keys.source import TunnelKeys
-from kms_client.etsi014 import KmeClient
 from kms_client.failover import KmeGroup
 from kms_client.pool import PoolSettings
-from kms_client.tls import TlsFiles
 from tests.bench.figures import Figure, quantile
 from tests.support.kme_lab import KmeLab
 
@@ -25,7 +24,7 @@ async def _measure() -> tuple[list[float], int]:
     with tempfile.TemporaryDirectory(prefix="qb") as directory:
         async with KmeLab(Path(directory)) as lab:
             await lab.filled()
-            group = KmeGroup([_client(lab)])
+            group = KmeGroup([lab.client("moon")])
             keys = TunnelKeys(
                 group=group, peer_sae="sun", settings=PoolSettings(target=8, low_water=6)
             )
@@ -47,17 +46,8 @@ async def _measure() -> tuple[list[float], int]:
     return waits, dry
 
 
-def _client(lab: KmeLab) -> KmeClient:
-    return KmeClient(
-        name="kme-moon",
-        url=lab.url("moon"),
-        tls=TlsFiles(
-            ca=lab.pki / "ca.pem", certificate=lab.pki / "moon.pem", key=lab.pki / "moon.key"
-        ),
-    )
-
-
 def run() -> list[Figure]:
+    logging.disable(logging.WARNING)  # the KMEs of the bench come and go
     waits, dry = asyncio.run(_measure())
     if dry:
         return [Figure(name="rekeys that met an empty pool", value=dry, unit="", aim=0)]
