@@ -1,0 +1,19 @@
+"""IKEv2 without I/O: bytes, answers and the time in; datagrams, commands and events out.
+
+From the outside to the inside:
+
+- ``endpoint`` is the face; ``reception`` and ``gatekeeper`` look after new peers;
+  ``config``, ``commands``, ``events`` and ``views`` are what crosses the border.
+- ``tunnel`` holds what the IKE SAs of one connection share, first of all which Child SA
+  carries our traffic. ``session`` drives one IKE SA (``sa``): ``courier`` for its messages,
+  ``tasks`` for its flows, ``window`` and ``channel`` below them.
+- ``flows`` has one file per exchange, both sides in it, the wire picture on top. ``flow`` says
+  how they are written, ``negotiation`` what IKE_AUTH and CREATE_CHILD_SA have in common.
+- ``keymat``, ``auth``, ``ppk``, ``nat``, ``cookies``, ``states``: one rule-set each, without
+  any state of their own but the cookies' secret.
+- ``registry``, ``wire``, ``payloads``, ``message``, ``encrypted``, ``proposals``,
+  ``selectors``, ``identity``: octets and what they mean.
+
+A function of ``flows`` reads as the RFC's picture does; limits stand in ``limits``, each with
+its source; a rule carries its RFC section where it is applied.
+"""

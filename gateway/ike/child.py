@@ -44,6 +44,9 @@ class TunnelSession(Protocol):
     def replace(self, *, tell_peer: bool, now: float) -> None:
         """A newer IKE SA has taken over."""
 
+    def stand_in(self, child: ChildSa, now: float) -> None:
+        """Our traffic has lost its child: move it to this one of ours."""
+
     def replace_later(self, now: float) -> None:
         """The same, if the peer does not do it itself in good time."""
 

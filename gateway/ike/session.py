@@ -128,8 +128,12 @@ class Session:
 
     def move_traffic(self, child: ChildSa, now: float) -> None:
         """The peer uses this child, so we can."""
+        if child.state is ChildState.INSTALLED:
+            self.stand_in(child, now)
+
+    def stand_in(self, child: ChildSa, now: float) -> None:
         self.sa.now = now
-        if child.state is ChildState.INSTALLED and not child.activating:
+        if not child.activating:
             self._tasks.start(Task(flow=activate(self.sa, child), what="respond"))
 
     def child_lost(self, child: ChildSa, reason: str, now: float) -> None:
@@ -137,6 +141,7 @@ class Session:
         self.sa.now = now
         tell = self.established and child in self.sa.children
         self._drop_child(child, reason)
+        self._find_stand_in()
         if tell:
             spi = child.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
             self._tasks.start(Task(flow=informational.delete_spi(spi), what="delete-child"))
@@ -383,6 +388,15 @@ class Session:
                 self.sa.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
             else:
                 self.sa.tunnel.remove(child, reason=reason)
+
+        if not carried_on:
+            self._find_stand_in()
+
+    def _find_stand_in(self) -> None:
+        """Our traffic may have lost its child: whatever can carry it now shall."""
+        other = self.sa.tunnel.stand_in()
+        if self.sa.tunnel.active is None and other is not None:
+            other.owner.stand_in(other, self.sa.now)
 
     def _at(self, when: float, name: str, action: Callable[[], None]) -> None:
         def run(now: float) -> None:

@@ -201,6 +201,25 @@ def test_both_begin_at_the_same_time(seed, lead, moon_delay):
     pair.check_mirrored()
 
 
+def test_old_ike_sa_lost_before_the_new_one_has_taken_over():
+    """The initiator's last message is lost; the responder moves over when the old SA dies."""
+
+    def no_informational(flight: Flight) -> list[tuple[float, bytes]]:
+        late = flight.header.exchange == X.INFORMATIONAL and flight.number > 8
+        return [] if late else [(0.0, flight.data)]
+
+    pair = Pair().initiate()
+    old, new = pair.sun.ups[0], 1
+    pair.fault = no_informational
+    pair.initiate()
+    assert len(pair.sun.ups) == new
+    sa_id = next(one.sa_id for one in pair.sun.kernel.inbound() if one.spi == old.spi_in)
+    pair.sun.endpoint.sa_expired(sa_id, hard=True, now=pair.now)
+    pair.run()
+    assert len(pair.sun.ups) == new + 1
+    assert pair.carries(pair.sun)
+
+
 def test_changed_configuration_closes_what_changed():
     pair = Pair().initiate()
     pair.watch_traffic()

@@ -52,6 +52,28 @@ def test_hybrid_handshake_with_ppk_in_intermediate():
     pair.check_settled()
 
 
+def test_keys_are_wiped_once_they_are_mixed_in():
+    pair = Pair()
+    key = pair.key()
+    pair.moon.endpoint.initiate("net", ppk=key, now=pair.now)
+    pair.run()
+    assert key.key.wiped
+    fresh = pair.key()
+    pair.moon.endpoint.rekey_child("net", ppk=fresh, now=pair.now)
+    pair.run()
+    assert fresh.key.wiped
+    assert [command.used for command in pair.moon.settled] == [True, True]
+
+
+def test_a_key_that_is_not_used_is_wiped_too():
+    pair = Pair(fault=lambda flight: [])
+    key = pair.key()
+    pair.moon.endpoint.initiate("net", ppk=key, now=pair.now)
+    pair.run(60)
+    assert key.key.wiped
+    pair.check_settled()
+
+
 def test_status_shows_what_was_negotiated():
     pair = Pair().initiate()
     (ike,) = pair.sun.facts.ike

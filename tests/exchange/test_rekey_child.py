@@ -6,6 +6,8 @@ import pytest
 
 from gateway.ike.config import PpkMode
 from gateway.ike.events import PpkNotUsed
+from gateway.ike.flow import ExchangeError
+from gateway.ike.flows import followup_ke
 from gateway.ike.registry import ExchangeType as X
 from gateway.model import PpkMethod, Protection, Role
 from tests.support.ike_pair import Flight, Pair
@@ -275,6 +277,44 @@ def test_both_rekey_at_the_same_time():
     pair.run(6)
     assert all(len(side.ups) == 2 for side in pair.sides)
     pair.check_mirrored()
+
+
+@pytest.mark.parametrize("moment", [0.02, 0.07, 0.12, 0.17, 0.22, 0.27])
+def test_peer_deletes_the_child_we_are_rekeying(moment):
+    """RFC 7296 2.25.1: the Delete is answered; the new child may still come up, or may not."""
+    pair = Pair(fault=lambda flight: [(0.05, flight.data)]).initiate()
+    pair.run(1)
+    pair.rekey()
+    pair.run(moment)
+    lost = pair.sun.ups[0].spi_in
+    sa_id = next(one.sa_id for one in pair.sun.kernel.inbound() if one.spi == lost)
+    pair.sun.endpoint.sa_expired(sa_id, hard=True, now=pair.now)
+    pair.run(60)
+    pair.check_settled()
+    assert not any(side.closed for side in pair.sides)
+    if pair.moon.facts.children:
+        pair.check_mirrored()
+    else:
+        pair.check_empty()
+        assert pair.moon.failures
+
+
+def test_peer_that_begins_its_rekey_anew_gives_up_the_first(monkeypatch):
+    pair = Pair().initiate()
+    original = followup_ke.initiate
+
+    def lose_interest(sa, opened):
+        yield from ()
+        raise ExchangeError("lost interest")
+
+    monkeypatch.setattr(followup_ke, "initiate", lose_interest)
+    pair.rekey()
+    assert len(pair.sun.kernel.reserved) == 1
+    monkeypatch.setattr(followup_ke, "initiate", original)
+    pair.rekey()
+    pair.run(6)
+    pair.check_mirrored()
+    pair.check_settled()
 
 
 def test_rekey_under_way_is_not_doubled():
