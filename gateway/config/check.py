@@ -170,6 +170,7 @@ def _check_key_exchanges(
 
 
 def _check_available(at: TableProblems, key: str, text: str, spec: ProposalSpec) -> None:
+    from gateway.crypto import kem_oqs  # noqa: PLC0415  as below
     from gateway.crypto.kex import SystemKex  # noqa: PLC0415  only when a file is checked
     from gateway.ike.registry import KeMethod  # noqa: PLC0415  as above
 
@@ -177,7 +178,8 @@ def _check_available(at: TableProblems, key: str, text: str, spec: ProposalSpec)
     wanted = {*spec.key_exchanges, *(method for _, slot in spec.additional for method in slot)}
     for method in sorted(wanted - {KeMethod.NONE}):
         if not system.supports(method):
-            at.error(key, f'"{text}": {method.name} is not available here (needs liboqs)')
+            reason = kem_oqs.problem(method)  # everything else is always there
+            at.error(key, f'"{text}": {method.name} is not available here: {reason}')
 
 
 def _is_kem(method: KeMethod) -> bool:

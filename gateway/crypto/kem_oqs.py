@@ -1,19 +1,28 @@
 """Further KEMs from liboqs, between qsgw peers: a hedge against lattices.
 
-Binds the five C functions it needs. The Python package ``liboqs-python`` would do as well,
-but importing it clones, compiles and installs liboqs when it finds none, and its releases
-refuse every other release of the library. Here a library that is not found just means that
-these methods are not supported.
+The one module that imports ``oqs`` (liboqs-python). That import looks for the shared library
+by itself and, where it finds none, clones, compiles and installs one. So here the library is
+found and loaded first, and ``oqs`` is led to that very file.
+
+The private key stays in the one buffer in which liboqs made it, and is wiped with it. A shared
+secret passes through a buffer and a ``bytes`` of liboqs-python on its way to ``Secret``; those
+two copies are freed but not wiped, as in ``mlkem``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import importlib.util
+import logging
 import os
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.crypto.algorithms import KeMethod, ke_name
 from gateway.crypto.secret import Secret
@@ -32,22 +41,8 @@ METHODS: Final = frozenset(_NAMES)
 
 _LIBRARY: Final = "liboqs.so"
 _REPOSITORY_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "liboqs"
-_SUCCESS: Final = 0  # OQS_SUCCESS, oqs/common.h
-
-
-class _KemStruct(ctypes.Structure):
-    """The beginning of struct OQS_KEM (oqs/kem.h); what follows is not read."""
-
-    _fields_ = (
-        ("method_name", ctypes.c_char_p),
-        ("alg_version", ctypes.c_char_p),
-        ("claimed_nist_level", ctypes.c_uint8),
-        ("ind_cca", ctypes.c_bool),
-        ("length_public_key", ctypes.c_size_t),
-        ("length_secret_key", ctypes.c_size_t),
-        ("length_ciphertext", ctypes.c_size_t),
-        ("length_shared_secret", ctypes.c_size_t),
-    )
+_NO_PACKAGE: Final = "liboqs-python is not installed (pip install 'qsgw[liboqs]')"
+_NO_LIBRARY: Final = "there is no liboqs.so (make liboqs)"
 
 
 def find_library() -> str | None:
@@ -57,116 +52,117 @@ def find_library() -> str | None:
     ``.cache/liboqs``, then where the linker looks by itself.
     """
     named = (os.environ.get("QSGW_LIBOQS"), os.environ.get("OQS_INSTALL_PATH"))
-    for prefix in (*(Path(text) for text in named if text), _REPOSITORY_CACHE):
+    for prefix in (*(Path(text).absolute() for text in named if text), _REPOSITORY_CACHE):
         for folder in ("lib", "lib64"):
             if (path := prefix / folder / _LIBRARY).is_file():
                 return str(path)
     return ctypes.util.find_library("oqs")
 
 
-@cache
-def _library() -> ctypes.CDLL | None:
-    """The library, ready for use, or None. Looked for once per process."""
-    path = find_library()
-    if path is None:
-        return None
+@contextmanager
+def _only_this(library: str) -> Iterator[None]:
+    """While ``oqs`` is imported: this library and no other, no download, not a word."""
+    path = Path(library)
+    environment = {
+        # No release has this name: were it to come to a download, it would be refused.
+        "PYOQS_VERSION": "none",
+        # A bare name is the linker's to find, and needs no prefix.
+        **({"OQS_INSTALL_PATH": str(path.parents[1])} if path.is_absolute() else {}),
+    }
+    saved = {name: os.environ.get(name) for name in environment}
+    # What find_library gives is tried before the prefix, so a liboqs of the distribution would
+    # win over the one that the operator named; and it starts ldconfig, cc and ld to find it.
+    search = ctypes.util.find_library
+    answers = {"oqs": library, "liboqs": None}
+    ctypes.util.find_library = lambda name: answers[name] if name in answers else search(name)
+    os.environ.update(environment)
+    # Its logger has a handler of its own for standard output, where the CLI writes JSON.
+    logging.getLogger("oqs.oqs").disabled = True
     try:
-        library = ctypes.CDLL(path)
-        library.OQS_init.restype = None
-        library.OQS_KEM_free.restype = None
-        library.OQS_KEM_free.argtypes = (ctypes.c_void_p,)
-        library.OQS_KEM_new.restype = ctypes.POINTER(_KemStruct)
-        library.OQS_KEM_new.argtypes = (ctypes.c_char_p,)
-        library.OQS_KEM_alg_is_enabled.argtypes = (ctypes.c_char_p,)
-        for name, count in (("keypair", 3), ("encaps", 4), ("decaps", 4)):
-            getattr(library, f"OQS_KEM_{name}").argtypes = (ctypes.c_void_p,) * count
-    except (OSError, AttributeError):
-        return None
-    library.OQS_init()
-    return library
+        with warnings.catch_warnings():
+            # It warns where the releases of package and library differ. What it needs of a
+            # library it looks up on import, so one that does not fit fails there.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ctypes.util.find_library = search
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@cache
+def _load() -> tuple[Any, str]:
+    """The module ``oqs`` and "", or None and what is missing. Tried once per process."""
+    library = find_library()
+    lacking = [
+        *([] if importlib.util.find_spec("oqs") else [_NO_PACKAGE]),
+        *([] if library else [_NO_LIBRARY]),
+    ]
+    if library is None or lacking:
+        return None, "; ".join(lacking)
+    try:
+        ctypes.CDLL(library)  # stays loaded, so ``oqs`` cannot miss it
+        with _only_this(library):
+            import oqs  # noqa: PLC0415  not before there is a library for it
+    except (ImportError, AttributeError, OSError, RuntimeError, ValueError, SystemExit) as error:
+        # AttributeError: a function that this release of the package needs and this release
+        # of the library lacks.
+        reason = " ".join(str(error).split())
+        return None, f"liboqs-python cannot use {library} (make liboqs): {reason}"
+    return oqs, ""
+
+
+def problem(method: int) -> str:
+    """In one line why this method cannot be used and how to get it; "" if it can be."""
+    if method not in _NAMES:
+        return "not a KEM of liboqs"
+    oqs, missing = _load()
+    if oqs is None:
+        return missing
+    built_in = _NAMES[method] in oqs.get_enabled_kem_mechanisms()
+    return "" if built_in else f"{find_library()} is built without it"
 
 
 def supports(method: int) -> bool:
-    """Whether liboqs is here and was built with this KEM."""
-    name = _NAMES.get(method)
-    library = _library()
-    if name is None or library is None:
-        return False
-    return bool(library.OQS_KEM_alg_is_enabled(name.encode()))
+    """Whether liboqs and liboqs-python are here and this KEM is built in."""
+    return not problem(method)
 
 
-class _Kem:
-    """One OQS_KEM. Every call takes and gives whole buffers of the right size."""
-
-    __slots__ = ("_library", "_pointer", "method", "sizes")
-
-    def __init__(self, method: KeMethod) -> None:
-        library = _library()
-        pointer = library and library.OQS_KEM_new(_NAMES[method].encode())
-        if not library or not pointer:
-            raise CryptoError(f"{ke_name(method)} is not available")
-        self.method = method
-        self._library = library
-        self._pointer = pointer
-        self.sizes: _KemStruct = pointer.contents
-
-    def __del__(self) -> None:
-        if hasattr(self, "_pointer"):
-            self._library.OQS_KEM_free(self._pointer)
-
-    def keypair(self) -> tuple[bytes, Secret]:
-        public = bytearray(self.sizes.length_public_key)
-        private = bytearray(self.sizes.length_secret_key)
-        self._call("keypair", public, private)
-        return bytes(public), _take(private)
-
-    def encapsulate(self, public: bytes) -> tuple[bytes, Secret]:
-        self._check(public, self.sizes.length_public_key, "public key")
-        ciphertext = bytearray(self.sizes.length_ciphertext)
-        shared = bytearray(self.sizes.length_shared_secret)
-        self._call("encaps", ciphertext, shared, bytearray(public))
-        return bytes(ciphertext), _take(shared)
-
-    def decapsulate(self, ciphertext: bytes, private: Secret) -> Secret:
-        self._check(ciphertext, self.sizes.length_ciphertext, "ciphertext")
-        shared = bytearray(self.sizes.length_shared_secret)
-        copy = bytearray(private.expose())
-        self._call("decaps", shared, bytearray(ciphertext), copy)
-        _wipe(copy)
-        return _take(shared)
-
-    def _check(self, value: bytes, size: int, what: str) -> None:
-        if len(value) != size:
-            raise CryptoError(f"{ke_name(self.method)}: {what} has {len(value)} octets, not {size}")
-
-    def _call(self, function: str, *buffers: bytearray) -> None:
-        places = [(ctypes.c_char * len(buffer)).from_buffer(buffer) for buffer in buffers]
-        status = getattr(self._library, f"OQS_KEM_{function}")(
-            self._pointer, *(ctypes.addressof(place) for place in places)
-        )
-        if status != _SUCCESS:
-            raise CryptoError(f"{ke_name(self.method)}: liboqs {function} failed")
+def _mechanism(method: int) -> Any:
+    """A new ``oqs.KeyEncapsulation``, to be freed once."""
+    if reason := problem(method):
+        raise CryptoError(f"{ke_name(method)} is not available: {reason}")
+    oqs, _ = _load()
+    return oqs.KeyEncapsulation(_NAMES[method])
 
 
-def _take(buffer: bytearray) -> Secret:
-    secret = Secret(buffer)
-    _wipe(buffer)
-    return secret
-
-
-def _wipe(buffer: bytearray) -> None:
-    buffer[:] = bytes(len(buffer))
+def _check(method: KeMethod, value: bytes, size: int, what: str) -> None:
+    if len(value) != size:
+        raise CryptoError(f"{ke_name(method)}: {what} has {len(value)} octets, not {size}")
 
 
 class _Initiator:
-    __slots__ = ("_kem", "_private", "public")
+    __slots__ = ("__weakref__", "_kem", "_method", "public")
 
     def __init__(self, method: KeMethod) -> None:
-        self._kem = _Kem(method)
-        self.public, self._private = self._kem.keypair()
+        self._method = method
+        self._kem = _mechanism(method)
+        # Wipes the private key; also when the interpreter ends. Freeing twice would crash.
+        weakref.finalize(self, self._kem.free)
+        try:
+            self.public: bytes = self._kem.generate_keypair()
+        except RuntimeError as error:
+            raise CryptoError(f"{ke_name(method)}: {error}") from None
 
     def finish(self, peer: bytes) -> Secret:
-        return self._kem.decapsulate(peer, self._private)
+        _check(self._method, peer, self._kem.length_ciphertext, "ciphertext")
+        try:
+            return Secret(self._kem.decap_secret(peer))
+        except RuntimeError as error:
+            raise CryptoError(f"{ke_name(self._method)}: {error}") from None
 
 
 def initiate(method: KeMethod) -> _Initiator:
@@ -176,4 +172,10 @@ def initiate(method: KeMethod) -> _Initiator:
 
 def respond(method: KeMethod, peer: bytes) -> tuple[bytes, Secret]:
     """Ciphertext and shared secret for the peer's public key."""
-    return _Kem(method).encapsulate(peer)
+    with _mechanism(method) as kem:
+        _check(method, peer, kem.length_public_key, "public key")
+        try:
+            ciphertext, shared = kem.encap_secret(peer)
+        except RuntimeError as error:
+            raise CryptoError(f"{ke_name(method)}: {error}") from None
+    return ciphertext, Secret(shared)

@@ -1,8 +1,9 @@
 """Builds the liboqs that ``kem_oqs`` finds: ``python -m gateway.crypto.kem_oqs_build --cache DIR``.
 
 The sources come with the Rust crate ``oqs-sys``, which cargo downloads and checks; nothing
-of Rust is compiled. CMake makes a shared library with the KEMs we use and installs it as
-DIR/liboqs. HQC is left out: liboqs has it off by default in this release.
+of Rust is compiled. CMake makes a shared library with the KEMs we use, and what liboqs-python
+asks of a library besides (``liboqs_compat.c``), and installs it as DIR/liboqs. HQC is left
+out: liboqs has it off by default in this release.
 
 Exit codes: 0 built or already there, 1 a step failed, 3 a tool is missing.
 """
@@ -10,6 +11,7 @@ Exit codes: 0 built or already there, 1 a step failed, 3 a tool is missing.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import shutil
 import subprocess
@@ -27,6 +29,8 @@ ALGORITHMS: Final = (
     "KEM_frodokem_976_shake",
     "KEM_frodokem_1344_shake",
 )
+COMPAT: Final = Path(__file__).with_name("liboqs_compat.c")
+COMPAT_SYMBOL: Final = "OQS_SIG_supports_ctx_str"
 TOOLS: Final = ("cargo", "cmake", "cc")
 EXIT_FAILED: Final = 1
 EXIT_NO_TOOL: Final = 3
@@ -59,6 +63,14 @@ def library(prefix: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def has_compat(path: Path) -> bool:
+    """Whether a library can be loaded and has what liboqs-python looks up in it."""
+    try:
+        return hasattr(ctypes.CDLL(str(path)), COMPAT_SYMBOL)
+    except OSError:
+        return False
+
+
 def build(cache: Path) -> Path:
     """Build into ``cache``/liboqs; the path of the library. StepFailedError with the reason."""
     work = cache / "liboqs-build"
@@ -67,14 +79,15 @@ def build(cache: Path) -> Path:
     source = _download(work)
     # Installed beside and renamed at the end, so that half a build is never found.
     staged, prefix = work / "installed", cache / "liboqs"
+    _add_compat(source)
     _compile(source, work / "build", staged)
+    made = library(staged)
+    if made is None or not has_compat(made):
+        raise StepFailedError(f"no liboqs.so with {COMPAT_SYMBOL} under {staged}")
     shutil.rmtree(prefix, ignore_errors=True)
     staged.rename(prefix)
     shutil.rmtree(work, ignore_errors=True)
-    result = library(prefix)
-    if result is None:
-        raise StepFailedError(f"no liboqs.so under {prefix}")
-    return result
+    return prefix / made.relative_to(staged)
 
 
 def _download(work: Path) -> Path:
@@ -86,6 +99,12 @@ def _download(work: Path) -> Path:
     if not (source / "CMakeLists.txt").is_file():
         raise StepFailedError(f"{CRATE} {CRATE_VERSION} has no liboqs sources")
     return source
+
+
+def _add_compat(source: Path) -> None:
+    """Our own file becomes one more source of the target ``oqs``, in this copy of the sources."""
+    with (source / "src" / "CMakeLists.txt").open("a") as target:
+        target.write(f'\ntarget_sources(oqs PRIVATE "{COMPAT.as_posix()}")\n')
 
 
 def _compile(source: Path, build_folder: Path, prefix: Path) -> None:
@@ -132,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR")
     cache: Path = parser.parse_args(arguments).cache.resolve()
     existing = library(cache / "liboqs")
-    if existing is not None:
+    if existing is not None and has_compat(existing):
         sys.stdout.write(f"liboqs is already there: {existing}\n")
         return 0
     missing = missing_tools()

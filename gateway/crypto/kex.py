@@ -57,7 +57,7 @@ class SystemKex:
             return ecdh.initiate(method)
         if method in mlkem.METHODS:
             return mlkem.initiate(method)
-        if kem_oqs.supports(method):
+        if method in kem_oqs.METHODS:
             return kem_oqs.initiate(method)
         raise CryptoError(f"{ke_name(method)} is not available")
 
@@ -66,7 +66,7 @@ class SystemKex:
             return ecdh.respond(method, peer)
         if method in mlkem.METHODS:
             return mlkem.respond(method, peer)
-        if kem_oqs.supports(method):
+        if method in kem_oqs.METHODS:
             return kem_oqs.respond(method, peer)
         raise CryptoError(f"{ke_name(method)} is not available")
 
