@@ -137,11 +137,12 @@ class Demo:
 
     async def expect(self, protection: str, name: str, *, since: float) -> float:
         """Wait until both gateways show it and the kernels bear it out; seconds since."""
-        await wait_until(
-            lambda: len(self.watch.changed_to(protection, since=since)) == len(GATEWAYS),
-            PHASE_SECONDS,
-            f"{protection} at both gateways",
-        )
+
+        def shown() -> bool:
+            self.lab.check_alive()
+            return len(self.watch.changed_to(protection, since=since)) == len(GATEWAYS)
+
+        await wait_until(shown, PHASE_SECONDS, f"{protection} at both gateways")
         took = max(self.watch.changed_to(protection, since=since).values()) - since
         children = await wait_until(
             lambda: evidence.agreed_children(self.site, protection),
@@ -172,12 +173,12 @@ class Demo:
     async def rekeys(self, count: int, protection: str) -> None:
         """Wait for ``count`` more rekeys that both ends report alike."""
         begin = time.monotonic()
-        await wait_until(
-            lambda: len(self.watch.rekeys(protection, since=begin)) >= count,
-            PHASE_SECONDS,
-            f"{count} {protection} rekeys",
-        )
-        self.lab.check_alive()
+
+        def done() -> bool:
+            self.lab.check_alive()
+            return len(self.watch.rekeys(protection, since=begin)) >= count
+
+        await wait_until(done, PHASE_SECONDS, f"{count} {protection} rekeys")
         total = len(self.watch.rekeys())
         took = time.monotonic() - begin
         self.say(f"{count} {protection} rekeys in {took:.1f} s; {total} so far")
