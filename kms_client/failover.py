@@ -75,7 +75,7 @@ class KmeGroup:
 
     async def status(self, peer_sae: str) -> Status:
         """Status from the first KME that gives one."""
-        answer, _ = await self._ask(peer_sae, lambda kme: kme.status(peer_sae))
+        answer, _ = await self._ask(peer_sae, lambda kme: kme.status(peer_sae), for_key=False)
         return answer
 
     async def enc_keys(
@@ -124,6 +124,7 @@ class KmeGroup:
         request: Callable[[Kme], Awaitable[_Result]],
         *,
         by_key_id: bool = False,
+        for_key: bool = True,
     ) -> tuple[_Result, _Member]:
         now = self._clock()
         wanted = {BreakerState.CLOSED}
@@ -136,27 +137,34 @@ class KmeGroup:
                 causes.append(KmeError(member.kme.name, member.last_error or "is being probed"))
                 continue
             try:
-                return await self._ask_one(member, request, by_key_id=by_key_id), member
+                result = await self._ask_one(member, request, by_key_id=by_key_id, for_key=for_key)
             except KmeError as error:
                 causes.append(error)
+            else:
+                return result, member
         raise NoKeyError(peer_sae, tuple(causes))
 
     async def _ask_one(
-        self, member: _Member, request: Callable[[Kme], Awaitable[_Result]], *, by_key_id: bool
+        self,
+        member: _Member,
+        request: Callable[[Kme], Awaitable[_Result]],
+        *,
+        by_key_id: bool,
+        for_key: bool,
     ) -> _Result:
         member.requests += 1
         try:
             result = await request(member.kme)
         except KmeError as error:
             if _answered(error, by_key_id=by_key_id):
-                member.answered()
+                member.answered(for_key=for_key)
             else:
-                member.failed(error, self._clock())
+                member.failed(error, self._clock(), for_key=for_key)
             raise
         except BaseException:
             member.breaker.abandoned()
             raise
-        member.answered()
+        member.answered(for_key=for_key)
         return result
 
 
@@ -170,13 +178,19 @@ class _Member:
         self.last_error: str | None = None
         self.requests = 0
         self.failures = 0
+        self._fails_keys = False  # the last request for a key got no proper answer
 
-    def answered(self) -> None:
+    def answered(self, *, for_key: bool) -> None:
+        if self._fails_keys and not for_key:  # a good status is no sign that keys come
+            self.breaker.abandoned()
+            return
+        self._fails_keys = False
         self.breaker.succeeded()
         self.broken = False
         self.last_error = None
 
-    def failed(self, error: KmeError, now: float) -> None:
+    def failed(self, error: KmeError, now: float, *, for_key: bool) -> None:
+        self._fails_keys = self._fails_keys or for_key
         self.failures += 1
         self.last_error = error.what
         self.breaker.failed(now)

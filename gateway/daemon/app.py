@@ -39,6 +39,7 @@ log = logging.getLogger("qsgw")
 
 OBSERVE_INTERVAL = 1.0  # seconds between looks at key sources and KMEs; changes come at once
 CLOSE_TIMEOUT = 3.0  # seconds the peers get to answer our deletes
+SNAPSHOT_TRIES = 3  # readings of the kernel until no rekey came between
 BEAT_GAP = 15.0  # seconds a supervised loop may be silent
 
 
@@ -175,7 +176,12 @@ class Gateway:
 
     async def reload(self) -> str:
         """Read the configuration again. A wrong one changes nothing and raises ConfigError."""
-        loaded = load_config(self._path)
+        try:
+            loaded = load_config(self._path)
+        except QsgwError as error:
+            wrong = "; ".join(str(error).splitlines())
+            self._bulletin.publish("reload-failed", f"not reloaded: {wrong}", level=logging.ERROR)
+            raise
         for warning in loaded.warnings:
             log.warning("%s: %s", self._path, warning)
         config = loaded.config
@@ -194,16 +200,15 @@ class Gateway:
             parts.append(f"{tables} changed: takes effect after a restart")
         text = "; ".join(parts)
         self._bulletin.publish("reloaded", text)
-        return text
+        return "\n".join([text, *(f"warning: {warning}" for warning in loaded.warnings)])
 
     def _reload_on_signal(self) -> None:
         async def reload() -> None:
             self._services.reloading()
             try:
-                status = await self.reload()
-            except QsgwError as error:
+                status = (await self.reload()).partition("\n")[0]
+            except QsgwError:
                 status = "configuration NOT reloaded"
-                self._bulletin.publish("reload-failed", str(error), level=logging.ERROR)
             self._services.ready(status)
 
         self._reload_task = asyncio.get_running_loop().create_task(reload())
@@ -248,6 +253,16 @@ class Gateway:
                 async with asyncio.timeout(OBSERVE_INTERVAL):
                     await self._keys_changed.wait()
 
+    def _carrying(self) -> tuple[tuple[str, int, int], ...]:
+        """Which SAs carry traffic, and which one the kernel policies lead into."""
+        return tuple(
+            (facts.name, child.spi_out, self._roster.tunnels[facts.name].policies.outbound_spi)
+            for facts in self._driver.endpoint.views()
+            if facts.name in self._roster.tunnels
+            for child in facts.children
+            if child.carries_outbound
+        )
+
     def _status_line(self) -> str:
         counts = Counter(
             str(tunnel.protection.protection) for tunnel in self._roster.tunnels.values()
@@ -267,7 +282,11 @@ class Gateway:
 
     async def snapshot(self) -> Snapshot:
         """Everything a user may see, the kernel's part read back now."""
-        kernel = await self._dataplane.snapshot()
+        for _ in range(SNAPSHOT_TRIES):
+            before = self._carrying()
+            kernel = await self._dataplane.snapshot()
+            if self._carrying() == before:  # else a rekey came between: it would look like a loss
+                break
         tunnels = tuple(
             self._viewer.tunnel(
                 self._roster.config_of(facts.name), self._roster.tunnels[facts.name], facts, kernel

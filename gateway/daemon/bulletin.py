@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
@@ -12,6 +14,10 @@ from gateway.model import Alarm, Severity, StatusEvent
 log = logging.getLogger("qsgw.event")
 
 MONITOR_QUEUE = 256  # events a slow ``qsgw monitor`` may lag behind before it loses some
+
+REPEAT_AFTER = 3600.0  # seconds until a line that says the same again is logged again
+LINES_KEPT = 32  # per subject; what a peer says may differ each time
+_HEX = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")  # SPIs and key_IDs differ where nothing else does
 
 Fields = dict[str, str | int | float | bool | None]
 
@@ -23,9 +29,15 @@ def timestamp(wall: float | None = None) -> str:
 
 
 class Bulletin:
-    """Fans events out to the log, ``qsgw monitor`` and MQTT; keeps the standing alarms."""
+    """Fans events out to the log, ``qsgw monitor`` and MQTT; keeps the standing alarms.
 
-    def __init__(self) -> None:
+    The log gets a line that repeats an earlier one only when something changed in between: a
+    tunnel that fails to come up every minute says why once. The other readers get every event.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, dict[str, float]] = {}  # subject -> line -> when it was logged
         self._alarms: dict[tuple[str, str], Alarm] = {}
         self._queues: set[asyncio.Queue[StatusEvent]] = set()
         self._listeners: list[Callable[[StatusEvent], None]] = []
@@ -51,6 +63,8 @@ class Bulletin:
         event = StatusEvent(
             time=timestamp(), type=event_type, tunnel=tunnel, text=text, fields=dict(fields)
         )
+        if tunnel and not self._is_news(tunnel, text, level):
+            level = logging.DEBUG
         log.log(level, "%s%s", f"{tunnel}: " if tunnel else "", text, extra={"tunnel": tunnel})
         for listener in self._listeners:
             listener(event)
@@ -58,12 +72,29 @@ class Bulletin:
             if not queue.full():  # a slow reader loses events, never delays a tunnel
                 queue.put_nowait(event)
 
+    def forget(self, subject: str) -> None:
+        """Things changed for ``subject``: what was logged before may be logged again."""
+        self._said.pop(subject, None)
+
+    def _is_news(self, subject: str, text: str, level: int) -> bool:
+        said = self._said.setdefault(subject, {})
+        now, line = self._clock(), text if level < logging.WARNING else _HEX.sub("#", text)
+        if now - said.get(line, -REPEAT_AFTER) < REPEAT_AFTER:
+            return False
+        said.pop(line, None)
+        said[line] = now
+        while len(said) > LINES_KEPT:
+            del said[next(iter(said))]
+        return True
+
     def raise_alarm(self, alarm_id: str, severity: Severity, subject: str, text: str) -> None:
-        """Note that a condition holds; one that already does is left with its first moment."""
-        if (subject, alarm_id) in self._alarms:
+        """Note that a condition holds. One that already does keeps its first moment."""
+        standing = self._alarms.get((subject, alarm_id))
+        if standing is not None and (standing.text, standing.severity) == (text, severity):
             return
+        since = timestamp() if standing is None else standing.since
         self._alarms[subject, alarm_id] = Alarm(
-            id=alarm_id, severity=severity, subject=subject, text=text, since=timestamp()
+            id=alarm_id, severity=severity, subject=subject, text=text, since=since
         )
         level = logging.WARNING if severity is Severity.WARNING else logging.ERROR
         self.publish(
@@ -72,10 +103,12 @@ class Bulletin:
 
     def clear_alarm(self, alarm_id: str, subject: str) -> None:
         if self._alarms.pop((subject, alarm_id), None) is not None:
+            self.forget(subject)
             self.publish("alarm-cleared", f"{alarm_id}: over", tunnel=subject, alarm=alarm_id)
 
     def clear_subject(self, subject: str) -> None:
-        """Forget all alarms of a tunnel or KME that is gone from the configuration."""
+        """Forget all about a tunnel or KME that is gone from the configuration."""
+        self.forget(subject)
         for key in [key for key in self._alarms if key[0] == subject]:
             del self._alarms[key]
 

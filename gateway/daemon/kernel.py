@@ -91,7 +91,7 @@ class KernelKeeper:
             log.warning("%s: policy was missing or changed in the kernel: set", policy.tunnel)
             await self._dataplane.set_policy(policy)
         for sa_id in changes.missing_sas:
-            log.warning("SA %08x is gone from the kernel", sa_id.spi)
+            log.warning("%s: SA %08x is gone from the kernel", self._owner(sa_id), sa_id.spi)
             self._gone(sa_id)
 
     def _desired(self) -> list[PolicySpec]:
@@ -105,8 +105,18 @@ class KernelKeeper:
             if tunnel is None:
                 continue
             for child in facts.children:
-                ids |= {SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out)}
+                ids.add(SaId(tunnel.local, child.spi_in))
+                if child.carries_outbound:  # a replaced child keeps its inbound half for a while
+                    ids.add(SaId(tunnel.remote, child.spi_out))
         return frozenset(ids)
+
+    def _owner(self, sa_id: SaId) -> str:
+        """The tunnel that uses this SA, for a message."""
+        for facts in self._driver.endpoint.views():
+            spis = {spi for child in facts.children for spi in (child.spi_in, child.spi_out)}
+            if sa_id.spi in spis:
+                return facts.name
+        return "no tunnel"
 
     def _expired(self, sa_id: SaId, reqid: int, *, hard: bool) -> None:
         tunnel = next((item for item in self._tunnels.values() if item.reqid == reqid), None)

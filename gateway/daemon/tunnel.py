@@ -50,11 +50,20 @@ from gateway.protection.inputs import (
     AttemptFailed,
     Input,
     OperatorInitiate,
+    OperatorRekey,
+    OperatorTerminate,
+    PeerFailed,
     PeerLost,
     SaDown,
     SaUp,
 )
 from gateway.protection.machine import TunnelProtection
+
+_FAILED = {
+    "initiate": "setting up failed",
+    "rekey": "rekeying failed",
+    "respond": "what the peer began failed",
+}
 
 PPK_FETCH_TIMEOUT = 3.0  # seconds; below the IKE core's own bound on a waiting exchange
 
@@ -136,6 +145,8 @@ class Tunnel:
         """Tell the policy something and carry out what it decides."""
         if self._closing:
             return
+        if isinstance(item, OperatorInitiate | OperatorRekey | OperatorTerminate):
+            self._bulletin.forget(self.name)  # whoever asks wants to see what comes of it
         self._carry_out(self.protection.handle(item, self._clock()))
 
     def observe_keys(self) -> None:
@@ -218,14 +229,18 @@ class Tunnel:
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
         self.tally.failed(event.reason)
+        # Without an SA the reason is in the alarm that stands or is raised below.
+        without_sa = self.protection.protection in (Protection.DOWN, Protection.BLOCKED)
         self._bulletin.publish(
             "exchange-failed",
-            f"{event.what} failed: {event.reason}",
+            f"{_FAILED.get(event.what, event.what)}: {event.reason}",
             tunnel=self.name,
-            level=logging.WARNING,
+            level=logging.DEBUG if without_sa else logging.WARNING,
             notify=event.notify,
             from_peer=event.from_peer,
         )
+        if event.what == "respond":
+            self.feed(PeerFailed(reason=event.reason))
         if event.what in ("initiate", "rekey"):
             self._offered = False
             self.feed(
@@ -286,10 +301,10 @@ class Tunnel:
                     "blocked",
                     f"traffic is dropped: {reason}",
                     tunnel=self.name,
-                    level=logging.ERROR,
+                    level=logging.DEBUG,  # the alarm says it
                 )
             case Unblock(reason=reason):
-                self._bulletin.publish("unblocked", reason, tunnel=self.name)
+                self._bulletin.publish("unblocked", reason, tunnel=self.name, level=logging.DEBUG)
             case AcceptPpk(mode=mode):
                 now = self._clock()
                 self._driver.run(lambda: self._driver.endpoint.set_ppk_mode(self.name, mode, now))
@@ -307,6 +322,7 @@ class Tunnel:
             case ClearAlarm(id=alarm_id):
                 self._bulletin.clear_alarm(alarm_id, self.name)
             case ProtectionChanged(old=old, new=new, reason=reason):
+                self._bulletin.forget(self.name)
                 level = logging.INFO if new is Protection.HYBRID else logging.WARNING
                 self._bulletin.publish(
                     "protection",

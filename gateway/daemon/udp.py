@@ -66,10 +66,12 @@ class IkeSockets:
                 self._transports[local] = transport
 
     def send(self, data: bytes, local: Peer, remote: Peer) -> None:
-        """Send one IKE message. A send that fails is logged once per peer, never raised."""
+        """Send one IKE message. A send that fails is logged once per address, never raised."""
         transport = self._transports.get(local)
         if transport is None:
-            log.error("no socket for %s port %d", local[0], local[1])
+            if local not in self._unsendable:
+                self._unsendable.add(local)
+                log.error("no socket for %s port %d: restart to change [gateway] listen", *local)
             return
         payload = NON_ESP_MARKER + data if local[1] == NATT_PORT else data
         try:

@@ -117,7 +117,9 @@ def _shown(tunnel: Tunnel, children: tuple[ChildView, ...]) -> tuple[Protection,
     carrying = next((child for child in children if child.carries_outbound), None)
     if carrying is None or not carrying.in_kernel:
         return Protection.DOWN, "the SA is not in the kernel"
-    if tunnel.policies.outbound_spi != int(carrying.spi_out, 16):
+    # While traffic is moved, the kernel is a step ahead of the core: either SA will do.
+    usable = {int(child.spi_out, 16) for child in children if child.in_kernel}
+    if tunnel.policies.outbound_spi not in usable:
         return Protection.DOWN, "no kernel policy leads into the SA"
     return carrying.protection, tunnel.protection.reason
 

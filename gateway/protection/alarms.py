@@ -6,12 +6,16 @@ from gateway.model import Protection, QkdPolicy, Severity
 from gateway.protection.facts import TunnelFacts
 from gateway.protection.table import State
 
+FOLLOWED = ("blocked", "tunnel-down")
+"""Raised again, with the new text, when the reason changes."""
+
 
 def standing_alarms(facts: TunnelFacts, shown: Protection) -> dict[str, tuple[Severity, str]]:
     """Alarm id -> severity and text, for one tunnel that shows this protection.
 
     Loss and suspicion stand until QKD was healthy for a whole dwell, and ``blocked`` until
-    the tunnel is up again, so a link that comes and goes raises one alarm, not many.
+    the tunnel is up again, so a link that comes and goes raises one alarm, not many. The text
+    of ``blocked`` and ``tunnel-down`` follows what was found out last.
     """
     alarms: dict[str, tuple[Severity, str]] = {}
     reason = facts.last_reason
@@ -27,7 +31,7 @@ def standing_alarms(facts: TunnelFacts, shown: Protection) -> dict[str, tuple[Se
     if facts.state is State.STOPPED:
         return alarms
     if facts.held_back:
-        alarms["blocked"] = (Severity.CRITICAL, f"traffic is dropped: {reason}")
+        alarms["blocked"] = (Severity.CRITICAL, f"traffic is dropped: {facts.trouble}")
     elif facts.state is State.DOWN and facts.troubled:
-        alarms["tunnel-down"] = (Severity.CRITICAL, f"traffic is dropped: {reason}")
+        alarms["tunnel-down"] = (Severity.CRITICAL, f"traffic is dropped: {facts.trouble}")
     return alarms

@@ -26,6 +26,7 @@ class TunnelFacts:
     settings: ProtectionSettings
     quantum: QuantumSide
     started_at: float
+    last_reason: str
     state: State = State.DOWN
     attempt: Attempt | None = None
     # the SA that carries the tunnel
@@ -45,7 +46,7 @@ class TunnelFacts:
     peer_lacks_key: bool = False
     held_back: bool = False  # blocked, and not up since
     troubled: bool = False  # an SA was lost or an attempt failed, and not up since
-    last_reason: str = "starting"
+    trouble: str = ""  # why there is no SA; what is tried since does not change it
 
     @property
     def needs_key(self) -> bool:

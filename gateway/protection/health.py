@@ -82,7 +82,7 @@ class HealthMonitor:
         if seen.link_state == "down":
             return Health.LOST, f"quantum link down: {seen.link_reason or 'no detail'}"
         if seen.ready == 0 and seen.last_error is not None:
-            return Health.LOST, f"no key: {seen.last_error}"
+            return Health.LOST, seen.last_error
         if self._hungry_since is not None:
             silent_since = max(self._hungry_since, seen.last_delivery or self._hungry_since)
             patience = max(

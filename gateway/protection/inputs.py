@@ -74,6 +74,13 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerFailed:
+    """What the peer began came to nothing. It only explains a tunnel that is down."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaExpiring:
     """The kernel's soft limit on bytes, packets or time was reached."""
 
@@ -102,6 +109,7 @@ Input = (
     | SaDown
     | PeerLost
     | AttemptFailed
+    | PeerFailed
     | SaExpiring
     | OperatorInitiate
     | OperatorRekey

@@ -14,13 +14,14 @@ from gateway.protection.inputs import (
     OperatorInitiate,
     OperatorRekey,
     OperatorTerminate,
+    PeerFailed,
     PeerLost,
     QuantumHealth,
     SaDown,
     SaExpiring,
     SaUp,
 )
-from gateway.protection.table import Trigger
+from gateway.protection.table import State, Trigger
 
 Judged = tuple[Trigger, str]
 
@@ -39,6 +40,10 @@ def judge(item: Input, facts: TunnelFacts, now: float) -> Judged | None:
             return Trigger.SA_GONE, item.reason
         case AttemptFailed():
             return _judge_failure(item, facts)
+        case PeerFailed():
+            if facts.state is State.DOWN:
+                facts.trouble, facts.troubled = item.reason, True
+            return None
         case SaExpiring():
             return Trigger.EXPIRING, "the SA reached its soft limit"
         case OperatorInitiate():
@@ -69,7 +74,7 @@ def _judge_sa(item: SaUp, facts: TunnelFacts) -> Judged:
     facts.sa = item.protection
     offered = item.offered_ppk
     if item.initiated and facts.attempt is not None:
-        offered = offered or facts.attempt.with_ppk
+        offered = facts.attempt.with_ppk  # only the initiator of an exchange offers
         facts.attempt = None
     match item.protection:
         case Protection.HYBRID if facts.quantum.suspect:

@@ -15,7 +15,7 @@ from typing import assert_never
 
 from gateway.ike.config import PpkMode
 from gateway.model import Protection, QkdPolicy, Severity
-from gateway.protection.alarms import standing_alarms
+from gateway.protection.alarms import FOLLOWED, standing_alarms
 from gateway.protection.deadlines import deadlines
 from gateway.protection.decisions import (
     AcceptPpk,
@@ -47,6 +47,19 @@ MAX_STEPS = 16
 
 _REPLACING = (Trigger.REKEY_DUE, Trigger.RETURN_DUE)
 
+_TROUBLE = {
+    Trigger.SA_GONE,
+    Trigger.SA_REFUSED,
+    Trigger.FAILED,
+    Trigger.KEY_MISSING_FATAL,
+    Trigger.SUSPECTED_FATAL,
+    Trigger.NO_KEY,
+    Trigger.LIFE_OVER,
+    Trigger.DEGRADED_OVER,
+    Trigger.AGE_OVER,
+}
+"""What explains why a tunnel has no SA."""
+
 
 class TunnelProtection:
     """Decides for one tunnel. ``handle_timer`` is first due at once."""
@@ -58,6 +71,7 @@ class TunnelProtection:
             quantum=QuantumSide(dwell=settings.restore_dwell),
             started_at=now,
             connecting=settings.initiates,
+            last_reason="setting up, no answer yet" if settings.initiates else "waiting for peer",
             first_wait_until=now + FIRST_KEY_WAIT if uses_qkd else None,
         )
         self._out: list[Decision] = []
@@ -122,6 +136,9 @@ class TunnelProtection:
         old, facts.state = facts.state, row.state
         if trigger is not Trigger.CONNECT_DUE:
             facts.last_reason = reason
+        had_sa = old in {State.HYBRID, State.DEGRADED}
+        if trigger in _TROUBLE and (had_sa or trigger is not Trigger.SA_GONE):
+            facts.trouble = reason
         if old is State.DEGRADED and row.state is not State.DEGRADED:
             facts.degraded_before += now - facts.degraded_since
         elif old is not State.DEGRADED and row.state is State.DEGRADED:
@@ -129,7 +146,7 @@ class TunnelProtection:
         if row.state is State.STOPPED:
             facts.held_back = False
         for action in row.actions:
-            self._act(action, reason, now, was_up=old in {State.HYBRID, State.DEGRADED})
+            self._act(action, reason, now, was_up=had_sa)
 
     def _act(self, action: Action, reason: str, now: float, *, was_up: bool) -> None:
         facts = self._facts
@@ -249,8 +266,9 @@ class TunnelProtection:
             change = ProtectionChanged(old=self.protection, new=shown, reason=facts.last_reason)
             self._out.append(change)
             self.protection, self.since, self.reason = shown, now, facts.last_reason
-        elif facts.state in {State.DOWN, State.BLOCKED}:
-            self.reason = facts.last_reason
+        elif shown in {Protection.DOWN, Protection.BLOCKED}:
+            stuck = facts.troubled or facts.held_back
+            self.reason = facts.trouble if stuck and facts.trouble else facts.last_reason
         self._report_alarms()
         first: tuple[Decision, ...] = ()
         accept = self._accepted()
@@ -267,6 +285,8 @@ class TunnelProtection:
                 return self._facts.sa
             case State.BLOCKED:
                 return Protection.BLOCKED
+            case State.DOWN if self._facts.held_back:
+                return Protection.BLOCKED  # trying again; nothing has changed so far
             case State.DOWN | State.STOPPED:
                 return Protection.DOWN
 
@@ -285,6 +305,7 @@ class TunnelProtection:
             del self._alarms[alarm]
             self._out.append(ClearAlarm(id=alarm))
         for alarm, (severity, text) in standing.items():
-            if alarm not in self._alarms:
+            known = self._alarms.get(alarm)
+            if known is None or (alarm in FOLLOWED and known != (severity, text)):
                 self._alarms[alarm] = (severity, text)
                 self._out.append(RaiseAlarm(id=alarm, severity=severity, text=text))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.ike.config import PpkMode
 from gateway.model import Protection, QkdPolicy
+from gateway.protection.alarms import FOLLOWED
 from gateway.protection.decisions import (
     AcceptPpk,
     Block,
@@ -28,6 +29,7 @@ from gateway.protection.inputs import (
     OperatorInitiate,
     OperatorRekey,
     OperatorTerminate,
+    PeerFailed,
     PeerLost,
     QuantumHealth,
     SaDown,
@@ -55,6 +57,7 @@ INPUTS = st.one_of(
     ),
     st.just(SaDown(reason="deleted")),
     st.just(PeerLost(reason="silent")),
+    st.just(PeerFailed(reason="wrong pre-shared key")),
     st.builds(
         AttemptFailed,
         reason=st.just("refused"),
@@ -92,7 +95,7 @@ class Auditor:
         self.attempt_since = self.now
         self.shown = Protection.DOWN
         self.in_kernel: Protection | None = None
-        self.alarms: set[str] = set()
+        self.alarms: dict[str, str] = {}  # id -> text
         self.mode: PpkMode | None = None
         self.suspect = False
         self.ready = 0
@@ -164,10 +167,11 @@ class Auditor:
                 self.attempt = None
                 self.in_kernel = None
             case RaiseAlarm():
-                assert item.id not in self.alarms
-                self.alarms.add(item.id)
+                assert self.alarms.get(item.id) != item.text
+                assert item.id not in self.alarms or item.id in FOLLOWED
+                self.alarms[item.id] = item.text
             case ClearAlarm():
-                self.alarms.remove(item.id)
+                del self.alarms[item.id]
             case AcceptPpk():
                 assert item.mode is not self.mode
                 self.mode = item.mode
@@ -195,7 +199,7 @@ class Auditor:
             case QkdPolicy.OFF:
                 assert self.mode is PpkMode.OFF
                 assert shown is not Protection.BLOCKED
-                assert self.alarms <= {"classical", "tunnel-down"}
+                assert self.alarms.keys() <= {"classical", "tunnel-down"}
             case QkdPolicy.PREFER:
                 if self.mode is not PpkMode.REQUIRE:
                     assert (self.mode is PpkMode.OFF) == self.suspect
@@ -207,7 +211,7 @@ class Auditor:
         if shown is Protection.BLOCKED:
             assert "blocked" in self.alarms
         if shown is Protection.HYBRID:
-            assert not self.alarms & {"pqc-only", "blocked", "tunnel-down", "classical"}
+            assert not self.alarms.keys() & {"pqc-only", "blocked", "tunnel-down", "classical"}
 
 
 @settings(max_examples=300, deadline=None)

@@ -218,6 +218,38 @@ async def test_dec_keys_does_not_wait_for_an_ill_kme_that_might_be_back(
     assert len(first.calls) == asked + 1
 
 
+async def test_a_good_status_does_not_hide_that_no_keys_come(group, first, second, clock):
+    """A KME that answers key requests with garbage: one lasting complaint, not one per poll."""
+    second.fault = KmeUnreachableError("second", "down")
+    first.fault = KmeNonsenseError("first", "answer is not JSON")
+    for _ in range(2):
+        with pytest.raises(NoKeyError):
+            await group.enc_keys("sun")
+    fault, first.fault = first.fault, None
+    for _ in range(3):
+        await group.status("sun")
+        await clock.advance(10.0)
+        health = group.health()[0]
+        assert not health.healthy
+        assert health.last_error == fault.what
+    await group.enc_keys("sun")
+    assert group.health()[0].healthy
+    assert group.health()[0].last_error is None
+
+
+async def test_a_good_status_ends_what_only_status_had_shown(group, first, second, clock):
+    second.fault = KmeUnreachableError("second", "down")
+    first.status_fault = KmeTimeoutError("first", "no answer")
+    for _ in range(2):
+        with pytest.raises(NoKeyError):
+            await group.status("sun")
+    assert not group.health()[0].healthy
+    first.status_fault = None
+    await clock.advance(10.0)
+    await group.status("sun")
+    assert group.health()[0].healthy
+
+
 async def test_close_closes_every_client(group, first, second):
     await group.close()
     assert first.closed
