@@ -68,24 +68,33 @@ class ControlServer:
         self._group = group
         self._gid: int | None = None
         self._inode = 0
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Listen. Raises StartupError: no permission, another daemon, no such group."""
+    def claim(self) -> None:
+        """Make the socket; clients wait. Raises StartupError: no permission, another daemon."""
         self._gid = control_gid(self._group)
-        listener = open_listener(self._path, self._gid)
+        self._listener = open_listener(self._path, self._gid)
         self._inode = self._path.lstat().st_ino
+
+    async def start(self) -> None:
+        """Answer clients. Raises StartupError as ``claim`` where that was not done before."""
+        if self._listener is None:
+            self.claim()
         self._server = await asyncio.start_unix_server(
-            self._accept, sock=listener, limit=REQUEST_MAX
+            self._accept, sock=self._listener, limit=REQUEST_MAX
         )
 
     async def stop(self) -> None:
         """Hang up on all clients and remove the socket. Idempotent."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        self._server = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._listener.close()
+        self._listener = None
         for task in tuple(self._clients):
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)

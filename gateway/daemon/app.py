@@ -111,6 +111,8 @@ class Gateway:
 
     async def _start(self) -> None:
         await self._dataplane.open()
+        self._control.claim()  # first what only one daemon can have: then the kernel is ours
+        self._sockets.bind()
         changes = await self._roster.apply(self._config)
         self._connect_tunnels()
         await self._keeper.take_over()

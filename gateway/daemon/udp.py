@@ -49,21 +49,28 @@ class IkeSockets:
     def __init__(self, addresses: Sequence[IpAddress], on_datagram: OnDatagram) -> None:
         self._addresses = tuple(addresses)
         self._on_datagram = on_datagram
+        self._bound: dict[Peer, socket.socket] = {}  # not received from yet
         self._transports: dict[Peer, asyncio.DatagramTransport] = {}
         self._unsendable: set[Peer] = set()
 
-    async def open(self) -> None:
-        """Bind every socket. Raises StartupError with the cause in the operator's words."""
-        loop = asyncio.get_running_loop()
+    def bind(self) -> None:
+        """Take every port, without receiving yet. Raises StartupError in the operator's words."""
         for address in self._addresses:
             for port in (IKE_PORT, NATT_PORT):
-                local = (address, port)
-                sock = _bound_socket(address, port)
-                transport, _ = await loop.create_datagram_endpoint(
-                    lambda local=local: _IkeProtocol(local, self._on_datagram),  # type: ignore[misc]
-                    sock=sock,
-                )
-                self._transports[local] = transport
+                self._bound[address, port] = _bound_socket(address, port)
+
+    async def open(self) -> None:
+        """Receive on every socket, bound here if not before. Raises StartupError."""
+        loop = asyncio.get_running_loop()
+        if not self._bound:
+            self.bind()
+        while self._bound:
+            local, sock = self._bound.popitem()
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda local=local: _IkeProtocol(local, self._on_datagram),  # type: ignore[misc]
+                sock=sock,
+            )
+            self._transports[local] = transport
 
     def send(self, data: bytes, local: Peer, remote: Peer) -> None:
         """Send one IKE message. A send that fails is logged once per address, never raised."""
@@ -84,8 +91,11 @@ class IkeSockets:
             self._unsendable.discard(remote)
 
     def close(self) -> None:
+        for sock in self._bound.values():
+            sock.close()
         for transport in self._transports.values():
             transport.close()
+        self._bound.clear()
         self._transports.clear()
 
 

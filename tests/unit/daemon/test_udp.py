@@ -77,3 +77,15 @@ async def test_keepalives_and_stray_esp_are_not_ike(sockets) -> None:
         stranger.sendto(b"\xc0\0\0\x01esp", (str(LOOPBACK), udp.NATT_PORT))
     opened.send(b"last", natt, natt)
     assert (await received.get())[0] == b"last"
+
+
+async def test_ports_are_taken_before_anything_is_received(sockets, monkeypatch) -> None:
+    opened, _ = sockets
+    second = udp.IkeSockets([LOOPBACK], lambda *_: None)
+    with pytest.raises(StartupError, match="in use"):
+        second.bind()
+    opened.close()
+    second.close()
+    second.bind()
+    await second.open()
+    second.close()
