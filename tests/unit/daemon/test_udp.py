@@ -86,6 +86,7 @@ async def test_ports_are_taken_before_anything_is_received(sockets, monkeypatch)
         second.bind()
     opened.close()
     second.close()
+    await asyncio.sleep(0)  # transports close in the next turn of the loop
     second.bind()
     await second.open()
     second.close()
