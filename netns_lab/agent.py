@@ -254,6 +254,7 @@ async def _lab(*, bare: bool) -> AsyncIterator[Lab]:
             yield lab
     else:
         async with Site.up("up") as site:
+            await site.wait_protection("HYBRID")
             yield site.lab
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from netns_lab import doctor, paths, place, terminal, timeline
 from netns_lab.errors import LabError
 from netns_lab.job import Job
+from netns_lab.lab import RUNS
 
 TEST_SECONDS = 15 * 60.0
 HANG_SECONDS = 120
@@ -64,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("shell", help="open a shell in a host of the lab that is up")
     verb.add_argument("host", metavar="HOST")
     verb.set_defaults(run=_shell)
+
+    verb = verbs.add_parser("link", help="steer the quantum link of the lab that is up")
+    verb.add_argument(
+        "words", nargs="+", metavar="cut | heal | rate N | suspect [TEXT] | clear | status"
+    )
+    verb.set_defaults(run=_link)
 
     verb = verbs.add_parser("down", help="take the lab down")
     verb.set_defaults(run=_down)
@@ -124,6 +131,11 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _shell(arguments: argparse.Namespace) -> int:
     prompt = f"PS1={arguments.host}:\\w# "
     return terminal.execute(arguments.host, ("env", prompt, "bash", "--norc"))
+
+
+def _link(arguments: argparse.Namespace) -> int:
+    control = f'exec qsgw-kme linkctl --socket {RUNS}/*/link/control.sock "$@"'
+    return terminal.execute("kme-moon", ("sh", "-c", control, "linkctl", *arguments.words))
 
 
 def _down(_arguments: argparse.Namespace) -> int:
