@@ -65,7 +65,10 @@ class Bulletin:
         )
         if tunnel and not self._is_news(tunnel, text, level):
             level = logging.DEBUG
-        log.log(level, "%s%s", f"{tunnel}: " if tunnel else "", text, extra={"tunnel": tunnel})
+        prefix = f"{tunnel}: "
+        if tunnel is None or prefix in text:  # the alarm of a KME or broker names it
+            prefix = ""
+        log.log(level, "%s%s", prefix, text, extra={"tunnel": tunnel})
         for listener in self._listeners:
             listener(event)
         for queue in self._queues:

@@ -117,7 +117,7 @@ class Roster:
             if view.healthy:
                 self._bulletin.clear_alarm("kme-unreachable", view.name)
             else:
-                text = view.last_error or "does not answer"
+                text = f"KME {view.name}: {view.last_error or 'does not answer'}"
                 self._bulletin.raise_alarm("kme-unreachable", Severity.WARNING, view.name, text)
 
     def kmes(self) -> tuple[KmeView, ...]:
@@ -156,6 +156,7 @@ class Roster:
             local=config.local,
             remote=config.remote,
             reqid=reqid,
+            networks=(config.local_subnets, config.remote_subnets),
             sa_lifetime=build.sa_lifetime(config),
             protection=TunnelProtection(build.protection_settings(config), now=self._clock()),
             health=HealthMonitor() if keys is not None else None,

@@ -31,7 +31,18 @@ from gateway.ike.events import (
 )
 from gateway.ike.limits import LINGER
 from gateway.keys.source import TunnelKeys
-from gateway.model import IpAddress, KeyId, Mixed, Ppk, Protection, Role, SaId, SaLifetime
+from gateway.model import (
+    IpAddress,
+    IpNetwork,
+    KeyId,
+    Mixed,
+    Ppk,
+    Protection,
+    Role,
+    SaId,
+    SaLifetime,
+    Severity,
+)
 from gateway.protection.decisions import (
     AcceptPpk,
     Block,
@@ -59,6 +70,8 @@ from gateway.protection.inputs import (
 )
 from gateway.protection.machine import TunnelProtection
 
+Networks = tuple[IpNetwork, ...]
+
 _FAILED = {
     "initiate": "setting up failed",
     "rekey": "rekeying failed",
@@ -78,6 +91,7 @@ class Tunnel:
         local: IpAddress,
         remote: IpAddress,
         reqid: int,
+        networks: tuple[Networks, Networks],
         sa_lifetime: SaLifetime,
         protection: TunnelProtection,
         health: HealthMonitor | None,
@@ -93,6 +107,7 @@ class Tunnel:
         self.local = local
         self.remote = remote
         self.reqid = reqid
+        self._networks = networks  # local and remote, as configured
         self.sa_lifetime = sa_lifetime
         self.protection = protection
         self.keys = keys
@@ -204,6 +219,7 @@ class Tunnel:
             rekey=event.replaces is not None,
             role=event.role.value,
         )
+        self._note_narrowing(event)
         offered = self._offered or mixed.key_id is not None
         self._offered = False
         if self.orphans:
@@ -214,6 +230,21 @@ class Tunnel:
                 offered_ppk=offered,
                 initiated=event.role is Role.INITIATOR,
             )
+        )
+
+    def _note_narrowing(self, event: ChildUp) -> None:
+        """Say so where the peer agreed to less than our subnets (RFC 7296 2.9)."""
+        local, remote = self._networks
+        if set(local) == set(event.local_networks) and set(remote) == set(event.remote_networks):
+            self._bulletin.clear_alarm("subnets-narrowed", self.name)
+            return
+        carried = f"{_text(event.local_networks)} -> {_text(event.remote_networks)}"
+        self._bulletin.raise_alarm(
+            "subnets-narrowed",
+            Severity.WARNING,
+            self.name,
+            f"the two ends have different subnets: {carried} is all that is carried, "
+            f"not {_text(local)} -> {_text(remote)}",
         )
 
     def _child_down(self, event: ChildDown) -> None:
@@ -384,3 +415,7 @@ class Tunnel:
         """These SAs are about to go: nothing may lead into one of them any more."""
         if SaId(self.remote, self.policies.outbound_spi) in sa_ids:
             await self.policies.block()
+
+
+def _text(networks: Networks) -> str:
+    return ", ".join(str(network) for network in networks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
 
@@ -76,7 +77,7 @@ class MetricsServer:
         except OSError as error:
             await runner.cleanup()
             raise StartupError(
-                f"[metrics] listen {self._address} port {self._port}: {error.strerror}"
+                f"[metrics] listen {self._address} port {self._port}: {_why(error)}"
             ) from None
         self._runner = runner
 
@@ -250,3 +251,8 @@ def _mqtt(state: MqttState) -> Iterator[Metric]:
 def _seconds(moment: str) -> float:
     """Unix seconds of an RFC 3339 moment."""
     return datetime.fromisoformat(moment).timestamp()
+
+
+def _why(error: OSError) -> str:
+    # asyncio puts a sentence of its own, with the address, into strerror
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -41,7 +41,7 @@ SNAPSHOT_GAP = 1.0  # seconds between snapshots at least
 SNAPSHOT_INTERVAL = 30.0  # seconds between snapshots at most: counters, and a dead link noticed
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 60.0  # seconds between attempts to connect
 
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")  # in the text of an OSError
+_CODE = re.compile(r"^\[(Errno |code:)-?\d+\] ")  # in the text of an OSError or MqttError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,4 +307,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _reason(error: Exception) -> str:
     text = str(error.__cause__ or error) if isinstance(error, aiomqtt.MqttError) else str(error)
-    return " ".join(_ERRNO.sub("", text).split()) or type(error).__name__
+    if text == "Operation timed out":  # aiomqtt's
+        return f"no MQTT answer in {CALL_TIMEOUT:g} s"
+    return " ".join(_CODE.sub("", text).split()) or type(error).__name__
