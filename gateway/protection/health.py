@@ -1,7 +1,8 @@
 """Turns what the key source sees into the health of the quantum side, with reasons.
 
 Loss: no key can be had. The pool stays below its target and nothing was delivered for a
-while, or the pool is empty and the last request failed, or the KME says the link is down.
+while, or the pool stays empty and requests fail (for a shorter while: an empty KME is about to
+have its next key, an unreachable one is not), or the KME says the link is down.
 Suspicion: the KME passes on an eavesdropping alarm of the link. It comes before loss: a link
 that is under attack may well have stopped delivering.
 """
@@ -17,6 +18,12 @@ LinkState = Literal["up", "down", "suspect"]
 
 PATIENCE_GAPS = 3.0
 """A link counts as lost only after this many of its usual gaps between two keys."""
+
+EMPTY_PATIENCE = 3.0
+"""Seconds without a key in the pool after which a failing KME counts as loss: one request with
+its timeout. A slow link gets two of its usual gaps, within reason."""
+
+EMPTY_PATIENCE_LIMIT = 60.0
 
 PATIENCE_LIMIT = 600.0
 """However slow the link was, seconds without a key after which it counts as lost."""
@@ -48,6 +55,7 @@ class HealthMonitor:
     def __init__(self, settings: HealthSettings | None = None) -> None:
         self._settings = settings or HealthSettings()
         self._hungry_since: float | None = None  # below target since
+        self._empty_since: float | None = None
         self._usual_gap = 0.0  # seconds between keys while they were coming
         self._last_delivery: float | None = None
         self.state = Health.HEALTHY
@@ -75,14 +83,20 @@ class HealthMonitor:
             self._hungry_since = None
         elif self._hungry_since is None:
             self._hungry_since = seen.at
+        if seen.ready > 0:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = seen.at
 
     def _judge(self, seen: Observation) -> tuple[Health, str]:
         if seen.link_state == "suspect":
             return Health.SUSPECT, f"quantum link suspect: {seen.link_reason or 'no detail'}"
         if seen.link_state == "down":
             return Health.LOST, f"quantum link down: {seen.link_reason or 'no detail'}"
-        if seen.ready == 0 and seen.last_error is not None:
-            return Health.LOST, seen.last_error
+        if self._empty_since is not None and seen.last_error is not None:
+            patience = max(EMPTY_PATIENCE, min(EMPTY_PATIENCE_LIMIT, 2 * self._usual_gap))
+            if seen.at - self._empty_since >= patience:
+                return Health.LOST, seen.last_error
         if self._hungry_since is not None:
             silent_since = max(self._hungry_since, seen.last_delivery or self._hungry_since)
             patience = max(

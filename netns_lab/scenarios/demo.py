@@ -77,39 +77,24 @@ class Demo:
                     self.say(f"{gateway}: qsgwd is ready")
             await self.expect("HYBRID", "start", since=self.started)
             ike = await self.agreed_ike()
+            begin = time.monotonic()
             with self.timed("traffic"):
-                await evidence.start_traffic(self.lab)
-                traffic_from = time.monotonic()
-                self.say("alice and bob: 50 UDP packets a second each way, numbered")
-                await self.rekeys(HYBRID_BEFORE, "HYBRID")
-                fallback = await self.cut()
-                await self.rekeys(PQC_ONLY_REKEYS, "PQC_ONLY")
-                restore = await self.heal()
-                missing = max(1, REKEYS_MIN + 1 - len(self.watch.rekeys()))
-                await self.rekeys(missing, "HYBRID")
-                mqtt = await self.mqtt_matches()
+                phases = await self.play_under_traffic()
                 directions = await self.stop_traffic()
-            traffic_to = time.monotonic()
+            self.save_timeline(begin, time.monotonic(), directions)
             errors = await evidence.xfrm_errors(self.site)
             used, reused = await self.key_accounts()
-            sequences = [self.watch.sequence(gateway) for gateway in GATEWAYS]
             await self.save_status("end")
+            self.check_sequences()
         blocked = await self.dropped_when_down()
         with self.timed("analysis"):
             counts, decryption = await self.analyse_capture()
-        self.save_timeline(traffic_from, traffic_to, directions)
-        if any(sequence != self.protection for sequence in sequences):
-            raise LabError(f"the gateways showed {sequences}, checked was {self.protection}")
         report = Report(
+            **phases,
+            **_totals(directions),
             kernel=os.environ.get(KERNEL, "host"),
             protection=tuple(self.protection),
             rekeys=self.rekey_list(),
-            packets_sent=sum(direction.sent for direction in directions.values()),
-            packets_lost=sum(direction.lost for direction in directions.values()),
-            packets_duplicate=sum(direction.duplicate for direction in directions.values()),
-            packets_reordered=sum(direction.reordered for direction in directions.values()),
-            fallback_seconds=fallback,
-            restore_seconds=restore,
             qkd_keys_used=used,
             qkd_keys_reused=reused,
             plaintext_packets_seen=counts["plaintext"],
@@ -120,11 +105,33 @@ class Demo:
             key_bytes_in_artifacts=0,
             keys_searched_for=0,
             blocked_when_down=blocked,
-            mqtt_matches=mqtt,
             ike=ike,
             timings=self.timings,
         )
         return await self.search_for_keys(report)
+
+    async def play_under_traffic(self) -> dict[str, Any]:
+        """Rekeys, fallback and return while alice and bob talk; what the report says of it."""
+        await evidence.start_traffic(self.lab)
+        self.say("alice and bob: 50 UDP packets a second each way, numbered")
+        await self.rekeys(HYBRID_BEFORE, "HYBRID")
+        fallback = await self.cut()
+        await self.rekeys(PQC_ONLY_REKEYS, "PQC_ONLY")
+        restore = await self.heal()
+        await self.rekeys(max(1, REKEYS_MIN + 1 - len(self.watch.rekeys())), "HYBRID")
+        matches = await self.mqtt_matches()
+        return {
+            "fallback_seconds": fallback,
+            "restore_seconds": restore,
+            "mqtt_matches": matches,
+        }
+
+    def check_sequences(self) -> None:
+        """What was checked in the kernels is all that the gateways ever showed."""
+        for gateway in GATEWAYS:
+            shown = self.watch.sequence(gateway)
+            if shown != self.protection:
+                raise LabError(f"{gateway} showed {shown}, checked was {self.protection}")
 
     async def start_key_side(self) -> None:
         await self.site.start_link()
@@ -340,6 +347,17 @@ class Demo:
             },
             marks=[(at - zero, text) for at, text in self.marks],
         ).save(self.out / "timeline.json")
+
+
+def _totals(directions: dict[str, traffic.Direction]) -> dict[str, Any]:
+    """Packets over both directions, as the report calls them."""
+    seen = directions.values()
+    return {
+        "packets_sent": sum(direction.sent for direction in seen),
+        "packets_lost": sum(direction.lost for direction in seen),
+        "packets_duplicate": sum(direction.duplicate for direction in seen),
+        "packets_reordered": sum(direction.reordered for direction in seen),
+    }
 
 
 def _sockets(_folder: str, names: list[str]) -> list[str]:

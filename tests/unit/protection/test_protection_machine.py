@@ -147,6 +147,21 @@ def test_return_comes_after_one_unbroken_dwell() -> None:
     assert bench.alarms == set()
 
 
+def test_rekeys_without_a_key_do_not_begin_the_dwell_anew() -> None:
+    bench = Bench("prefer", rekey_min=5.0, rekey_max=20.0)
+    bench.lost()
+    bench.up("PQC_ONLY")
+    bench.healthy()
+    bench.keys(4, 1.0)
+    decided: list[str] = []
+    while "rekey+" not in decided and bench.now < 1000.0 + 3 * DWELL:
+        decided += acts(bench.pass_time(1.0))
+        if bench.machine.attempt_under_way and decided[-1] == "rekey-":
+            bench.up("PQC_ONLY", offered_ppk=True)  # whatever the reporter makes of it
+    assert decided == ["rekey-", "rekey-", "rekey+"]
+    assert bench.now == 1000.0 + DWELL
+
+
 def test_a_flapping_link_stays_pqc_only_with_one_alarm_of_each_kind() -> None:
     bench = hybrid(keys=0)
     bench.lost()

@@ -57,9 +57,24 @@ def test_patience_grows_with_the_usual_gap_of_a_slow_link() -> None:
 def test_an_unreachable_kme_is_loss_only_when_the_pool_is_empty() -> None:
     watch = Watch()
     assert watch.see(0.0, ready=1, last_error="refused") is Health.HEALTHY
-    assert watch.see(1.0, ready=0, last_error="refused") is Health.LOST
+    assert watch.see(1.0, ready=0, last_error="refused") is Health.HEALTHY, "not at once"
+    assert watch.see(3.9, ready=0, last_error="refused") is Health.HEALTHY
+    assert watch.see(4.0, ready=0, last_error="refused") is Health.LOST
     assert watch.change is not None
     assert "refused" in watch.change.reason
+
+
+def test_a_slow_link_whose_kme_is_empty_between_keys_is_not_lost() -> None:
+    watch = Watch()
+    watch.see(0.0, ready=1, rate=1 / 20, last_delivery=0.0)
+    for at in range(1, 21):
+        assert watch.see(at, ready=0, rate=1 / 20, last_delivery=0.0, last_error="503")
+        assert watch.monitor.state is Health.HEALTHY
+    watch.see(21.0, ready=1, rate=1 / 20, last_delivery=21.0)
+    assert watch.see(60.9, ready=0, rate=1 / 20, last_delivery=21.0, last_error="503")
+    assert watch.see(101.0, ready=0, rate=1 / 20, last_delivery=21.0, last_error="503") is (
+        Health.LOST
+    )
 
 
 def test_a_link_reported_down_is_loss_at_once() -> None:
