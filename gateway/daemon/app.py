@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from gateway import __version__
@@ -16,11 +17,10 @@ from gateway.config.load import load_config
 from gateway.config.schema import GatewayConfig, OnStop
 from gateway.control.server import ControlServer
 from gateway.crypto.rng import SystemRng
-from gateway.daemon import build
 from gateway.daemon.bulletin import Bulletin, timestamp
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelExecutor, KernelWork
-from gateway.daemon.kernel import KernelKeeper
+from gateway.daemon.kernel import AUDIT_INTERVAL, KernelKeeper
 from gateway.daemon.keylog import EspKeyLog
 from gateway.daemon.notify import Notifier
 from gateway.daemon.operator import Operator
@@ -52,6 +52,7 @@ class Gateway:
         self._clock = time.monotonic
         self._started_at = timestamp()
         self._drops: Counter[str] = Counter()
+        self._reloading = asyncio.Lock()
         self._services = Notifier()
         self._supervisor = Supervisor(self._clock)
         self._bulletin = Bulletin()
@@ -80,6 +81,7 @@ class Gateway:
             answer=self._driver.answer,
             inbound_seen=self._inbound_seen,
             key_log=key_log,
+            on_refusal=lambda: self._keeper.look_soon(),  # noqa: PLW0108  made below
         )
         self._driver.connect(self._executor)
         self._keeper = KernelKeeper(
@@ -114,16 +116,14 @@ class Gateway:
         self._control.claim()  # first what only one daemon can have: then the kernel is ours
         self._sockets.bind()
         changes = await self._roster.apply(self._config)
-        self._connect_tunnels()
         await self._keeper.take_over()
         await self._sockets.open()
         await self._control.start()
         beat = self._supervisor.expect_beats
         self._supervisor.start("kernel-worker", self._executor.work())
         self._supervisor.start("kernel-events", self._keeper.follow_events())
-        self._supervisor.start(
-            "kernel-audit", self._keeper.audit_for_ever(beat("kernel-audit", BEAT_GAP))
-        )
+        audited = beat("kernel-audit", AUDIT_INTERVAL + BEAT_GAP)  # the kernel worker's beat, too
+        self._supervisor.start("kernel-audit", self._keeper.audit_for_ever(audited))
         self._supervisor.start("observer", self._observe_for_ever())
         await self._outlets.start(self._supervisor)
         interval = self._services.watchdog_interval
@@ -155,12 +155,13 @@ class Gateway:
         await self._roster.stop()
         await self._outlets.stop()
         await self._supervisor.stop()
-        await self._executor.close()
-        self._driver.close()
         self._sockets.close()
+        self._driver.close()
+        await self._executor.close()
         await self._dataplane.close()
 
     async def _close_tunnels(self) -> None:
+        """Delete every SA, telling the peers; block policies stay."""
         endpoint = self._driver.endpoint
         now = self._clock()
 
@@ -168,11 +169,16 @@ class Gateway:
             for name in self._roster.tunnels:
                 endpoint.close(name, reason="the daemon is stopping", now=now)
 
+        for tunnel in self._roster.tunnels.values():
+            tunnel.retire()  # else it would set up again at once
         self._driver.run(close_all)
-        until = now + CLOSE_TIMEOUT
-        while self._clock() < until and any(facts.ike for facts in endpoint.views()):
-            await asyncio.sleep(0.05)
-        await self._executor.settle()
+        for tunnel in self._roster.tunnels.values():
+            self._enqueue(tunnel.abandon)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._executor.settle()
+                while any(facts.ike for facts in endpoint.views()):
+                    await asyncio.sleep(0.05)
 
     # --- reload ---------------------------------------------------------------------------
 
@@ -191,11 +197,11 @@ class Gateway:
         needs_restart = [
             name for name in fixed if getattr(config, name) != getattr(self._config, name)
         ]
-        self._config = config
-        changes = await self._roster.apply(config)
-        self._connect_tunnels()
-        self._roster.start(changes)
-        self._enqueue(self._keeper.realign)
+        async with self._reloading:
+            self._config = replace(config, **{name: getattr(self._config, name) for name in fixed})
+            changes = await self._roster.apply(config)
+            self._roster.start(changes)
+            self._enqueue(self._keeper.realign)
         parts = [f"{len(changes.fresh)} tunnels new or changed, {len(changes.removed)} removed"]
         if needs_restart:
             tables = ", ".join(f"[{name}]" for name in needs_restart)
@@ -214,11 +220,6 @@ class Gateway:
             self._services.ready(status)
 
         self._reload_task = asyncio.get_running_loop().create_task(reload())
-
-    def _connect_tunnels(self) -> None:
-        connections = [build.connection(tunnel) for tunnel in self._config.tunnels.values()]
-        now = self._clock()
-        self._driver.run(lambda: self._driver.endpoint.set_connections(connections, now))
 
     # --- between the parts ----------------------------------------------------------------
 

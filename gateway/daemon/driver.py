@@ -17,6 +17,8 @@ from gateway.model import IpAddress
 
 Peer = tuple[IpAddress, int]
 
+AFTER_FAULT = 1.0  # seconds; a deadline that fails each time must not spin
+
 
 class Executor(Protocol):
     """Carries out commands; hands answers to the function it was given."""
@@ -42,6 +44,7 @@ class Driver:
         self._executor: Executor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        self._closed = False
 
     def connect(self, executor: Executor) -> None:
         """Executor and driver know each other; this closes the circle."""
@@ -62,17 +65,21 @@ class Driver:
         An event handler may itself call ``run``; the outer call then does the draining,
         so events are always handled in the order they happened.
         """
-        step()
         if self._draining:
+            step()
             return
         self._draining = True
+        pause = AFTER_FAULT
         try:
+            step()
             self._drain()
-        finally:
+            pause = 0.0
+        finally:  # a fault in one exchange must not stop the clock of all the others
             self._draining = False
-        self._arm()
+            self._arm(pause)
 
     def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,13 +100,15 @@ class Driver:
             for event in events:
                 self._on_event(event)
 
-    def _arm(self) -> None:
+    def _arm(self, pause: float) -> None:
+        if self._closed:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         deadline = self.endpoint.next_deadline()
         if deadline is not None:
-            delay = max(0.0, deadline - self._clock())
+            delay = max(pause, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:

@@ -71,18 +71,24 @@ class KernelExecutor:
         answer: Callable[[Answer], None],
         inbound_seen: Callable[[SaId], None],
         key_log: EspKeyLog | None,
+        on_refusal: Callable[[], None] = lambda: None,
     ) -> None:
         self._dataplane = dataplane
         self._tunnels = tunnels
         self._answer = answer
         self._inbound_seen = inbound_seen
         self._key_log = key_log
+        self._on_refusal = on_refusal  # the kernel may differ from what was wanted: look at it
+        self._closed = False
         self._queue: asyncio.Queue[KernelCommand | KernelWork] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[SaId, asyncio.Task[None]] = {}
 
     def submit(self, command: Command) -> None:
         """Take a command; returns at once."""
+        if self._closed:
+            _wipe(command)
+            return
         match command:
             case FetchPpk():
                 self._spawn(self._fetch(command))
@@ -111,6 +117,7 @@ class KernelExecutor:
                     await item()
             except QsgwError as error:
                 log.error("kernel: %s", error)
+                self._on_refusal()
             finally:
                 self._queue.task_done()
 
@@ -119,6 +126,11 @@ class KernelExecutor:
         await self._queue.join()
 
     async def close(self) -> None:
+        """End key look-ups and watches; keys of commands not carried out are wiped."""
+        self._closed = True
+        while not self._queue.empty():
+            _wipe(self._queue.get_nowait())
+            self._queue.task_done()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -139,21 +151,24 @@ class KernelExecutor:
                     await self._side(command.tunnel).steer_outbound(command)
                     self._answer(Done(token=token))
                 case RemoveSas(tunnel=name, sa_ids=sa_ids):
-                    if name in self._tunnels:
-                        await self._tunnels[name].release(sa_ids)
-                    await self._remove(sa_ids)
+                    try:
+                        if name in self._tunnels:
+                            await self._tunnels[name].release(sa_ids)
+                    finally:  # an SA that is to go carries nothing, whatever leads into it
+                        await self._remove(sa_ids)
                 case _:
                     assert_never(command)
         except QsgwError as error:
             log.error("%s: %s failed: %s", command.tunnel, type(command).__name__, error)
+            self._on_refusal()
             if isinstance(command, AllocateSpi | InstallChild | ActivateOutbound):
                 self._answer(Failed(token=command.token, reason=str(error)))
 
     async def _install(self, command: InstallChild) -> None:
-        side = self._side(command.tunnel)
-        await side.admit_inbound(command)
         installed: list[SaId] = []
         try:
+            side = self._side(command.tunnel)
+            await side.admit_inbound(command)
             for sa in (command.inbound, command.outbound):
                 complete = replace(sa, reqid=side.reqid, lifetime=side.sa_lifetime)
                 await self._dataplane.install_sa(complete)
@@ -163,9 +178,8 @@ class KernelExecutor:
         except DataplaneError:
             await self._remove((*installed, command.inbound.sa_id))
             raise
-        finally:
-            command.inbound.key.wipe()  # the kernel has them now, or nobody ever will
-            command.outbound.key.wipe()
+        finally:  # the kernel has the keys now, or nobody ever will
+            _wipe(command)
 
     async def _remove(self, sa_ids: tuple[SaId, ...]) -> None:
         for sa_id in sa_ids:
@@ -176,6 +190,7 @@ class KernelExecutor:
                 await self._dataplane.remove_sa(sa_id)
             except DataplaneError as error:
                 log.warning("removing SA %08x: %s", sa_id.spi, error)
+                self._on_refusal()
 
     async def _fetch(self, command: FetchPpk) -> None:
         try:
@@ -213,3 +228,10 @@ class KernelExecutor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _wipe(item: Command | KernelWork) -> None:
+    """Of the commands only InstallChild has keys in it."""
+    if isinstance(item, InstallChild):
+        item.inbound.key.wipe()
+        item.outbound.key.wipe()

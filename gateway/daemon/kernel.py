@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import assert_never
 
 from gateway.daemon.driver import Driver
@@ -12,12 +14,15 @@ from gateway.daemon.executor import KernelWork
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane, EventsLost, PeerMoved, SaExpired, TrafficWaiting
 from gateway.dataplane.reconcile import is_pin, plan
+from gateway.errors import DataplaneError
+from gateway.ike.views import TunnelFacts
 from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId
 from gateway.protection.inputs import SaExpiring
 
 log = logging.getLogger("qsgw.kernel")
 
 AUDIT_INTERVAL = 10.0  # seconds between two comparisons of what we believe with what is
+AFTER_REFUSAL = 1.0  # seconds until the look after the kernel refused something
 
 
 class KernelKeeper:
@@ -41,6 +46,9 @@ class KernelKeeper:
         self._driver = driver
         self._enqueue = enqueue
         self._clock = clock
+        self._look = asyncio.Event()
+        self._strays: frozenset[SaId] = frozenset()  # nobody's, at the last audit
+        self._trouble = ""  # why the last audit failed
 
     async def take_over(self) -> None:
         """At start: guard policies first, then adopt what an earlier run left running."""
@@ -76,23 +84,62 @@ class KernelKeeper:
                 case _:
                     assert_never(event)
 
+    def look_soon(self) -> None:
+        """The kernel refused something: what it holds may differ from what is meant."""
+        self._look.set()
+
     async def audit_for_ever(self, beat: Callable[[], None]) -> None:
-        """Compare at intervals: somebody may have flushed SAs or policies behind our back."""
+        """Compare at intervals: somebody may have flushed SAs or policies behind our back.
+
+        Beats each time the kernel worker has done an audit, so it beats only while that works.
+        """
         while True:
             beat()
-            await asyncio.sleep(AUDIT_INTERVAL)
-            self._enqueue(self._audit)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AUDIT_INTERVAL):
+                    await self._look.wait()
+                    await asyncio.sleep(AFTER_REFUSAL)
+            self._look.clear()
+            done = asyncio.Event()
+            self._enqueue(partial(self._audit_and_tell, done))
+            await done.wait()
+
+    async def _audit_and_tell(self, done: asyncio.Event) -> None:
+        try:
+            await self._audit()
+            self._trouble = ""
+        except DataplaneError as error:
+            if str(error) != self._trouble:  # told once, tried again each time
+                log.error("kernel could not be compared with what is meant: %s", error)
+            self._trouble = str(error)
+        finally:
+            done.set()
 
     async def _audit(self) -> None:
         snapshot = await self._dataplane.snapshot()
-        believed = self._believed()
-        changes = plan(self._desired(), snapshot, believed)
+        changes = plan(self._desired(), snapshot, self._believed())
         for policy in changes.to_set:
             log.warning("%s: policy was missing or changed in the kernel: set", policy.tunnel)
             await self._dataplane.set_policy(policy)
+        for policy in changes.to_remove:
+            log.warning("policy %s -> %s is nobody's: removed", policy.source, policy.destination)
+            await self._dataplane.remove_policy(policy)
         for sa_id in changes.missing_sas:
             log.warning("%s: SA %08x is gone from the kernel", self._owner(sa_id), sa_id.spi)
             self._gone(sa_id)
+        await self._clear_away(snapshot)
+
+    async def _clear_away(self, snapshot: KernelSnapshot) -> None:
+        """Remove SAs that were nobody's at two audits in a row: their removal was refused."""
+        known = {sa_id for tunnel in self._tunnels.values() for sa_id in tunnel.orphans.sa_ids}
+        for facts in self._driver.endpoint.views():
+            if facts.name in self._tunnels:
+                known |= _sas_of(self._tunnels[facts.name], facts)
+        found = {sa.sa_id for sa in snapshot.sas if not sa.larval and sa.sa_id not in known}
+        old, self._strays = self._strays & found, frozenset(found)
+        for sa_id in old:
+            log.warning("SA %08x is nobody's: removed", sa_id.spi)
+            await self._dataplane.remove_sa(sa_id)
 
     def _desired(self) -> list[PolicySpec]:
         return [policy for tunnel in self._tunnels.values() for policy in tunnel.policies.desired]
@@ -110,20 +157,21 @@ class KernelKeeper:
                     ids.add(SaId(tunnel.remote, child.spi_out))
         return frozenset(ids)
 
-    def _owner(self, sa_id: SaId) -> str:
+    def _owner(self, sa_id: SaId) -> str | None:
         """The tunnel that uses this SA, for a message."""
         for facts in self._driver.endpoint.views():
-            spis = {spi for child in facts.children for spi in (child.spi_in, child.spi_out)}
-            if sa_id.spi in spis:
+            tunnel = self._tunnels.get(facts.name)
+            if tunnel is not None and sa_id in _sas_of(tunnel, facts):
                 return facts.name
-        return "no tunnel"
+        return None
 
     def _expired(self, sa_id: SaId, reqid: int, *, hard: bool) -> None:
         tunnel = next((item for item in self._tunnels.values() if item.reqid == reqid), None)
         if tunnel is None:
             return
         if hard:
-            log.warning("%s: SA %08x reached its hard lifetime", tunnel.name, sa_id.spi)
+            if self._owner(sa_id) is not None:  # else a reservation, or one already replaced
+                log.warning("%s: SA %08x reached its hard lifetime", tunnel.name, sa_id.spi)
             self._gone(sa_id)
         else:
             tunnel.feed(SaExpiring())
@@ -131,6 +179,14 @@ class KernelKeeper:
     def _gone(self, sa_id: SaId) -> None:
         now = self._clock()
         self._driver.run(lambda: self._driver.endpoint.sa_expired(sa_id, hard=True, now=now))
+
+
+def _sas_of(tunnel: Tunnel, facts: TunnelFacts) -> set[SaId]:
+    return {
+        sa_id
+        for child in facts.children
+        for sa_id in (SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out))
+    }
 
 
 def _adopt(tunnel: Tunnel, snapshot: KernelSnapshot) -> None:
@@ -145,4 +201,4 @@ def _adopt(tunnel: Tunnel, snapshot: KernelSnapshot) -> None:
     if any(is_pin(policy) and policy.outbound_spi in spis for policy in policies):
         tunnel.policies.adopt(policies)
         log.info("%s: taking over %d SAs of an earlier run", tunnel.name, len(sas))
-    tunnel.orphans = tuple(sa.sa_id for sa in sas)
+    tunnel.orphans.sa_ids = tuple(sa.sa_id for sa in sas)

@@ -9,7 +9,7 @@ from gateway.control.protocol import ExitCode
 from gateway.daemon.roster import Roster
 from gateway.daemon.tunnel import Tunnel
 from gateway.errors import ControlError
-from gateway.model import Snapshot, StatusEvent
+from gateway.model import Protection, Snapshot, StatusEvent
 from gateway.protection.inputs import OperatorInitiate, OperatorRekey, OperatorTerminate
 
 
@@ -36,15 +36,29 @@ class Operator:
         return await self._application.snapshot()
 
     async def initiate(self, tunnel: str) -> str:
-        self._find(tunnel).feed(OperatorInitiate())
-        return f"{tunnel}: setting up"
+        found = self._find(tunnel)
+        found.feed(OperatorInitiate())
+        policy = found.protection
+        match policy.protection:
+            case Protection.DOWN:
+                return f"{tunnel}: setting up"
+            case Protection.BLOCKED:
+                return f"{tunnel}: blocked, set up when QKD keys can be used: {policy.reason}"
+            case _:
+                return f"{tunnel}: is up already ({policy.protection})"
 
     async def terminate(self, tunnel: str) -> str:
         self._find(tunnel).feed(OperatorTerminate())
         return f"{tunnel}: closing; it stays down until it is initiated"
 
     async def rekey(self, tunnel: str) -> str:
-        self._find(tunnel).feed(OperatorRekey())
+        found = self._find(tunnel)
+        policy = found.protection
+        if policy.protection in (Protection.DOWN, Protection.BLOCKED):
+            raise ControlError(
+                f"{tunnel}: there is no SA to rekey: {policy.protection}, {policy.reason}"
+            )
+        found.feed(OperatorRekey())
         return f"{tunnel}: rekeying"
 
     async def reload(self) -> str:

@@ -7,7 +7,7 @@ outbound ones pinned to one SPI. Without those the tunnel drops; that is all blo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import (
@@ -18,14 +18,19 @@ from gateway.dataplane.reconcile import (
     policy_key,
     tunnel_policies,
 )
+from gateway.errors import DataplaneError
 from gateway.ike.commands import ActivateOutbound, InstallChild
-from gateway.model import IpAddress, IpNetwork, PolicyAction, PolicySpec
+from gateway.model import IpAddress, IpNetwork, PolicyAction, PolicySpec, SaId
 
 Networks = tuple[IpNetwork, ...]
 
 
 class TunnelPolicies:
-    """Owns every policy of a tunnel. Its methods run in the kernel executor's order."""
+    """Owns every policy of a tunnel. Its methods run in the kernel executor's order.
+
+    ``desired`` is what is meant to stand. Where the kernel refuses a step, it is what the next
+    audit brings about.
+    """
 
     def __init__(
         self,
@@ -79,14 +84,45 @@ class TunnelPolicies:
     async def steer_outbound(self, command: ActivateOutbound) -> None:
         """From now on traffic leaves through this SPI."""
         protecting = self._protecting(command.local_networks, command.remote_networks)
-        for policy in outbound_pins(protecting, command.spi):
-            await self._set(policy)
+        before = dict(self._protect)
+        try:
+            for policy in outbound_pins(protecting, command.spi):
+                await self._set(policy)
+        except DataplaneError:
+            await self._put_back(before)
+            raise
 
     async def block(self) -> None:
         """Drop everything: take the ways into SAs away, outbound first."""
-        for key, policy in sorted(self._protect.items(), key=lambda item: not is_pin(item[1])):
+        ways = sorted(self._protect.values(), key=lambda policy: not is_pin(policy))
+        self._protect.clear()
+        await self._remove(ways)
+
+    def leads_into(self, sa_ids: Collection[SaId]) -> bool:
+        """Whether traffic leaves through one of these SAs."""
+        return any(
+            is_pin(policy) and SaId(self._remote, policy.outbound_spi) in sa_ids
+            for policy in self._protect.values()
+        )
+
+    async def _put_back(self, before: dict[PolicyKey, PolicySpec]) -> None:
+        """A move failed half-way: no subnet may go on leading into the new SA."""
+        moved = self._protect
+        self._protect = before
+        for key, policy in moved.items():
+            if key in before and before[key] != policy:
+                await self._dataplane.set_policy(before[key])
+        await self._remove([policy for key, policy in moved.items() if key not in before])
+
+    async def _remove(self, policies: Iterable[PolicySpec]) -> None:
+        refused: list[PolicySpec] = []
+        for policy in policies:
+            try:
+                await self._dataplane.remove_policy(policy)
+            except DataplaneError:
+                refused.append(policy)
+        for policy in refused:  # once more: nothing may leave through an SA that is to go
             await self._dataplane.remove_policy(policy)
-            del self._protect[key]
 
     async def _set(self, policy: PolicySpec) -> None:
         key = policy_key(policy)

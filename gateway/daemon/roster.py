@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
 from gateway.daemon import build
@@ -23,6 +23,7 @@ from gateway.protection.machine import TunnelProtection
 from kms_client.failover import Kme, KmeGroup
 
 KmeKey = tuple[KmeEntry, ...]
+Entry = tuple[TunnelConfig, KmeKey]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,6 @@ class Changes:
 
     fresh: tuple[str, ...]  # built anew: new, changed, or heirs
     removed: tuple[str, ...]
-    heirs: dict[str, Tunnel]  # by name, the tunnel whose SAs the new one takes over
 
 
 class Roster:
@@ -49,7 +49,7 @@ class Roster:
         connect_kme: Callable[[KmeConfig], Kme] = connect,
     ) -> None:
         self.tunnels: dict[str, Tunnel] = {}
-        self._configs: dict[str, tuple[TunnelConfig, KmeKey]] = {}
+        self._configs: dict[str, Entry] = {}
         self._groups: dict[KmeKey, KmeGroup] = {}
         self._dataplane = dataplane
         self._driver = driver
@@ -67,40 +67,34 @@ class Roster:
         """Make the tunnels be those of ``config``.
 
         A tunnel whose settings did not change is not touched; one that differs in policy only
-        is handed over with its SAs. The caller gives the IKE core the new connections, then
-        calls ``start`` for the tunnels named in ``fresh``.
+        is handed over with its SAs. All of it, the IKE core included, happens in one step, so
+        nothing that is under way meets half of it. The caller then calls ``start``.
         """
         entries = {name: KmeEntry.of(kme) for name, kme in config.kmes.items()}
         wanted = {
             name: (tunnel, tuple(entries[kme] for kme in tunnel.kmes))
             for name, tunnel in config.tunnels.items()
         }
-        before = self._configs
-        stale = [name for name, entry in before.items() if wanted.get(name) != entry]
-        heirs = [
-            name
-            for name in stale
-            if name in wanted and build.same_peer(before[name][0], wanted[name][0])
-        ]
-        old = {name: await self._take_out(name, blocking=name not in heirs) for name in stale}
+        before = dict(self._configs)
+        old = self._take_out(before, wanted)
         fresh = [name for name in wanted if name not in self.tunnels]
         for name in fresh:
-            self._configs[name] = wanted[name]
-            self.tunnels[name] = self._build(*wanted[name])
+            self._add(wanted[name], before.get(name), old.get(name))
+        self._connect(config)
+        for name in old:  # kernel work queued for the old one was done for its successor
+            if name in wanted and not _is_heir(before[name], wanted[name]):
+                self._enqueue(self.tunnels[name].policies.block)
+        for tunnel in old.values():
+            await tunnel.stop()
         await self._close_unused_groups()
         return Changes(
-            fresh=tuple(fresh),
-            removed=tuple(name for name in stale if name not in wanted),
-            heirs={name: old[name] for name in heirs},
+            fresh=tuple(fresh), removed=tuple(name for name in old if name not in wanted)
         )
 
     def start(self, changes: Changes) -> None:
         """Set the tunnels in motion that ``apply`` has built."""
         for name in changes.fresh:
-            tunnel = self.tunnels[name]
-            if name in changes.heirs:
-                tunnel.inherit(changes.heirs[name])
-            tunnel.start()
+            self.tunnels[name].start()
 
     async def stop(self) -> None:
         """Stop every tunnel, wiping its keys; the kernel is left as it is."""
@@ -113,12 +107,17 @@ class Roster:
         """Look at every key source and KME; raise and clear what follows from that."""
         for tunnel in self.tunnels.values():
             tunnel.observe_keys()
-        for view in self.kmes():
+        views = self.kmes()
+        for view in views:
             if view.healthy:
                 self._bulletin.clear_alarm("kme-unreachable", view.name)
             else:
                 text = f"KME {view.name}: {view.last_error or 'does not answer'}"
                 self._bulletin.raise_alarm("kme-unreachable", Severity.WARNING, view.name, text)
+        in_use = {view.name for view in views}
+        for alarm in self._bulletin.alarms:
+            if alarm.id == "kme-unreachable" and alarm.subject not in in_use:
+                self._bulletin.clear_alarm(alarm.id, alarm.subject)
 
     def kmes(self) -> tuple[KmeView, ...]:
         """Every KME once; one that several groups share is shown by the worst of them."""
@@ -139,18 +138,46 @@ class Roster:
                 )
         return tuple(views.values())
 
-    async def _take_out(self, name: str, *, blocking: bool) -> Tunnel:
-        tunnel = self.tunnels.pop(name)
-        del self._configs[name]
-        self._bulletin.clear_subject(name)
-        await tunnel.stop()
-        if blocking:  # its guard policies stay until new ones are laid
-            self._enqueue(tunnel.policies.block)
-        return tunnel
+    def _take_out(
+        self, before: Mapping[str, Entry], wanted: Mapping[str, Entry]
+    ) -> dict[str, Tunnel]:
+        """Tunnels that go or change. Without an heir, nothing may lead into their SAs now."""
+        old: dict[str, Tunnel] = {}
+        for name, entry in before.items():
+            if wanted.get(name) == entry:
+                continue
+            old[name] = self.tunnels.pop(name)
+            del self._configs[name]
+            self._bulletin.clear_subject(name)
+            old[name].retire()
+            if not _is_heir(entry, wanted.get(name)):  # guard policies stay until new ones are laid
+                self._enqueue(old[name].abandon)
+        return old
 
-    def _build(self, config: TunnelConfig, kmes: KmeKey) -> Tunnel:
+    def _add(self, entry: Entry, before: Entry | None, old: Tunnel | None) -> None:
+        """Build a tunnel; an heir takes over what it can."""
+        name = entry[0].name
+        keys: TunnelKeys | None = None
+        if old is not None and _same_keys(before, entry):
+            keys = old.give_keys()
+        self._configs[name] = entry
+        self.tunnels[name] = self._build(*entry, keys=keys)
+        if old is not None and _is_heir(before, entry):
+            self.tunnels[name].inherit(old)
+
+    def _connect(self, config: GatewayConfig) -> None:
+        """Give the IKE core the new connections; a mode that policy has set by now stays."""
+        connections = []
+        for name, tunnel in config.tunnels.items():
+            connection = build.connection(tunnel)
+            mode = self.tunnels[name].accepted or connection.ppk
+            connections.append(replace(connection, ppk=mode))
+        now = self._clock()
+        self._driver.run(lambda: self._driver.endpoint.set_connections(connections, now))
+
+    def _build(self, config: TunnelConfig, kmes: KmeKey, *, keys: TunnelKeys | None) -> Tunnel:
         reqid = reqid_for(config.name)
-        keys = self._keys(config, kmes)
+        keys = keys or self._keys(config, kmes)
         return Tunnel(
             name=config.name,
             local=config.local,
@@ -197,3 +224,17 @@ class Roster:
         used = {kmes for _, kmes in self._configs.values()}
         for kmes in [kmes for kmes in self._groups if kmes not in used]:
             await self._groups.pop(kmes).close()
+
+
+def _is_heir(one: Entry | None, other: Entry | None) -> bool:
+    """Whether a tunnel goes on with the SAs it had: only its policy changes."""
+    return one is not None and other is not None and build.same_peer(one[0], other[0])
+
+
+def _same_keys(one: Entry | None, other: Entry) -> bool:
+    """Whether the same pool serves both: a changed rekey interval costs no QKD keys."""
+    return one is not None and _key_source(*one) == _key_source(*other)
+
+
+def _key_source(config: TunnelConfig, kmes: KmeKey) -> tuple[object, ...]:
+    return kmes, config.peer_sae, config.pool_target, config.qkd is QkdPolicy.OFF

@@ -14,11 +14,13 @@ from typing import assert_never
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
+from gateway.daemon.orphans import Orphans
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tally import TunnelTally
 from gateway.dataplane.port import DataPlane
 from gateway.errors import NoKeyError
 from gateway.ike.commands import ActivateOutbound, InstallChild
+from gateway.ike.config import PpkMode
 from gateway.ike.events import (
     ChildDown,
     ChildUp,
@@ -29,7 +31,6 @@ from gateway.ike.events import (
     IkeEstablished,
     PpkNotUsed,
 )
-from gateway.ike.limits import LINGER
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
     IpAddress,
@@ -113,8 +114,7 @@ class Tunnel:
         self.keys = keys
         self.policies = policies
         self.tally = TunnelTally()
-        self.orphans: tuple[SaId, ...] = ()  # SAs an earlier run of the daemon left
-        self._dataplane = dataplane
+        self.orphans = Orphans(dataplane, remote=remote, kernel=kernel)
         self._health = health
         self._driver = driver
         self._bulletin = bulletin
@@ -122,7 +122,9 @@ class Tunnel:
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self._live: set[int] = set()  # inbound SPIs of Child SAs that are up
+        self.accepted: PpkMode | None = None  # what policy last told the IKE core to accept
         self._offered = False  # a QKD key was on offer in the exchange under way
+        self._terminated = False  # by the operator, before the reload that made this one
         self._closing = False
 
     # --- life -----------------------------------------------------------------------------
@@ -131,7 +133,12 @@ class Tunnel:
         """Begin: the policy's first deadline is at once."""
         if self.keys is not None:
             self.keys.start()
-        if self.orphans:
+        carrying = self._carrying()
+        if carrying is not None:  # a reload: SAs go on under changed settings
+            self.feed(SaUp(protection=carrying.protection, offered_ppk=False, initiated=False))
+        elif self._terminated:
+            self.feed(OperatorTerminate())
+        elif self.orphans.sa_ids:
             # Our peer does not know that we lost the IKE SA; make a new one before it notices.
             self.feed(OperatorInitiate(reason="taking over from an earlier run"))
         self._arm()
@@ -142,15 +149,24 @@ class Tunnel:
         self.tally = old.tally
         self.orphans = old.orphans
         self._live = old._live
-        carrying = self._carrying()
-        if carrying is not None:
-            self.feed(SaUp(protection=carrying.protection, offered_ppk=False, initiated=False))
+        self._offered = old._offered
+        self._terminated = old.protection.stopped
 
-    async def stop(self) -> None:
-        """Stop deciding and wipe the keys held. Kernel and peer are left as they are."""
+    def give_keys(self) -> TunnelKeys | None:
+        """The key source, warm pool and all, for an heir."""
+        keys, self.keys = self.keys, None
+        return keys
+
+    def retire(self) -> None:
+        """Decide nothing any more."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    async def stop(self) -> None:
+        """Stop deciding and wipe the keys held. Kernel and peer are left as they are."""
+        self.retire()
         if self.keys is not None:
             await self.keys.stop()
 
@@ -222,8 +238,7 @@ class Tunnel:
         self._note_narrowing(event)
         offered = self._offered or mixed.key_id is not None
         self._offered = False
-        if self.orphans:
-            self._kernel(self._retire_orphans)
+        self.orphans.retire()
         self.feed(
             SaUp(
                 protection=mixed.protection,
@@ -289,23 +304,12 @@ class Tunnel:
                 return next((each.mixed for each in facts.children if each.carries_outbound), None)
         return None
 
-    async def _abandon(self) -> None:
-        """The tunnel is to be closed: an earlier run's SAs go as well."""
-        await self.policies.block()
-        await self._drop_orphans()
-
-    async def _retire_orphans(self) -> None:
-        """A new SA carries our traffic; the peer's may still arrive through the old one."""
-        old = [sa_id for sa_id in self.orphans if sa_id.destination == self.remote]
-        for sa_id in old:
-            await self._dataplane.remove_sa(sa_id)
-        self.orphans = tuple(sa_id for sa_id in self.orphans if sa_id not in old)
-        asyncio.get_running_loop().call_later(LINGER, self._kernel, self._drop_orphans)
-
-    async def _drop_orphans(self) -> None:
-        orphans, self.orphans = self.orphans, ()
-        for sa_id in orphans:
-            await self._dataplane.remove_sa(sa_id)
+    async def abandon(self) -> None:
+        """Nothing leads into an SA any more, and what an earlier run left goes as well."""
+        try:
+            await self.policies.block()
+        finally:
+            await self.orphans.drop()
 
     # --- decisions ------------------------------------------------------------------------
 
@@ -325,7 +329,7 @@ class Tunnel:
                 self._driver.run(
                     lambda: self._driver.endpoint.close(self.name, reason=reason, now=now)
                 )
-                self._kernel(self._abandon)
+                self._kernel(self.abandon)
             case Block(reason=reason):
                 self._kernel(self.policies.block)
                 self._bulletin.publish(
@@ -337,6 +341,7 @@ class Tunnel:
             case Unblock(reason=reason):
                 self._bulletin.publish("unblocked", reason, tunnel=self.name, level=logging.DEBUG)
             case AcceptPpk(mode=mode):
+                self.accepted = mode
                 now = self._clock()
                 self._driver.run(lambda: self._driver.endpoint.set_ppk_mode(self.name, mode, now))
             case QuarantineKeys(since=since, reason=reason):
@@ -413,7 +418,7 @@ class Tunnel:
 
     async def release(self, sa_ids: tuple[SaId, ...]) -> None:
         """These SAs are about to go: nothing may lead into one of them any more."""
-        if SaId(self.remote, self.policies.outbound_spi) in sa_ids:
+        if self.policies.leads_into(sa_ids):
             await self.policies.block()
 
 

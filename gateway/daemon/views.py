@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.config.schema import TunnelConfig
 from gateway.daemon.bulletin import timestamp
 from gateway.daemon.tunnel import Tunnel
+from gateway.dataplane.reconcile import is_pin, policy_key
 from gateway.ike.views import ChildFacts, IkeFacts, TunnelFacts
 from gateway.model import (
     ChildView,
     IkeView,
     KernelSnapshot,
+    PolicySpec,
     Protection,
     SaId,
     SaState,
     TunnelView,
 )
+
+_WEAKER = (Protection.HYBRID, Protection.PQC_ONLY, Protection.CLASSICAL)  # each than the last
 
 
 class Viewer:
@@ -37,7 +41,7 @@ class Viewer:
         due = tunnel.protection.rekey_due
         rekey_at = self.wall(due) if due is not None else None
         children = tuple(self._child(config, child, states, rekey_at) for child in facts.children)
-        protection, reason = _shown(tunnel, children)
+        protection, reason = _shown(tunnel, children, kernel)
         tally = tunnel.tally
         return TunnelView(
             name=config.name,
@@ -109,19 +113,39 @@ class Viewer:
         )
 
 
-def _shown(tunnel: Tunnel, children: tuple[ChildView, ...]) -> tuple[Protection, str]:
+def _shown(
+    tunnel: Tunnel, children: tuple[ChildView, ...], kernel: KernelSnapshot
+) -> tuple[Protection, str]:
     """The policy's word, unless the kernel contradicts it: what is shown is what is so."""
-    believed = tunnel.protection.protection
+    believed, reason = tunnel.protection.protection, tunnel.protection.reason
+    pins = {policy_key(policy): policy for policy in kernel.policies if is_pin(policy)}
     if believed in (Protection.BLOCKED, Protection.DOWN):
-        return believed, tunnel.protection.reason
+        return believed, reason + _left_over(tunnel, pins.values(), kernel)
     carrying = next((child for child in children if child.carries_outbound), None)
     if carrying is None or not carrying.in_kernel:
         return Protection.DOWN, "the SA is not in the kernel"
     # While traffic is moved, the kernel is a step ahead of the core: either SA will do.
-    usable = {int(child.spi_out, 16) for child in children if child.in_kernel}
-    if tunnel.policies.outbound_spi not in usable:
+    usable = {int(child.spi_out, 16): child.protection for child in children if child.in_kernel}
+    leads: set[Protection] = set()
+    for meant in filter(is_pin, tunnel.policies.desired):
+        found = pins.get(policy_key(meant))
+        if found is None or found.reqid != tunnel.reqid or found.outbound_spi not in usable:
+            return Protection.DOWN, "no kernel policy leads into the SA"
+        leads.add(usable[found.outbound_spi])
+    if not leads:
         return Protection.DOWN, "no kernel policy leads into the SA"
-    return carrying.protection, tunnel.protection.reason
+    return max(leads, key=_WEAKER.index), reason
+
+
+def _left_over(tunnel: Tunnel, pins: Iterable[PolicySpec], kernel: KernelSnapshot) -> str:
+    """Said of a tunnel without an SA of its own through which traffic leaves all the same."""
+    alive = {sa.sa_id for sa in kernel.sas if not sa.larval}
+    leading = {SaId(tunnel.remote, pin.outbound_spi) for pin in pins if pin.reqid == tunnel.reqid}
+    if not leading & alive:
+        return ""
+    if leading & set(tunnel.orphans.sa_ids):
+        return "; SAs of an earlier run carry traffic meanwhile"
+    return "; an SA that is to go still carries traffic"
 
 
 def _endpoint_text(address: tuple[object, int]) -> str:

@@ -110,6 +110,11 @@ class TunnelProtection:
         return min(moments, default=None)
 
     @property
+    def stopped(self) -> bool:
+        """By the operator, until he initiates it again."""
+        return self._facts.state is State.STOPPED
+
+    @property
     def attempt_under_way(self) -> bool:
         """An Initiate or Rekey was decided and has no outcome yet."""
         return self._facts.attempt is not None

@@ -9,33 +9,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from ipaddress import ip_address, ip_network
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Self
 
-from gateway.config.schema import (
-    GatewayConfig,
-    GatewaySettings,
-    KmeConfig,
-    OnStop,
-    Start,
-    TunnelConfig,
-)
-from gateway.crypto.secret import Secret
-from gateway.daemon import build
+from gateway.config.schema import GatewayConfig
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelExecutor
 from gateway.daemon.kernel import KernelKeeper
 from gateway.daemon.roster import Roster
+from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.memory import Fate, MemoryDataPlane, carry
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import Dropped, Event
-from gateway.model import Protection, QkdPolicy, StatusEvent
-from kms_client.models import QkdKey
+from gateway.model import Protection, StatusEvent
 from tests.support.fake_kme import FakeKme
+from tests.support.quantum_pair import QuantumPair
+from tests.support.site_config import MOON, SUN, site_config
 
-MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 ALICE, BOB = ip_address("10.1.0.10"), ip_address("10.2.0.10")
 WIRE_DELAY = 0.005  # seconds one way
 
@@ -50,49 +42,22 @@ class SeededRng:
         return self._random.randbytes(count)
 
 
-class QuantumPair:
-    """Two KMEs that hold the same keys: what one hands out as master, the other has for its SAE."""
-
-    def __init__(self) -> None:
-        self.kmes = {"moon": _PairedKme("kme-moon"), "sun": _PairedKme("kme-sun")}
-        self.kmes["moon"].twin = self.kmes["sun"]
-        self.kmes["sun"].twin = self.kmes["moon"]
-
-    def cut(self) -> None:
-        for kme in self.kmes.values():
-            kme.stored = 0
-
-    def heal(self, keys: int = 1000) -> None:
-        for kme in self.kmes.values():
-            kme.stored = keys
-
-
-class _PairedKme(FakeKme):
-    twin: _PairedKme | None = None
-
-    def _make(self, size: int) -> QkdKey:
-        key = super()._make(size)
-        assert self.twin is not None
-        self.twin.for_us[key.key_id] = key.key.expose()
-        return key
-
-
 class MemoryGateway:
     """The daemon's parts as ``daemon.app`` connects them, without sockets."""
 
     def __init__(
         self,
         config: GatewayConfig,
-        kme: FakeKme,
+        kmes: Mapping[str, FakeKme],
         *,
         seed: int,
-        dataplane: MemoryDataPlane | None = None,
+        dataplane: MemoryDataPlane,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
         self.seed = seed
         self.clock = loop.time
-        self.dataplane = dataplane or MemoryDataPlane(now=loop.time)
+        self.dataplane = dataplane
         self.bulletin = Bulletin()
         self.seen: list[StatusEvent] = []
         self.bulletin.listen(self.seen.append)
@@ -111,7 +76,7 @@ class MemoryGateway:
             enqueue=lambda work: self.executor.enqueue(work),  # noqa: PLW0108  made below
             clock=loop.time,
             keys_changed=lambda: loop.call_soon(self.roster.observe),
-            connect_kme=lambda _: kme,
+            connect_kme=lambda entry: kmes[entry.name],
         )
         self.executor = KernelExecutor(
             self.dataplane,
@@ -121,6 +86,7 @@ class MemoryGateway:
                 lambda: self.driver.endpoint.inbound_seen(sa_id, loop.time())
             ),
             key_log=None,
+            on_refusal=lambda: self.keeper.look_soon(),  # noqa: PLW0108  made below
         )
         self.driver.connect(self.executor)
         self.keeper = KernelKeeper(
@@ -133,7 +99,7 @@ class MemoryGateway:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def tunnel(self):
+    def tunnel(self) -> Tunnel:
         (tunnel,) = self.roster.tunnels.values()
         return tunnel
 
@@ -151,8 +117,6 @@ class MemoryGateway:
     async def start(self) -> None:
         await self.dataplane.open()
         changes = await self.roster.apply(self.config)
-        connections = [build.connection(tunnel) for tunnel in self.config.tunnels.values()]
-        self.driver.run(lambda: self.driver.endpoint.set_connections(connections, self.clock()))
         await self.keeper.take_over()
         create = asyncio.get_running_loop().create_task
         self._tasks = [
@@ -167,19 +131,27 @@ class MemoryGateway:
         """As ``Gateway.reload``."""
         self.config = config
         changes = await self.roster.apply(config)
-        connections = [build.connection(tunnel) for tunnel in config.tunnels.values()]
-        self.driver.run(lambda: self.driver.endpoint.set_connections(connections, self.clock()))
         self.roster.start(changes)
         self.executor.enqueue(self.keeper.realign)
 
     async def stop(self) -> None:
-        """As SIGTERM with on_stop = "keep", or a crash: the kernel stays as it is."""
+        """As SIGTERM with on_stop = "keep": the kernel stays as it is."""
         await self.roster.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.executor.close()
         self.driver.close()
+        await self.executor.close()
+
+    async def crash(self) -> None:
+        """As SIGKILL: what was queued or under way is never done, nobody is told."""
+        self.wire = None
+        self.driver.close()
+        for tunnel in self.roster.tunnels.values():
+            tunnel.retire()
+        for task in self._tasks:
+            task.cancel()
+        await self.stop()  # for the tasks of the process that is no more
 
     def check_tasks(self) -> None:
         """Raise what a task of the daemon died of."""
@@ -193,13 +165,13 @@ class MemoryGateway:
             await asyncio.sleep(1.0)
 
     def _send(self, data: bytes, local: object, remote: object) -> None:
-        assert self.wire is not None
-        self.wire.send(data, local, remote)
+        if self.wire is not None:
+            self.wire.send(data, local, remote)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self.drops[event.reason] += 1
-        else:
+        elif event.tunnel in self.roster.tunnels:
             self.roster.tunnels[event.tunnel].on_event(event)
 
 
@@ -218,17 +190,28 @@ class Wire:
 
     def _deliver(self, data: bytes, local, remote) -> None:
         gateway = self.gateways.get(remote[0])
-        if gateway is not None:
+        if gateway is not None and gateway.wire is self:
             gateway.driver.receive(data, remote, local)
 
 
 class MemorySite:
-    """moon and sun, one tunnel between them."""
+    """moon and sun, one tunnel between them. Settings for one side go into ``moon``, ``sun``.
 
-    def __init__(self, **tunnel: object) -> None:
-        self.link = QuantumPair()
+    ``link`` joins the KMEs named primary, ``second`` those named secondary.
+    """
+
+    def __init__(
+        self,
+        *,
+        moon: Mapping[str, object] | None = None,
+        sun: Mapping[str, object] | None = None,
+        kernel: Callable[[], MemoryDataPlane] | None = None,
+        **tunnel: object,
+    ) -> None:
+        self.link, self.second = QuantumPair(), QuantumPair("second")
         self.wire = Wire()
-        self._settings = tunnel
+        self.settings = {"moon": {**tunnel, **(moon or {})}, "sun": {**tunnel, **(sun or {})}}
+        self._kernel = kernel or (lambda: MemoryDataPlane(now=asyncio.get_running_loop().time))
         self.moon = self._gateway("moon", seed=1)
         self.sun = self._gateway("sun", seed=2)
         self.fates: Counter[str] = Counter()
@@ -296,9 +279,9 @@ class MemorySite:
         return self.fates[Fate.CLEAR]
 
     async def restart(self, name: str) -> None:
-        """Stop a gateway as a crash would, and start it again on the same kernel."""
+        """Kill a gateway and start it again on the same kernel."""
         old: MemoryGateway = getattr(self, name)
-        await old.stop()
+        await old.crash()
         fresh = self._gateway(name, seed=old.seed + 10, dataplane=old.dataplane)
         setattr(self, name, fresh)
         await fresh.start()
@@ -306,63 +289,10 @@ class MemorySite:
     def _gateway(
         self, name: str, *, seed: int, dataplane: MemoryDataPlane | None = None
     ) -> MemoryGateway:
-        config = site_config(name, **self._settings)
-        gateway = MemoryGateway(config, self.link.kmes[name], seed=seed, dataplane=dataplane)
+        config = site_config(name, **self.settings[name])
+        kmes = {"primary": self.link.kmes[name], "secondary": self.second.kmes[name]}
+        kernel = dataplane or self._kernel()
+        gateway = MemoryGateway(config, kmes, seed=seed, dataplane=kernel)
         gateway.wire = self.wire
         self.wire.gateways[MOON if name == "moon" else SUN] = gateway
         return gateway
-
-
-def site_config(name: str, **changes: object) -> GatewayConfig:
-    """The configuration of one side; ``changes`` go into its tunnel."""
-    moon = name == "moon"
-    peer = "sun" if moon else "moon"
-    networks = (ip_network("10.1.0.0/24"),), (ip_network("10.2.0.0/24"),)
-    settings: dict[str, object] = {
-        "name": peer,
-        "local": MOON if moon else SUN,
-        "remote": SUN if moon else MOON,
-        "local_id": f"{name}.example",
-        "remote_id": f"{peer}.example",
-        "psk": Secret(b"a pre-shared key of good length"),
-        "local_subnets": networks[0 if moon else 1],
-        "remote_subnets": networks[1 if moon else 0],
-        "start": Start.INITIATE if moon else Start.RESPOND,
-        "qkd": QkdPolicy.PREFER,
-        "kmes": ("primary",),
-        "peer_sae": peer,
-        "pool_target": 4,
-        "restore_dwell": 20.0,
-        "degraded_max": None,
-        "rekey_min": 30.0,
-        "rekey_max": 60.0,
-        "key_reserve": 1,
-        "ike": ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",),
-        "esp": ("aes256gcm16-x25519-ke1_mlkem768-esn",),
-        "allow_classical": False,
-        "liveness": 30.0,
-        "retransmit_base": None,
-    }
-    kme = KmeConfig(
-        name="primary",
-        url="https://kme.test",
-        ca=Path("/nonexistent/ca.pem"),
-        certificate=Path("/nonexistent/cert.pem"),
-        key=Path("/nonexistent/key.pem"),
-        timeout=3.0,
-    )
-    return GatewayConfig(
-        file=Path("/nonexistent/qsgw.toml"),
-        gateway=GatewaySettings(
-            name=name,
-            listen=(MOON if moon else SUN,),
-            sae_id=name,
-            control_socket=Path("/nonexistent/control.sock"),
-            control_group=None,
-            on_stop=OnStop.KEEP,
-        ),
-        mqtt=None,
-        metrics=None,
-        kmes={"primary": kme},
-        tunnels={peer: TunnelConfig(**{**settings, **changes})},  # type: ignore[arg-type]
-    )

@@ -9,7 +9,8 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.model import Protection, QkdPolicy
-from tests.support.memory_site import ALICE, BOB, MemorySite, site_config
+from tests.support.memory_site import ALICE, BOB, MemorySite
+from tests.support.site_config import site_config
 from tests.support.virtual_loop import run_virtually
 
 

@@ -1,0 +1,52 @@
+"""Two fake KMEs joined as by a quantum link: both hold the same keys, each for its own SAE."""
+
+from __future__ import annotations
+
+from kms_client.errors import KmeUnreachableError
+from kms_client.models import QkdKey
+from tests.support.fake_kme import FakeKme
+
+SITES = ("moon", "sun")
+
+
+class QuantumPair:
+    """What one KME hands out as master, the other has for its SAE."""
+
+    def __init__(self, name: str = "kme") -> None:
+        self.kmes = {site: _PairedKme(f"{name}-{site}") for site in SITES}
+        self.kmes["moon"].twin = self.kmes["sun"]
+        self.kmes["sun"].twin = self.kmes["moon"]
+
+    def cut(self) -> None:
+        for kme in self.kmes.values():
+            kme.stored = 0
+
+    def heal(self, keys: int = 1000) -> None:
+        for kme in self.kmes.values():
+            kme.stored = keys
+
+    def report(self, state: str, *sites: str, alarm: str = "QBER 11 %") -> None:
+        """The KMEs of these sites (default: both) report the quantum link like this."""
+        for site in sites or SITES:
+            alarms = [] if state == "up" else [alarm]
+            self.kmes[site].extension = {"qsgw_link": {"state": state, "alarms": alarms}}
+
+    def kill(self, *sites: str) -> None:
+        """These KMEs (default: both) do not answer any more."""
+        for site in sites or SITES:
+            kme = self.kmes[site]
+            kme.fault = KmeUnreachableError(kme.name, "connection refused")
+
+    def revive(self, *sites: str) -> None:
+        for site in sites or SITES:
+            self.kmes[site].fault = None
+
+
+class _PairedKme(FakeKme):
+    twin: _PairedKme | None = None
+
+    def _make(self, size: int) -> QkdKey:
+        key = super()._make(size)
+        assert self.twin is not None
+        self.twin.for_us[key.key_id] = key.key.expose()
+        return key

@@ -1,0 +1,77 @@
+"""The configuration of moon or sun, as the file would give it, for gateways in memory."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from gateway.config.schema import (
+    GatewayConfig,
+    GatewaySettings,
+    KmeConfig,
+    OnStop,
+    Start,
+    TunnelConfig,
+)
+from gateway.crypto.secret import Secret
+from gateway.model import QkdPolicy
+
+MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
+
+
+def site_config(name: str, **changes: object) -> GatewayConfig:
+    """The configuration of one side; ``changes`` go into its tunnel."""
+    moon = name == "moon"
+    peer = "sun" if moon else "moon"
+    networks = (ip_network("10.1.0.0/24"),), (ip_network("10.2.0.0/24"),)
+    settings: dict[str, object] = {
+        "name": peer,
+        "local": MOON if moon else SUN,
+        "remote": SUN if moon else MOON,
+        "local_id": f"{name}.example",
+        "remote_id": f"{peer}.example",
+        "psk": Secret(b"a pre-shared key of good length"),
+        "local_subnets": networks[0 if moon else 1],
+        "remote_subnets": networks[1 if moon else 0],
+        "start": Start.INITIATE if moon else Start.RESPOND,
+        "qkd": QkdPolicy.PREFER,
+        "kmes": ("primary",),
+        "peer_sae": peer,
+        "pool_target": 4,
+        "restore_dwell": 20.0,
+        "degraded_max": None,
+        "rekey_min": 30.0,
+        "rekey_max": 60.0,
+        "key_reserve": 1,
+        "ike": ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",),
+        "esp": ("aes256gcm16-x25519-ke1_mlkem768-esn",),
+        "allow_classical": False,
+        "liveness": 30.0,
+        "retransmit_base": None,
+    }
+    return GatewayConfig(
+        file=Path("/nonexistent/qsgw.toml"),
+        gateway=GatewaySettings(
+            name=name,
+            listen=(MOON if moon else SUN,),
+            sae_id=name,
+            control_socket=Path("/nonexistent/control.sock"),
+            control_group=None,
+            on_stop=OnStop.KEEP,
+        ),
+        mqtt=None,
+        metrics=None,
+        kmes={kme: _kme(kme) for kme in ("primary", "secondary")},
+        tunnels={peer: TunnelConfig(**{**settings, **changes})},  # type: ignore[arg-type]
+    )
+
+
+def _kme(name: str) -> KmeConfig:
+    return KmeConfig(
+        name=name,
+        url=f"https://{name}.test",
+        ca=Path("/nonexistent/ca.pem"),
+        certificate=Path("/nonexistent/cert.pem"),
+        key=Path("/nonexistent/key.pem"),
+        timeout=3.0,
+    )
