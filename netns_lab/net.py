@@ -127,14 +127,22 @@ class Network:
         )
 
     async def _all_up(self) -> bool:
-        # The kernel tells IPv6 of a new carrier a little after iproute2 has set it up.
         namespaces = [self.namespace(host.name) for host in self.topology.hosts]
-        script = 'for name; do ip -n "$name" -oneline link show type veth || exit; done'
-        links = (await _command(["sh", "-c", script, "sh", *namespaces])).splitlines()
-        return all(" state UP " in link for link in links)
+        script = 'for name; do ip -n "$name" address show type veth || exit; done'
+        return usable(await _command(["sh", "-c", script, "sh", *namespaces]))
 
     async def _batch(self, options: list[str], lines: list[str]) -> None:
         await _command(["ip", *options, "-batch", "-"], "\n".join(lines) + "\n")
+
+
+def usable(addresses: str) -> bool:
+    """Does ``ip address`` show interfaces that are up and addresses that are valid?
+
+    The kernel tells IPv6 of a new carrier, and makes its addresses valid, a little after
+    iproute2 has set them up.
+    """
+    interfaces = [line for line in addresses.splitlines() if " mtu " in line]
+    return all(" state UP " in line for line in interfaces) and "tentative" not in addresses
 
 
 def configuration(topology: Topology, host: Host) -> list[str]:

@@ -7,13 +7,14 @@ that the init script writes; without it the run has failed.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ BOOT_SECONDS = 60.0  # 2 s on an idle machine
 POLL_SECONDS = 0.05
 MEMORY = "2048M"  # taken from the host page by page as it is touched
 CONSOLE_LINES = 25
+_SAMPLE_SECONDS = 0.2
 
 # Waits for the end of its input, a pipe that ends with the launcher, however that ends: a
 # lab must not live on when its launcher was killed.
@@ -121,6 +123,8 @@ def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, .
     command = [
         # hostfs holds a file of ours open for every file the kernel inside remembers.
         *("sh", "-c", 'ulimit -Sn "$(ulimit -Hn)" && exec "$@"', "sh"),
+        # Every system call inside is a change of process outside: a third faster on one CPU.
+        *("taskset", "--cpu-list", str(idlest(_idle_ticks(), _idle_ticks(_SAMPLE_SECONDS)))),
         str(kernel),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"),
         f"init={folder}/init.sh",
@@ -148,6 +152,26 @@ def _start(kernel: Path, folder: Path, extra: tuple[str, ...], fds: tuple[int, .
         start_new_session=True,
     )
     return Machine(process=process, undertaker=undertaker, folder=folder)
+
+
+def _idle_ticks(after: float = 0.0) -> dict[int, int]:
+    """How long each CPU that we may use has been idle, ``after`` seconds from now."""
+    time.sleep(after)
+    return idle_ticks(Path("/proc/stat").read_text(), os.sched_getaffinity(0))
+
+
+def idle_ticks(stat: str, usable: Collection[int]) -> dict[int, int]:
+    """Idle time of each usable CPU in a /proc/stat (proc_stat(5))."""
+    rows = (line.split() for line in stat.splitlines() if line.startswith("cpu"))
+    ticks = {int(row[0][3:]): int(row[4]) for row in rows if row[0] != "cpu"}
+    return {cpu: idle for cpu, idle in ticks.items() if cpu in usable}
+
+
+def idlest(before: dict[int, int], after: dict[int, int]) -> int:
+    """The CPU that was idle the longest between two looks; any of those that were."""
+    gained = {cpu: idle - before.get(cpu, idle) for cpu, idle in after.items()}
+    most = max(gained.values())
+    return random.choice([cpu for cpu, idle in gained.items() if idle == most])
 
 
 def _memory_folder(folder: Path) -> str:

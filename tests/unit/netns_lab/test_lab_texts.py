@@ -13,6 +13,7 @@ from netns_lab.artifacts import without_keys
 from netns_lab.doctor import Diagnosis, Feature
 from netns_lab.errors import ToolMissingError
 from netns_lab.job import Job, command_script, environment_script, variables
+from netns_lab.uml.launcher import idle_ticks, idlest
 
 PLAN = """\
 NOTE: This is only a simulation!
@@ -134,3 +135,20 @@ def test_a_job_knows_that_it_is_inside_and_where(tmp_path: Path) -> None:
     assert values["QSGW_LAB_INSIDE"] == "1"
     assert values["QSGW_LAB_KERNEL"] == "uml"
     assert values["EXTRA"] == "1"
+
+
+STAT = """\
+cpu  30 0 30 700 0 0 0 0 0 0
+cpu0 10 0 10 100 0 0 0 0 0 0
+cpu1 10 0 10 200 0 0 0 0 0 0
+cpu2 10 0 10 400 0 0 0 0 0 0
+intr 1 2 3
+"""
+
+
+def test_the_lab_kernel_goes_where_there_is_most_room() -> None:
+    before = idle_ticks(STAT, {0, 1})
+    assert before == {0: 100, 1: 200}  # not the sum, and not a CPU we may not use
+    assert idlest(before, {0: 120, 1: 201}) == 0
+    assert idlest(before, {0: 100, 1: 201}) == 1
+    assert idlest(before, before) in {0, 1}

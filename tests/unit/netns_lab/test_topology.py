@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from netns_lab.net import CUT, PERFECT, Impairment, configuration
+from netns_lab.net import CUT, PERFECT, Impairment, configuration, usable
 from netns_lab.topology import SITE_TO_SITE, End, Host, Link, Topology, TopologyError
 
 
@@ -133,3 +133,17 @@ def test_impairments_in_netem_words() -> None:
     slow = Impairment(delay_ms=20, jitter_ms=5, loss_percent=1, reorder_percent=10)
     assert slow.netem() == ["delay", "20ms", "5ms", "loss", "1%", "reorder", "10%"]
     assert replace(slow, delay_ms=0).netem() == ["loss", "1%", "reorder", "10%"]
+
+
+ADDRESSES = """\
+2: moon@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default
+    inet 10.1.0.10/24 scope global moon
+    inet6 fd01::10/64 scope global nodad
+3: isp@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default
+"""
+
+
+def test_a_network_is_usable_when_every_interface_and_address_is() -> None:
+    assert usable(ADDRESSES)
+    assert not usable(ADDRESSES.replace("state UP", "state LOWERLAYERDOWN", 1))
+    assert not usable(ADDRESSES.replace("global nodad", "global tentative nodad"))
