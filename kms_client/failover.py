@@ -190,9 +190,10 @@ class _Member:
         self.last_error = None
 
     def failed(self, error: KmeError, now: float, *, for_key: bool) -> None:
-        self._fails_keys = self._fails_keys or for_key
         self.failures += 1
-        self.last_error = error.what
+        if for_key or not self._fails_keys:
+            self.last_error = error.what
+        self._fails_keys = self._fails_keys or for_key
         self.breaker.failed(now)
         self.broken = self.breaker.state(now) is not BreakerState.CLOSED
 

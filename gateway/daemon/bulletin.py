@@ -66,7 +66,8 @@ class Bulletin:
         if tunnel and not self._is_news(tunnel, text, level):
             level = logging.DEBUG
         prefix = f"{tunnel}: "
-        if tunnel is None or prefix in text:  # the alarm of a KME or broker names it
+        # The alarm of a KME or a broker names it.
+        if tunnel is None or f"KME {prefix}" in text or f"broker {prefix}" in text:
             prefix = ""
         log.log(level, "%s%s", prefix, text, extra={"tunnel": tunnel})
         for listener in self._listeners:

@@ -44,6 +44,7 @@ from gateway.model import (
     SaLifetime,
     Severity,
 )
+from gateway.protection.alarms import FOLLOWED
 from gateway.protection.decisions import (
     AcceptPpk,
     Block,
@@ -203,7 +204,12 @@ class Tunnel:
                     key_id=event.key_id,
                 )
             case IkeClosed():
-                self._bulletin.publish("ike-closed", event.reason, tunnel=self.name)
+                self._bulletin.publish(
+                    "ike-closed",
+                    f"IKE SA closed: {event.reason}",
+                    tunnel=self.name,
+                    level=logging.DEBUG if self._without_sa else logging.INFO,
+                )
                 if event.peer_lost:
                     self.feed(PeerLost(reason=event.reason))
             case ExchangeFailed():
@@ -275,13 +281,11 @@ class Tunnel:
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
         self.tally.failed(event.reason)
-        # Without an SA the reason is in the alarm that stands or is raised below.
-        without_sa = self.protection.protection in (Protection.DOWN, Protection.BLOCKED)
         self._bulletin.publish(
             "exchange-failed",
             f"{_FAILED.get(event.what, event.what)}: {event.reason}",
             tunnel=self.name,
-            level=logging.DEBUG if without_sa else logging.WARNING,
+            level=logging.DEBUG if self._without_sa else logging.WARNING,
             notify=event.notify,
             from_peer=event.from_peer,
         )
@@ -296,6 +300,11 @@ class Tunnel:
                     rekey=event.what == "rekey",
                 )
             )
+
+    @property
+    def _without_sa(self) -> bool:
+        """There is an alarm that says why, or will be: the log needs no second line."""
+        return self.protection.protection in (Protection.DOWN, Protection.BLOCKED)
 
     def _carrying(self) -> Mixed | None:
         """What was mixed into the SA that carries our traffic now."""
@@ -314,11 +323,25 @@ class Tunnel:
     # --- decisions ------------------------------------------------------------------------
 
     def _carry_out(self, decisions: tuple[Decision, ...]) -> None:
+        alarmed = any(isinstance(item, RaiseAlarm) and item.id in FOLLOWED for item in decisions)
         for decision in decisions:
-            self._act(decision)
+            self._act(decision, alarmed=alarmed)
         self._arm()
 
-    def _act(self, decision: Decision) -> None:
+    def _protection_changed(self, change: ProtectionChanged, *, alarmed: bool) -> None:
+        """``alarmed``: the alarm that comes with it gives the same reason."""
+        level = logging.INFO if change.new is Protection.HYBRID else logging.WARNING
+        self._bulletin.forget(self.name)
+        self._bulletin.publish(
+            "protection",
+            f"{change.old} -> {change.new}: {change.reason}",
+            tunnel=self.name,
+            level=logging.DEBUG if alarmed else level,
+            old=change.old.value,
+            new=change.new.value,
+        )
+
+    def _act(self, decision: Decision, *, alarmed: bool) -> None:
         match decision:
             case Initiate(with_ppk=with_ppk):
                 self._attempt(with_ppk=with_ppk, rekey=False)
@@ -357,17 +380,8 @@ class Tunnel:
                 self._bulletin.raise_alarm(alarm_id, severity, self.name, text)
             case ClearAlarm(id=alarm_id):
                 self._bulletin.clear_alarm(alarm_id, self.name)
-            case ProtectionChanged(old=old, new=new, reason=reason):
-                self._bulletin.forget(self.name)
-                level = logging.INFO if new is Protection.HYBRID else logging.WARNING
-                self._bulletin.publish(
-                    "protection",
-                    f"{old} -> {new}: {reason}",
-                    tunnel=self.name,
-                    level=level,
-                    old=old.value,
-                    new=new.value,
-                )
+            case ProtectionChanged():
+                self._protection_changed(decision, alarmed=alarmed)
             case _:
                 assert_never(decision)
 
