@@ -44,6 +44,7 @@ class Courier:
         self._sa = sa
         self._host = host
         self._reply_to: tuple[Address, Address] = (sa.local, sa.remote)
+        self._asked = ExchangeType.IKE_SA_INIT  # exchange of our unanswered request
         self._answering = ExchangeType.IKE_SA_INIT  # exchange of the request under work
         self.refusal: NotifyPayload | None = None  # unprotected, in answer to IKE_SA_INIT
         self.heard_at: float | None = None  # last authentic message
@@ -53,6 +54,7 @@ class Courier:
     def send_request(self, request: Request) -> None:
         """The window must be free."""
         sa = self._sa
+        self._asked = request.exchange
         header = self._header(request.exchange, sa.requests.next_id, response=False)
         if request.exchange is ExchangeType.IKE_SA_INIT:
             sa.init_request = encode_message(header, request.payloads)
@@ -154,6 +156,8 @@ class Courier:
             self._drop(DropReason.UNEXPECTED_MESSAGE_ID, f"response {header.message_id}", remote)
         elif sa.state is IkeState.INIT_SENT:
             self._receive_init_response(data, header, remote)
+        elif header.exchange != self._asked:
+            self._drop(DropReason.UNEXPECTED_EXCHANGE, f"response {header.exchange}", remote)
         elif (inner := self._open(data, header, remote)) is not None:
             self._heard(local, remote)
             if header.exchange == ExchangeType.IKE_INTERMEDIATE:

@@ -7,6 +7,7 @@ monotonic seconds.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -58,6 +59,7 @@ class Endpoint:
         )
         self._tunnels: dict[str, Tunnel] = {}
         self._by_spi: dict[bytes, Session] = {}  # by our SPI
+        self._over: deque[Session] = deque()  # closed ones we still know, oldest first
         gatekeeper = Gatekeeper(
             rng=rng,
             outbox=outbox,
@@ -256,12 +258,17 @@ class Endpoint:
     def _session_ended(self, session: Session) -> None:
         """Keep it a while: the peer may not have got our last answer."""
 
-        def forget(_now: float) -> None:
-            self._by_spi.pop(session.sa.our_spi, None)
-            self._reception.forget(session)
-
         when = session.sa.now + limits.ANSWERED_MEMORY
-        self._env.deadlines.set((session, "forget"), when, forget)
+        self._env.deadlines.set((session, "forget"), when, lambda _now: self._forget(session))
+        self._over.append(session)
+        if len(self._over) > limits.ENDED_MAX:
+            self._forget(self._over[0])
+
+    def _forget(self, session: Session) -> None:
+        self._env.deadlines.cancel((session, "forget"))
+        self._over.remove(session)
+        self._by_spi.pop(session.sa.our_spi, None)
+        self._reception.forget(session)
 
     def _close_tunnel(self, tunnel: Tunnel, reason: str, now: float) -> None:
         for session in self._of(tunnel):

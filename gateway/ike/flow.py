@@ -46,7 +46,6 @@ class Respond:
 
     payloads: Sequence[Payload]
     keys: IkeKeys | None = None  # in force from the next message on
-    last: bool = False  # the IKE SA ends with this response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The responder's door: which IKE_SA_INIT requests are let in, and at what price.
 
 No state is kept for a request before it is accepted. Cookies are asked for while too many
-IKE SAs are half-open (RFC 7296 2.6); answers to strangers are limited in rate.
+IKE SAs are half-open, in all or from one address (RFC 7296 2.6), so that nobody can use up an
+address's share without receiving there. Errors told to strangers are limited in rate.
 """
 
 from __future__ import annotations
@@ -41,30 +42,47 @@ class Gatekeeper:
         """Whether to go on with this request. If not, what there is to answer is answered."""
         sources = list(self._half_open())
         nonce = received.need(NoncePayload).data
-        if len(sources) >= self._cookie_threshold:
-            cookie = received.notify(NotifyType.COOKIE)
-            if cookie is None:
-                made = self._cookies.make(nonce, remote[0], header.spi_i, now)
-                notify = NotifyPayload(type=NotifyType.COOKIE, data=made)
-                self.reply(notify, header, local, remote, now)
-                return False
-            if not self._cookies.check(cookie.data, nonce, remote[0], header.spi_i, now):
-                self._drop(DropReason.BAD_COOKIE, "cookie is not ours", remote)
-                return False
+        from_there = sources.count(remote[0])
+        crowded = (
+            len(sources) >= self._cookie_threshold
+            or from_there >= limits.COOKIE_THRESHOLD_PER_SOURCE
+        )
+        if crowded and not self._has_cookie(received, nonce, header, remote, now):
+            made = self._cookies.make(nonce, remote[0], header.spi_i, now)
+            self._answer(NotifyPayload(type=NotifyType.COOKIE, data=made), header, local, remote)
+            return False
         if len(sources) >= limits.HALF_OPEN_MAX:
             self._drop(DropReason.HALF_OPEN_LIMIT, f"{len(sources)} half-open IKE SAs", remote)
             return False
-        if sources.count(remote[0]) >= limits.HALF_OPEN_PER_SOURCE_MAX:
+        if from_there >= limits.HALF_OPEN_PER_SOURCE_MAX:
             self._drop(DropReason.HALF_OPEN_LIMIT, "too many from this address", remote)
             return False
         return True
 
-    def reply(
+    def _has_cookie(
+        self, received: Received, nonce: bytes, header: Header, remote: Address, now: float
+    ) -> bool:
+        cookie = received.notify(NotifyType.COOKIE)
+        if cookie is None:
+            return False
+        if self._cookies.check(cookie.data, nonce, remote[0], header.spi_i, now):
+            return True
+        # RFC 7296 2.6: it counts as none, so a new one goes out
+        self._drop(DropReason.BAD_COOKIE, "cookie is not ours", remote)
+        return False
+
+    def refuse(
         self, notify: NotifyPayload, header: Header, local: Address, remote: Address, now: float
     ) -> bool:
-        """Answer an IKE_SA_INIT request with one notify and nothing else; not too often."""
+        """Answer an IKE_SA_INIT request with an error and nothing else; not too often."""
         if not self._replies.allow(now):
             return False
+        self._answer(notify, header, local, remote)
+        return True
+
+    def _answer(
+        self, notify: NotifyPayload, header: Header, local: Address, remote: Address
+    ) -> None:
         answer = Header(
             spi_i=header.spi_i,
             spi_r=NO_SPI,
@@ -75,7 +93,6 @@ class Gatekeeper:
         )
         data = encode_message(answer, [notify])
         self._outbox.datagrams.append(Datagram(data=data, local=local, remote=remote))
-        return True
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))

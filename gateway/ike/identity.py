@@ -9,11 +9,13 @@ from typing import Final, Self
 
 from gateway.ike.registry import IdType
 from gateway.ike.wire import Reader, syntax_error
+from kms_client.errors import one_line
 
 _ADDRESS_SIZES: Final[dict[int, int]] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAILBOX: Final = re.compile(r"[!-?A-~]+@[!-?A-~]+")
 _KEY_ID_PREFIX: Final = "keyid:"
+_SHOWN: Final = 64  # octets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +80,16 @@ class Identity:
             case IdType.FQDN | IdType.RFC822_ADDR if self.data.isascii():
                 text = self.data.decode("ascii")
                 if text.isprintable():
-                    return text
+                    return one_line(text)
             case IdType.KEY_ID:
-                return _KEY_ID_PREFIX + self.data.hex()
-        return f"id{self.type}:{self.data.hex()}"
+                return _KEY_ID_PREFIX + _hex(self.data)
+        return f"id{self.type}:{_hex(self.data)}"
+
+
+def _hex(data: bytes) -> str:
+    """A peer may send any length; a log line takes no more than this."""
+    shown = data[:_SHOWN].hex()
+    return shown if len(data) <= _SHOWN else f"{shown}..."
 
 
 def _key_id(text: str) -> bytes:

@@ -44,8 +44,10 @@ INIT_ERROR_GRACE: Final = 3.0  # ours: how long a better answer may follow an un
 COOKIE_THRESHOLD: Final = 10  # half-open IKE SAs; strongSwan cookie_threshold default 30
 COOKIE_SECRET_LIFETIME: Final = 60.0  # ours; the previous secret is accepted as long again
 COOKIE_SIZE_MAX: Final = 64  # RFC 7296 2.6
+COOKIE_THRESHOLD_PER_SOURCE: Final = 3  # strongSwan cookie_threshold_ip
 HALF_OPEN_MAX: Final = 256  # ours
 HALF_OPEN_PER_SOURCE_MAX: Final = 5  # strongSwan block_threshold
+ENDED_MAX: Final = 64  # ours: closed IKE SAs kept for ANSWERED_MEMORY
 COOKIE_ROUNDS_MAX: Final = 3  # RFC 7296 2.6: limit the number of cookie exchanges
 KE_ROUNDS_MAX: Final = 2  # RFC 7296 2.7: once is normal, more smells of an attack
 UNPROTECTED_REPLIES_PER_SECOND: Final = 10.0  # RFC 7296 1.5: "rate limited"
@@ -57,17 +59,22 @@ PPK_FETCHES_PENDING_PER_CONNECTION: Final = 4  # ours
 PPK_FETCHES_PER_EXCHANGE: Final = 2  # ours: each fetch takes a key from the KME for good
 PPK_OFFERS_READ_MAX: Final = 8  # ours
 
+# --- what one authentic peer may hold at once -------------------------------------------------
+IKE_SAS_PER_TUNNEL_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
+CHILDREN_PER_IKE_SA_MAX: Final = 4  # ours: one, three in a collision of rekeys
+LINGERING_MAX: Final = 16  # ours: inbound SAs of one tunnel kept for packets in flight
+SELECTED_NETWORKS_MAX: Final = 32  # ours, or as many as configured: they multiply to policies
+
 # --- messages ---------------------------------------------------------------------------------
 NONCE_SIZE: Final = 32  # RFC 7296 2.10: >= 16 and at least half the PRF's key size (64)
 NONCE_SIZE_MIN: Final = 16  # RFC 7296 3.9
-NONCE_SIZE_MAX: Final = 256  # RFC 7296 3.9
+NONCE_SIZE_MAX: Final = 256
 FRAGMENT_SIZE: Final = 1280  # IP datagram, IPv6 minimum MTU; RFC 7383 2.5.1, strongSwan default
 LINK_SIZE: Final = 8  # RFC 9370 leaves it to the responder; libreswan 8
 MESSAGE_ID_MAX: Final = 0xFFFFFFFF  # RFC 7296 2.2: close the IKE SA before it wraps
 IKE_SPI_SIZE: Final = 8  # RFC 7296 3.1
 ESP_SPI_SIZE: Final = 4  # RFC 7296 3.3.1
 PPK_CONFIRMATION_SIZE: Final = 8  # RFC 9867 3.1
-VENDOR_ID_SIZE_MIN: Final = 16  # ours; long enough never to meet another's by chance
 
 # --- ports ------------------------------------------------------------------------------------
 IKE_PORT: Final = 500  # RFC 7296 2

@@ -29,11 +29,18 @@ from gateway.ike.reasons import networks_text, traffic_text
 from gateway.ike.received import Received
 from gateway.ike.registry import KeMethod, NotifyType
 from gateway.ike.sa import IkeSa
-from gateway.ike.selectors import TrafficSelector, covered, from_networks, narrow
+from gateway.ike.selectors import (
+    TrafficSelector,
+    covered,
+    from_networks,
+    narrow,
+    networks_max,
+)
 from gateway.ike.wire import syntax_error
 from gateway.model import Direction, IpNetwork, Mixed, PpkMethod, Role, SaId, SaSpec
 
 _SPI_MIN = 256  # RFC 4303 2.1: 0 to 255 are reserved
+_SHOWN = 8  # of a peer's traffic selectors in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ class ChildAttempt:
         return self.spi_in.to_bytes(ESP_SPI_SIZE, "big")
 
     def abandon(self) -> None:
-        """Give the reservation back. Does nothing after ``install`` has begun."""
+        """Give the reservation back. Does nothing once the SAs are in the kernel."""
         if self._reserved:
             self._reserved = False
             sa_id = SaId(self.sa.local[0], self.spi_in)
@@ -91,7 +98,6 @@ class ChildAttempt:
         sa = self.sa
         spi_out = int.from_bytes(chosen.spi, "big")
         inbound, outbound = self._specs(chosen, spi_out, secrets)
-        self._reserved = False
         try:
             yield from carry_out(
                 InstallChild(
@@ -104,11 +110,10 @@ class ChildAttempt:
                 ),
                 "the kernel did not take the SAs",
             )
-        except CommandError:
-            sa.env.outbox.commands.append(
-                RemoveSas(tunnel=sa.name, sa_ids=(outbound.sa_id, inbound.sa_id))
-            )
+        except CommandError:  # the outbound SA, if one is there, is not ours
+            self.abandon()
             raise
+        self._reserved = False
         child = ChildSa(
             tunnel=sa.name,
             owner=sa.owner,
@@ -206,7 +211,7 @@ def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets) -> Mixed:
             key_id=secrets.ppk.key_id,
             ppk_method=PpkMethod.CREATE_CHILD,
         )
-    first = not sa.children and not secrets.shared
+    first = secrets.nonces == sa.nonce_i + sa.nonce_r  # RFC 7296 2.17
     return Mixed(
         key_exchanges=tuple(names),
         key_id=sa.key_id if first else None,
@@ -223,22 +228,28 @@ def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
         return
     child.activating = True
     try:
-        yield from carry_out(
-            ActivateOutbound(
-                token=sa.env.desk.token(),
-                tunnel=sa.name,
-                spi=child.spi_out,
-                source=child.local_address,
-                destination=child.remote_address,
-                local_networks=child.local_networks,
-                remote_networks=child.remote_networks,
-            ),
-            "outbound traffic could not be moved to the new SA",
-        )
+        yield from _steer(sa, child)
     finally:
         child.activating = False
     if child.usable:
         sa.tunnel.activated(child, sa.now)
+    elif (active := sa.tunnel.active) is not None:  # it went away meanwhile
+        yield from _steer(sa, active)
+
+
+def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
+    yield from carry_out(
+        ActivateOutbound(
+            token=sa.env.desk.token(),
+            tunnel=sa.name,
+            spi=child.spi_out,
+            source=child.local_address,
+            destination=child.remote_address,
+            local_networks=child.local_networks,
+            remote_networks=child.remote_networks,
+        ),
+        "outbound traffic could not be moved to the new SA",
+    )
 
 
 def watch(sa: IkeSa, child: ChildSa) -> None:
@@ -274,7 +285,7 @@ def accept_child(
 ) -> tuple[Chosen, Traffic]:
     """Initiator: check the responder's choice against what we offered. ProtocolError if bad."""
     chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, spi))
-    _check_spi(chosen.spi)
+    check_peer_spi(sa, chosen)
     tsi, tsr = received.selectors()
     connection = sa.connection
     if not (
@@ -284,7 +295,12 @@ def accept_child(
         raise refuse(
             NotifyType.TS_UNACCEPTABLE, f"peer widened our traffic: {traffic_text(connection)}"
         )
-    return chosen, Traffic(local=_networks(tsi), remote=_networks(tsr))
+    traffic = Traffic(local=_networks(tsi), remote=_networks(tsr))
+    if len(traffic.local) > networks_max(connection.local_networks) or len(
+        traffic.remote
+    ) > networks_max(connection.remote_networks):
+        raise refuse(NotifyType.TS_UNACCEPTABLE, "peer cut our traffic into too many networks")
+    return chosen, traffic
 
 
 def narrow_traffic(sa: IkeSa, received: Received) -> Traffic:
@@ -304,18 +320,16 @@ def narrow_traffic(sa: IkeSa, received: Received) -> Traffic:
     return Traffic(local=local, remote=remote)
 
 
-def check_offered_spi(chosen: Chosen) -> None:
-    """ProtocolError(INVALID_SYNTAX) for an SPI no ESP SA can have."""
-    _check_spi(chosen.spi)
+def check_peer_spi(sa: IkeSa, chosen: Chosen) -> None:
+    """ProtocolError where no ESP SA can have the peer's SPI, or another one has it."""
+    if len(chosen.spi) != ESP_SPI_SIZE or int.from_bytes(chosen.spi, "big") < _SPI_MIN:
+        raise syntax_error("ESP SPI is reserved or of the wrong size")
+    if any(child.spi_out == int.from_bytes(chosen.spi, "big") for child in sa.tunnel.children):
+        raise refuse(NotifyType.NO_PROPOSAL_CHOSEN, "peer has an ESP SA with this SPI already")
 
 
 def esp_offers(received: Received) -> tuple[Proposal, ...]:
     return received.need(SaPayload).proposals
-
-
-def _check_spi(spi: bytes) -> None:
-    if len(spi) != ESP_SPI_SIZE or int.from_bytes(spi, "big") < _SPI_MIN:
-        raise syntax_error("ESP SPI is reserved or of the wrong size")
 
 
 def _networks(payload: TsPayload) -> tuple[IpNetwork, ...]:
@@ -327,7 +341,9 @@ def _networks(payload: TsPayload) -> tuple[IpNetwork, ...]:
 
 
 def _selectors_text(payload: TsPayload) -> str:
-    return ", ".join(
+    shown = [
         str(one) if isinstance(one, TrafficSelector) else f"type {one.type}"
-        for one in payload.selectors
-    )
+        for one in payload.selectors[:_SHOWN]
+    ]
+    more = len(payload.selectors) - _SHOWN
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 from gateway.ike.errors import ProtocolError
 from gateway.ike.identity import Identity
+from gateway.ike.limits import NONCE_SIZE_MAX, NONCE_SIZE_MIN
 from gateway.ike.registry import NotifyType, PayloadType, ProtocolId
 from gateway.ike.selectors import Selector, decode_selector
 from gateway.ike.transforms import Proposal, decode_proposals, encode_proposals
@@ -20,8 +21,6 @@ from gateway.ike.wire import Reader, syntax_error
 GENERIC_HEADER: Final = 4  # octets
 _CRITICAL: Final = 0x80
 _MAX_PAYLOAD: Final = 0xFFFF
-NONCE_MIN: Final = 16  # octets, RFC 7296 3.9
-NONCE_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +290,7 @@ def _decode_auth(body: bytes) -> AuthPayload:
 
 
 def _decode_nonce(body: bytes) -> NoncePayload:
-    if not NONCE_MIN <= len(body) <= NONCE_MAX:
+    if not NONCE_SIZE_MIN <= len(body) <= NONCE_SIZE_MAX:
         raise syntax_error(f"nonce of {len(body)} octets")
     return NoncePayload(data=body)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from gateway.ike.payloads import NotifyPayload, Payload, TsPayload
+from gateway.crypto.prf import Prf
+from gateway.ike.payloads import NoncePayload, NotifyPayload, Payload, TsPayload
 from gateway.ike.registry import FIRST_STATUS, NotifyType
 from gateway.ike.wire import syntax_error
 
@@ -36,6 +37,13 @@ class Received:
 
     def all(self, kind: type[PayloadT]) -> list[PayloadT]:
         return [payload for payload in self._payloads if isinstance(payload, kind)]
+
+    def nonce(self, prf: Prf) -> bytes:
+        """ProtocolError(INVALID_SYNTAX) where it is missing or too short for this PRF."""
+        nonce = self.need(NoncePayload).data
+        if 2 * len(nonce) < prf.key_size:  # RFC 7296 2.10: at least half the key size
+            raise syntax_error(f"nonce of {len(nonce)} octets is too short for the PRF")
+        return nonce
 
     def selectors(self) -> tuple[TsPayload, TsPayload]:
         """TSi and TSr. ProtocolError(INVALID_SYNTAX) unless there is one of each."""

@@ -78,7 +78,7 @@ class Reception:
             )
         except ProtocolError as error:
             notify = NotifyPayload(type=error.notify, data=error.data)
-            answered = self._gatekeeper.reply(notify, header, local, remote, now)
+            answered = self._gatekeeper.refuse(notify, header, local, remote, now)
             self._report(tunnel, error, remote, answered=answered)
             return
         sa = IkeSa(

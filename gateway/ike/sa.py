@@ -185,6 +185,13 @@ class IkeSa:
     def ppk_not_used(self, key_id: KeyId | None, reason: str) -> None:
         self.emit(PpkNotUsed(tunnel=self.name, key_id=key_id, reason=reason))
 
+    def abandon_pending(self, reason: str) -> None:
+        """Children whose IKE_FOLLOWUP_KE is still to come will not come up."""
+        for link, pending in self.pending.items():
+            self.env.deadlines.cancel(("followup", link))
+            pending.abandon(reason)
+        self.pending.clear()
+
     def child_by_outbound(self, spi: int) -> ChildSa | None:
         """The child a peer names by its own inbound SPI."""
         return next((child for child in self.children if child.spi_out == spi), None)

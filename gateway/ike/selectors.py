@@ -13,6 +13,7 @@ from ipaddress import (
 )
 from typing import Final, Self
 
+from gateway.ike.limits import SELECTED_NETWORKS_MAX
 from gateway.ike.registry import TsType
 from gateway.ike.wire import Reader, syntax_error
 from gateway.model import IpAddress, IpNetwork
@@ -20,8 +21,7 @@ from gateway.model import IpAddress, IpNetwork
 _HEADER: Final = 8  # type, protocol, length, ports
 _ADDRESS_SIZES: Final[dict[int, int]] = {TsType.IPV4_ADDR_RANGE: 4, TsType.IPV6_ADDR_RANGE: 16}
 _MAX_PORT: Final = 65535
-MAX_NETWORKS: Final = 256
-"""Our limit on the networks of one narrowed set; a range may fall into up to 254 of them."""
+_MAX_SELECTORS: Final = 255  # their number is one octet, RFC 7296 3.13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +125,9 @@ def narrow(offered: Sequence[Selector], ours: Sequence[IpNetwork]) -> tuple[IpNe
 
     Our policies are for whole networks, so selectors for single protocols or ports do not
     count: an initiator may put one in front to show the packet that woke it. Empty means
-    TS_UNACCEPTABLE.
+    TS_UNACCEPTABLE; what exceeds ``networks_max`` is left out.
     """
+    most = networks_max(ours)
     four: list[IpNetwork] = []
     six: list[IpNetwork] = []
     for selector in offered:
@@ -135,18 +136,24 @@ def narrow(offered: Sequence[Selector], ours: Sequence[IpNetwork]) -> tuple[IpNe
         for network in ours:
             found = _overlap(selector, network)
             (four if network.version == 4 else six).extend(found)
-        if len(four) + len(six) > MAX_NETWORKS:
+        if len(four) + len(six) > most:
             break
-    return (*_collapse(four), *_collapse(six))[:MAX_NETWORKS]
+    return (*_collapse(four), *_collapse(six))[:most]
+
+
+def networks_max(ours: Sequence[IpNetwork]) -> int:
+    """How many networks one side of a Child SA may have: a range may fall into up to 254."""
+    return max(SELECTED_NETWORKS_MAX, min(len(ours), _MAX_SELECTORS))
 
 
 def covered(selectors: Sequence[Selector], networks: Sequence[IpNetwork]) -> bool:
-    """Whether ``selectors`` name nothing outside ``networks`` and at least something.
+    """Whether ``selectors`` name whole networks within ``networks``, and at least something.
 
     The initiator's check of what the responder narrowed to.
     """
     return bool(selectors) and all(
         isinstance(selector, TrafficSelector)
+        and selector.any_traffic
         and any(_within(selector, network) for network in networks)
         for selector in selectors
     )

@@ -109,7 +109,9 @@ class Session:
         self._at(now, "replace", lambda: self._replace(tell_peer=tell_peer))
 
     def replace_later(self, now: float) -> None:
-        self._at(now + limits.REPLACED_GRACE, "replace", lambda: self._replace(tell_peer=True))
+        self._at(
+            now + limits.REPLACED_GRACE, "replace-later", lambda: self._replace(tell_peer=True)
+        )
 
     # --- wishes ----------------------------------------------------------------------------
 
@@ -331,6 +333,7 @@ class Session:
         self._close_reason = reason
         self.sa.happened(IkeInput.DELETE)
         self._stop_tasks(reason)
+        self.sa.abandon_pending(reason)
         self._tasks.start(Task(flow=farewell, what="delete"))
 
     def _drop_child(self, child: ChildSa, reason: str) -> None:
@@ -353,13 +356,10 @@ class Session:
             return
         sa.happened(IkeInput.END)
         self._courier.stop()
-        for name in ("half-open", "liveness", "replace"):
+        for name in ("half-open", "liveness", "replace", "replace-later"):
             sa.env.deadlines.cancel((self, name))
         self._stop_tasks(reason, notify)
-        for link, pending in sa.pending.items():
-            sa.env.deadlines.cancel(("followup", link))
-            pending.abandon(reason)
-        sa.pending.clear()
+        sa.abandon_pending(reason)
         if sa.ppk is not None:
             sa.ppk.settle(used=False, reason=reason)
         self._release_children(reason)

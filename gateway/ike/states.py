@@ -52,6 +52,7 @@ ACCEPTED: Final[frozenset[tuple[IkeState, Role, ExchangeType]]] = frozenset(
     {
         (IkeState.KEYED, Role.RESPONDER, ExchangeType.IKE_INTERMEDIATE),
         (IkeState.KEYED, Role.RESPONDER, ExchangeType.IKE_AUTH),
+        (IkeState.KEYED, Role.RESPONDER, ExchangeType.INFORMATIONAL),  # the initiator gives up
         *(
             (state, role, exchange)
             for state in (IkeState.ESTABLISHED, IkeState.DELETING)

@@ -11,6 +11,7 @@ from gateway.ike.commands import RemoveSas
 from gateway.ike.config import Connection, PpkMode, Timing
 from gateway.ike.environment import Environment
 from gateway.ike.events import ChildDown, ChildUp, ExchangeFailed
+from gateway.ike.limits import IKE_SAS_PER_TUNNEL_MAX, LINGERING_MAX
 from gateway.ike.states import ChildInput, ChildState
 from gateway.model import Role
 
@@ -75,6 +76,9 @@ class Tunnel:
             self._env.outbox.commands.append(RemoveSas(tunnel=self.name, sa_ids=(child.inbound,)))
 
         self._env.deadlines.set(("linger", id(child)), now + self.timing.linger, end)
+        lingering = [one for one in self.children if one.state is ChildState.LINGERING]
+        for oldest in lingering[:-LINGERING_MAX]:
+            self.remove(oldest, reason=reason)
 
     def remove(self, child: ChildSa, *, reason: str, rekeyed: bool = False) -> None:
         """Both halves go now."""
@@ -123,6 +127,17 @@ class Tunnel:
                 rekeyed=rekeyed,
             )
         )
+
+    def make_room(self, newest: TunnelSession, now: float) -> None:
+        """A peer that sets up IKE SAs and deletes none loses the oldest."""
+        carrying = None if self.active is None else self.active.owner
+        others = [
+            one
+            for one in self.sessions
+            if one.established and one is not newest and one is not carrying
+        ]
+        for other in others[: max(0, len(others) + 2 - IKE_SAS_PER_TUNNEL_MAX)]:
+            other.replace(tell_peer=False, now=now)
 
     def _settle_sessions(self, newest: TunnelSession, now: float) -> None:
         """A session has got its first child into use: what becomes of the others."""

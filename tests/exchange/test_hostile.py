@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,46 +9,14 @@ import pytest
 from gateway.crypto.aead import IkeAead
 from gateway.crypto.secret import Secret
 from gateway.ike.encrypted import CounterIv, seal
-from gateway.ike.events import Dropped, DropReason
+from gateway.ike.events import DropReason
 from gateway.ike.message import Header, encode_message
 from gateway.ike.outbox import Datagram
 from gateway.ike.payloads import DeletePayload, NotifyPayload, UnknownPayload
 from gateway.ike.registry import ExchangeType as X
 from gateway.ike.registry import NotifyType, ProtocolId
-from tests.support.ike_pair import MOON, SUN, Flight, Pair
-
-TO_SUN = {"local": (MOON, 500), "remote": (SUN, 500)}
-
-
-def drops(side) -> Counter[DropReason]:
-    return Counter(event.reason for event in side.events if isinstance(event, Dropped))
-
-
-def inject(pair: Pair, data: bytes) -> None:
-    pair.inject(Datagram(data=data, **TO_SUN))
-    pair.run()
-
-
-def header_of(pair: Pair, **changes) -> Header:
-    sa = pair.moon.endpoint._sessions()[0].sa
-    header = Header(
-        spi_i=sa.spi_i,
-        spi_r=sa.spi_r,
-        exchange=X.INFORMATIONAL,
-        message_id=sa.requests.next_id,
-        initiator=True,
-        response=False,
-    )
-    return replace(header, **changes)
-
-
-def send_as_moon(pair: Pair, payloads, exchange=X.INFORMATIONAL) -> None:
-    """An authentic message with a content our own code would not send."""
-    sa = pair.moon.endpoint._sessions()[0].sa
-    header = header_of(pair, exchange=exchange)
-    for data in sa.channel.seal(header, payloads, fragment_size=None, ip_version=4):
-        pair.inject(Datagram(data=data, **TO_SUN))
-    pair.run()
+from tests.support.hostile_peer import TO_SUN, drops, header_of, inject, send_as_moon
+from tests.support.ike_pair import Flight, Pair
 
 
 @pytest.mark.parametrize("number", range(8))

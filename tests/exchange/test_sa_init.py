@@ -157,13 +157,23 @@ def test_unprotected_error_ends_nothing_if_the_real_answer_follows():
 
 
 def test_half_open_per_source():
+    """Who receives at an address can use up its share, cookies and all; then it ends."""
     pair = Pair(cookie_threshold=100, fault=lambda flight: [(0, flight.data)] * (not flight.number))
     pair.initiate()
     (request,) = [flight.data for flight in pair.sent if flight.sender == "moon"]
-    for number in range(20):
+    cookies = 0
+    for number in range(1, 20):
         other = bytes([number]) * 8 + request[8:]
         pair.inject(Datagram(data=other, local=(MOON, 500), remote=(SUN, 500)))
-    pair.run()
+        pair.run()
+        asked = Received(decode_message(pair.sent[-1].data).payloads).notify(NotifyType.COOKIE)
+        if asked is not None:
+            cookies += 1
+            message = decode_message(other)
+            again = encode_message(message.header, (asked, *message.payloads))
+            pair.inject(Datagram(data=again, local=(MOON, 500), remote=(SUN, 500)))
+            pair.run()
+    assert cookies
     assert len(pair.sun.facts.ike) == 5
     assert DropReason.HALF_OPEN_LIMIT in drops(pair.sun)
     pair.run(40)

@@ -37,7 +37,7 @@ from gateway.ike.negotiation import (
     Traffic,
     accept_child,
     activate,
-    check_offered_spi,
+    check_peer_spi,
     narrow_traffic,
     proposal_payload,
     traffic_payloads,
@@ -97,7 +97,7 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
         return Opened(
             chosen=chosen,
             traffic=traffic,
-            nonces=nonce + received.need(NoncePayload).data,
+            nonces=nonce + received.nonce(sa.prf),
             shared=shared,
             ppk=ppk if ppk is not None and ppk_choice.accepted(received, ppk) else None,
             link=_link(received, chosen),
@@ -157,6 +157,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     offered = received.need(SaPayload).proposals
     if any(proposal.protocol == ProtocolId.IKE for proposal in offered):
         raise refuse(NotifyType.NO_ADDITIONAL_SAS, "peer wants to rekey the IKE SA")
+    sa.abandon_pending("the peer has begun anew")
     old = _child_to_replace(sa, received)
     traffic = narrow_traffic(sa, received)
     specs = sa.connection.esp_proposals
@@ -164,8 +165,8 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     if chosen is None:
         reason = f"no ESP proposal in common, ours: {proposals_text(specs)}"
         raise refuse(NotifyType.NO_PROPOSAL_CHOSEN, reason)
-    check_offered_spi(chosen)
-    nonce_i = received.need(NoncePayload).data
+    check_peer_spi(sa, chosen)
+    nonce_i = received.nonce(sa.prf)
     ke, shared = _key_exchange(sa, received, chosen)
     attempt = ChildAttempt(sa, Role.RESPONDER, old)
     ppk = yield from _choose_ppk(sa, received, nonce_i)
@@ -236,11 +237,8 @@ def _child_to_replace(sa: IkeSa, received: Received) -> ChildSa | None:
             f"peer wants to rekey a Child SA that is "
             f"{'replaced' if replaced else child.state} here",
         )
-    for link, other in tuple(sa.pending.items()):
-        if other.attempt.replaces is child:  # the peer has begun anew
-            sa.env.deadlines.cancel(("followup", link))
-            del sa.pending[link]
-            other.abandon("the peer has begun anew")
+    if len(sa.children) >= limits.CHILDREN_PER_IKE_SA_MAX:
+        raise refuse(NotifyType.NO_ADDITIONAL_SAS, "peer deletes none of the Child SAs it replaces")
     return child
 
 

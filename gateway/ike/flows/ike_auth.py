@@ -38,7 +38,7 @@ from gateway.ike.negotiation import (
     ChildSecrets,
     accept_child,
     activate,
-    check_offered_spi,
+    check_peer_spi,
     esp_offers,
     first_child_specs,
     narrow_traffic,
@@ -206,7 +206,8 @@ def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flo
     reason = "peer cannot use QKD keys, or offers none"
     if sa.peer.ppk_auth:
         reason = yield from _fetch_named(sa, received)
-    fallback = received.notify(NotifyType.NO_PPK_AUTH)
+    # RFC 8784 3: it has a meaning only where USE_PPK was agreed
+    fallback = received.notify(NotifyType.NO_PPK_AUTH) if sa.peer.ppk_auth else None
     verdict = responder_verdict(
         use_ppk=sa.peer.ppk_auth,
         no_ppk_auth=fallback is not None,
@@ -275,7 +276,7 @@ def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], C
         if chosen is None:
             ours = proposals_text(specs)
             raise refuse(NotifyType.NO_PROPOSAL_CHOSEN, f"no ESP proposal in common, ours: {ours}")
-        check_offered_spi(chosen)
+        check_peer_spi(sa, chosen)
         yield from attempt.reserve()
         secrets = ChildSecrets(nonces=sa.nonce_i + sa.nonce_r)
         child = yield from attempt.install(chosen, traffic, secrets)
@@ -352,6 +353,7 @@ def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
 def _established(sa: IkeSa) -> None:
     sa.happened(IkeInput.AUTHENTICATED)
     sa.established_at = sa.now
+    sa.tunnel.make_room(sa.owner, sa.now)
     if sa.ppk is not None:
         sa.ppk.settle(used=True, reason="mixed into an IKE SA")
     sa.emit(

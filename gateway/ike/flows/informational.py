@@ -18,6 +18,8 @@ from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId, notify_na
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
 
+_FATAL = (NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_SYNTAX)
+
 # --- initiator -------------------------------------------------------------------------------
 
 
@@ -53,8 +55,10 @@ def delete_spi(spi: bytes) -> Flow[None]:
 
 def delete_child(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> Flow[None]:
     """Delete a child both ways; it stays usable inbound until the linger is over."""
-    if child.state is not ChildState.DELETING:
+    if child.usable:
         child.happened(ChildInput.DELETE)
+    elif child.state is not ChildState.DELETING:  # the peer was quicker
+        return
     # Whatever the answer says, the child is done with (RFC 7296 1.4.1).
     yield from delete_spi(child.spi_in.to_bytes(ESP_SPI_SIZE, "big"))
     _forget(sa, child, reason=reason, rekeyed=rekeyed)
@@ -68,19 +72,20 @@ def respond(sa: IkeSa, received: Received) -> Flow[str]:
     deletes = received.all(DeletePayload)
     if any(delete.protocol == ProtocolId.IKE for delete in deletes):
         yield from _spare_traffic(sa, list(sa.children))
-        yield Respond(payloads=[], last=True)
+        yield Respond(payloads=[])
         return "peer deleted the IKE SA"
     error = received.error()
-    if error is not None and error.type == NotifyType.AUTHENTICATION_FAILED:
-        yield Respond(payloads=[], last=True)
+    # RFC 7296 2.21.3: these two end an IKE SA that is up; one that is not yet, any error
+    if error is not None and (sa.established_at is None or error.type in _FATAL):
+        yield Respond(payloads=[])
         return f"peer reports {notify_name(error.type)}"
-    named = [
-        child
+    spis = {
+        int.from_bytes(spi, "big")
         for delete in deletes
         if delete.protocol == ProtocolId.ESP
         for spi in delete.spis
-        if (child := sa.child_by_outbound(int.from_bytes(spi, "big"))) is not None
-    ]
+    }
+    named = [child for child in sa.children if child.spi_out in spis]
     yield from _spare_traffic(sa, named)
     # RFC 7296 1.4.1: name our half, but not of a child we are deleting ourselves
     ours = tuple(

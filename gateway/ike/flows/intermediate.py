@@ -51,13 +51,14 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
     shared = None
     if kex is not None and method is not None:
         shared = kex.finish(_ke(reply.payloads, method).data)
-    if ppk is not None and not ppk_choice.accepted(reply.payloads, ppk):
-        ppk_choice.not_accepted(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
-        ppk = None
-    keys = _next_keys(sa, shared, ppk)
+    taken = ppk if ppk is not None and ppk_choice.accepted(reply.payloads, ppk) else None
+    keys = _next_keys(sa, shared, taken)
     sa.intermediates += 1
     if keys is not None:
         sa.rotate(keys)
+    # Only now, under the keys the responder has by now, can we tell it that we give up.
+    if ppk is not None and taken is None:
+        ppk_choice.not_accepted(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
 def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:

@@ -110,9 +110,11 @@ def _first_method(connection: Connection) -> KeMethod:
 
 def _wanted_method(connection: Connection, notify: NotifyPayload) -> KeMethod:
     """RFC 7296 1.2: it must be one of ours, or somebody is leading us to a weaker one."""
+    if len(notify.data) != 2:  # RFC 7296 3.10.1
+        raise ExchangeError("peer asks for another key exchange and names none", from_peer=True)
     number = int.from_bytes(notify.data, "big")
     ours = {method for spec in connection.ike_proposals for method in spec.key_exchanges}
-    if len(notify.data) != 2 or number not in ours:
+    if number not in ours:
         raise ExchangeError(
             f"peer asks for key exchange {ke_name(number)}, which we did not propose",
             notify=NotifyType.INVALID_KE_PAYLOAD.name,
@@ -274,11 +276,9 @@ def _peer_traits(
 
 
 def _nonce(received: Received, chosen: Chosen) -> bytes:
-    nonce = received.need(NoncePayload).data
-    # RFC 7296 2.10: at least half the key size of the PRF
-    if chosen.prf is None or 2 * len(nonce) < Prf(chosen.prf).key_size:
-        raise syntax_error(f"nonce of {len(nonce)} octets is too short for the PRF")
-    return nonce
+    if chosen.prf is None:
+        raise RuntimeError("an IKE SA has a PRF")
+    return received.nonce(Prf(chosen.prf))
 
 
 def _nat_payloads(spi_i: bytes, spi_r: bytes, local: Address, remote: Address) -> list[Payload]:
