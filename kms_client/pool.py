@@ -2,6 +2,9 @@
 
 We are master SAE for these keys. Two tasks run: one keeps the stock filled, one polls the
 KME's status. Both wait on an event or a timer, never in a loop that spins.
+
+Keys are asked for one at a time: an answer that is lost costs one key, and a KME that has some
+keys but fewer than asked for, or allows fewer in one request, still gives what it has.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kms_client.errors import KmeRefusedError, NoKeyError
-from kms_client.etsi014 import MAX_NUMBER, MIN_KEY_SIZE
+from kms_client.etsi014 import MIN_KEY_SIZE
 from kms_client.failover import KmeGroup
 from kms_client.models import LinkReport, LinkState, QkdKey, Status
 from kms_client.rate import RateEstimator
+
+MAX_TARGET = 128  # keys; as the configuration allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +38,8 @@ class PoolSettings:
     retry_max: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.target <= MAX_NUMBER:
-            raise ValueError(f"target must be 0..{MAX_NUMBER} keys")
+        if not 0 <= self.target <= MAX_TARGET:
+            raise ValueError(f"target must be 0..{MAX_TARGET} keys")
         if self.low_water < 0:
             raise ValueError("low_water must not be negative")
         if self.key_size % 8 or self.key_size < MIN_KEY_SIZE:
@@ -62,6 +67,7 @@ class PoolStock:
     last_delivery: float | None
     burned: int  # delivered to us and dropped unused: too old, quarantined, left at stop
     link: LinkReport | None  # as last reported; kept while no status can be had
+    link_at: float | None = None  # when the status that brought it was asked for
 
 
 class KeyPool:
@@ -96,9 +102,9 @@ class KeyPool:
         self._failures = 0  # pulls in a row that brought nothing
         self._retry_at = 0.0
         self._epoch = 0  # moves on with every quarantine
-        self._one_at_a_time = True  # until a KME's status has told its limit
         self._status: Status | None = None
         self._link: LinkReport | None = None
+        self._link_at: float | None = None
         self._rate = RateEstimator(clock())
         self._pull_error: str | None = None
         self._status_error: str | None = None
@@ -158,6 +164,7 @@ class KeyPool:
             last_delivery=self._last_delivery,
             burned=self._burned,
             link=self._link,
+            link_at=self._link_at,
         )
 
     # --- stock -------------------------------------------------------------------------------
@@ -183,17 +190,15 @@ class KeyPool:
             self._on_change()
         return dropped
 
-    def _missing(self, now: float) -> int:
-        """How many keys to ask for now. Keys about to be too old do not count as stock."""
+    def _is_missing(self, now: float) -> bool:
+        """Whether to ask for a key now. Keys about to be too old do not count as stock."""
         renew_at = 0.9 * self._settings.max_age
         fresh = sum(1 for held in self._held if now - held.delivered < renew_at)
         if fresh < self._settings.wanted:
             self._filling = True
         if fresh >= self._settings.target:
             self._filling = False
-        if not self._filling or self._suspect():
-            return 0
-        return self._settings.target - fresh
+        return self._filling and not self._suspect()
 
     def _suspect(self) -> bool:
         # Keys made while an eavesdropper may be listening would only be quarantined.
@@ -205,11 +210,11 @@ class KeyPool:
         while True:
             self._burn_old()
             now = self._clock()
-            missing = self._missing(now)
+            missing = self._is_missing(now)
             if missing and now >= self._retry_at:
-                await self._pull(missing)
+                await self._pull()
                 continue
-            await self._pause(self._next_look(now, waiting=missing > 0))
+            await self._pause(self._next_look(now, waiting=missing))
 
     def _next_look(self, now: float, *, waiting: bool) -> float:
         """Seconds until something is due by itself: a retry, a renewal, the end of a key."""
@@ -220,11 +225,11 @@ class KeyPool:
             due.append(renew if renew > now else held.delivered + age_limit)
         return max(0.0, min(due, default=now + self._settings.max_age) - now)
 
-    async def _pull(self, missing: int) -> None:
+    async def _pull(self) -> None:
         epoch = self._epoch
         try:
-            keys = await self._group.enc_keys(
-                self._peer_sae, number=self._batch(missing), size=self._settings.key_size
+            (key,) = await self._group.enc_keys(
+                self._peer_sae, number=1, size=self._settings.key_size
             )
         except NoKeyError as error:
             self._pull_failed(error)
@@ -232,19 +237,16 @@ class KeyPool:
         now = self._clock()
         self._failures = 0
         self._pull_error = None
-        self._rate.drawn(len(keys))
+        self._rate.drawn(1)
         if epoch != self._epoch:  # quarantined on the way
-            for key in keys:
-                key.key.wipe()
-            self._burned += len(keys)
+            key.key.wipe()
+            self._burned += 1
         else:
-            self._held.extend(_Held(key, now) for key in keys)
+            self._held.append(_Held(key, now))
             self._last_delivery = now
         self._on_change()
 
     def _pull_failed(self, error: NoKeyError) -> None:
-        if any(isinstance(cause, KmeRefusedError) for cause in error.causes):
-            self._one_at_a_time = True
         self._failures += 1
         self._rate.shortage()
         self._pull_error = str(error)
@@ -252,13 +254,6 @@ class KeyPool:
         pause = min(ceiling, self._settings.retry_max) * (0.5 + 0.5 * self._jitter())
         self._retry_at = self._clock() + pause
         self._on_change()
-
-    def _batch(self, missing: int) -> int:
-        limit = self._status.max_key_per_request if self._status else None
-        # A KME that has some keys but fewer than asked for answers as if it had none.
-        if self._one_at_a_time or self._failures or self._status is None or limit is None:
-            return 1
-        return max(1, min(missing, limit, self._status.stored_key_count, MAX_NUMBER))
 
     async def _pause(self, seconds: float) -> None:
         """Until woken, at most ``seconds``."""
@@ -279,7 +274,7 @@ class KeyPool:
             await self._sleep(self._settings.poll_interval)
 
     async def _poll(self) -> None:
-        before = self._status
+        asked_at = self._clock()
         try:
             self._status = status = await self._group.status(self._peer_sae)
         except NoKeyError as error:
@@ -292,6 +287,7 @@ class KeyPool:
             return
         self._status_error = None
         self._link = status.link
+        self._link_at = asked_at if status.link is not None else None
         capacity = status.max_key_count
         self._rate.look(
             self._clock(),
@@ -299,8 +295,6 @@ class KeyPool:
             full=bool(capacity) and status.stored_key_count >= (capacity or 0),
             source=status.source_KME_ID,
         )
-        if before is None or before.max_key_per_request != status.max_key_per_request:
-            self._one_at_a_time = False
         if status.stored_key_count and not self._suspect():
             self._retry_at = self._clock()  # keys are back: do not sit out a long pause
             self._wake.set()

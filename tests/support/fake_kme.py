@@ -22,13 +22,10 @@ class FakeKme:
         self.url = f"https://{name}.test"
         self.stored = stored
         self.max_count: int | None = None
-        self.max_per_request: int | None = 128
         self.extension: object = None
         self.fault: KmeError | None = None
         self.status_fault: KmeError | None = None
         self.hold: asyncio.Event | None = None
-        self.at_most: int | None = None  # keys in one answer, fewer than asked
-        self.all_or_nothing = False  # no keys at all for who asks for more than there are
         self.repeat: QkdKey | None = None  # always deliver this key_ID
         self.for_us: dict[str, bytes] = {}
         self.calls: list[str] = []
@@ -52,7 +49,6 @@ class FakeKme:
             source_KME_ID=self.name,
             stored_key_count=self.stored,
             max_key_count=self.max_count,
-            max_key_per_request=self.max_per_request,
             status_extension=self.extension,
         )
 
@@ -61,10 +57,8 @@ class FakeKme:
     ) -> tuple[QkdKey, ...]:
         await self._enter("enc_keys")
         self.asked.append(number)
-        if number > (self.max_per_request or number):
-            raise KmeRefusedError(self.name, "too many keys asked for")
-        given = min(number, self.stored, self.at_most or number)
-        if not given or (self.all_or_nothing and given < number):
+        given = min(number, self.stored)
+        if not given:
             raise KmeEmptyError(self.name, "no keys")
         self.stored -= given
         keys = tuple(self._make(size) for _ in range(given))

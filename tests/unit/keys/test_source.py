@@ -245,6 +245,7 @@ async def test_observation_of_a_dead_kme_is_judged_lost_and_then_healthy_again(k
     kme.fault = KmeUnreachableError("primary", "cannot connect")
     while keys.take() is not None:
         pass
+    monitor.observe(keys.observe())
     await clock.advance(60.0)
     monitor.observe(keys.observe())
     assert monitor.state is Health.LOST

@@ -109,37 +109,12 @@ async def test_target_zero_only_polls(make, kme, clock):
     assert pool.stock().stored_at_kme == 1_000_000
 
 
-async def test_one_key_is_asked_for_until_the_limit_is_known_then_as_many_as_it_allows(make, kme):
-    kme.max_per_request = 5
-    pool = await filled(make(target=20))
-    for _ in range(20):
-        pool.take()
-    await settle()
-    assert kme.asked[0] == 1
-    assert max(kme.asked) == 5
-    assert pool.stock().ready == 20
-
-
-async def test_without_a_limit_keys_come_one_by_one(make, kme):
-    kme.max_per_request = None
+async def test_keys_come_one_by_one_so_that_a_lost_answer_costs_one(make, kme):
     await filled(make(target=6))
     assert kme.asked == [1] * 6
 
 
-async def test_a_refused_batch_is_followed_by_single_keys(make, kme, clock):
-    kme.max_per_request = 8
-    pool = await filled(make(target=8, low_water=7, poll_interval=1000.0))
-    kme.max_per_request = 2  # another KME has taken over: the limit we know is too high
-    for _ in range(8):
-        pool.take()
-    await clock.advance(5.0)
-    assert pool.stock().ready == 8
-    assert kme.asked[-8:] == [1] * 8
-
-
-async def test_a_kme_that_never_holds_the_whole_batch_fills_the_pool(make, kme, clock):
-    """Such a KME answers 503 to a batch although it has a key: a smaller one gets it."""
-    kme.all_or_nothing = True
+async def test_a_kme_that_never_holds_more_than_one_key_fills_the_pool(make, kme, clock):
     kme.stored = 1
     pool = make(target=4, poll_interval=1000.0)
     pool.start()
@@ -147,11 +122,6 @@ async def test_a_kme_that_never_holds_the_whole_batch_fills_the_pool(make, kme, 
         await clock.advance(1.0)
         kme.stored = 1
     assert pool.stock().ready == 4
-
-
-async def test_fewer_keys_than_asked_for_are_topped_up(make, kme):
-    kme.at_most = 1
-    await filled(make(target=5))
 
 
 async def test_nothing_grows_and_nothing_spins_over_a_day(make, kme, clock):
@@ -236,18 +206,6 @@ async def test_a_kme_without_status_gives_keys_all_the_same(make, kme, clock):
     await clock.advance(60.0)
     assert pool.stock().last_error is None
     assert pool.stock().stored_at_kme is None
-
-
-async def test_a_lost_answer_costs_one_key_and_the_next_request_is_a_new_one(make, kme, clock):
-    kme.fault = KmeUnreachableError("primary", "connection lost")
-    pool = make(target=1, retry_min=1.0, poll_interval=1000.0)
-    pool.start()
-    await settle()
-    assert kme.calls.count("enc_keys") == 1
-    kme.fault = None
-    await clock.advance(1.0)
-    assert kme.calls.count("enc_keys") == 2
-    assert pool.stock().ready == 1
 
 
 async def test_a_crash_of_a_task_is_told_to_the_loop(kme, clock):
