@@ -32,7 +32,9 @@ async def test_a_tunnel_over_ipv6_carries_both_versions_and_nothing_else(lab_nam
         counts = proof.count_kinds(await evidence.stop_capture(site.lab))
         assert counts["plaintext"] == 0
         assert counts["esp"] >= 16
-        assert await evidence.agreed_children(site, "HYBRID")
+        assert await wait_until(
+            lambda: evidence.agreed_children(site, "HYBRID"), 10, "the same SA at both ends"
+        )
         assert await evidence.xfrm_errors(site) == 0
 
 
