@@ -20,7 +20,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from kms_client.errors import KmeError, KmeNonsenseError, one_line
+from kms_client.errors import (
+    KmeError,
+    KmeNonsenseError,
+    KmeTlsError,
+    TlsMaterialError,
+    one_line,
+)
 from kms_client.faults import http_fault, transport_fault
 from kms_client.models import (
     KeyContainer,
@@ -32,7 +38,7 @@ from kms_client.models import (
     canonical_key_id,
 )
 from kms_client.secret import Secret
-from kms_client.tls import TlsFiles, client_context
+from kms_client.tls import ClientTls, TlsFiles
 
 MAX_BODY = 1 << 20  # octets; 128 keys of 4096 bits fit ten times over
 MAX_NUMBER = 128  # keys in one request, whatever the KME would allow
@@ -51,14 +57,15 @@ class KmeClient:
     """Asks one KME for keys. Every failure is a KmeError with the KME's name in it.
 
     ``timeout`` in seconds bounds a whole request; half of it bounds setting up the connection.
-    Raises KmeError for a URL that is not https and TlsMaterialError for bad TLS files.
+    Raises KmeError for a URL that is not https. TLS files that cannot be used are a KmeTlsError
+    of each request, until they can.
     Belongs to one event loop: the first request opens the session there.
     """
 
     def __init__(self, *, name: str, url: str, tls: TlsFiles, timeout: float = 3.0) -> None:
         self.name = name
         self.url = _checked_url(name, url)
-        self._tls = client_context(tls)
+        self._tls = ClientTls(tls)
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout / 2)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -144,9 +151,7 @@ class KmeClient:
             raise KmeError(self.name, "the client was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=self._tls, limit=CONNECTIONS, keepalive_timeout=KEEPALIVE
-                ),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE),
                 timeout=self._timeout,
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -159,11 +164,15 @@ class KmeClient:
     ) -> bytearray:
         """The body of a 200 answer. The path always names the other SAE."""
         session = self._open_session()
+        try:
+            tls = self._tls.context()
+        except TlsMaterialError as error:
+            raise KmeTlsError(self.name, str(error)) from error
         url = URL(f"{self.url}/api/v1/keys/{quote(peer_sae, safe='')}/{verb}", encoded=True)
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
             async with session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=body, headers=headers, allow_redirects=False, ssl=tls
             ) as response:
                 if response.status != 200:
                     words = bytearray()
@@ -185,13 +194,17 @@ class KmeClient:
     async def _read(self, response: aiohttp.ClientResponse) -> bytearray:
         """The body, at most MAX_BODY octets: a longer one is cut off while it streams in."""
         body = bytearray()
-        if (response.content_length or 0) <= MAX_BODY:
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    break
-            else:
-                return body
+        try:
+            if (response.content_length or 0) <= MAX_BODY:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        break
+                else:
+                    return body
+        except BaseException:  # broken off, or we were cancelled: there may be keys in it
+            body[:] = bytes(len(body))
+            raise
         body[:] = bytes(len(body))
         response.close()
         raise KmeNonsenseError(self.name, f"answer is larger than {MAX_BODY} octets")

@@ -47,7 +47,7 @@ _MAYBE = "(some KMEs refuse a client certificate this way)"
 
 
 def http_fault(kme: str, verb: str, status: int, body: bytearray) -> KmeError:
-    """The error for an answer other than 200 (ETSI GS QKD 014 clause 5.5)."""
+    """The error for an answer other than 200 (ETSI GS QKD 014)."""
     words = error_words(body)
     phrase = f"HTTP {status}" + (f" {_phrase(status)}" if _phrase(status) else "")
     said = f"{verb} answered with {phrase}" + (f": {words}" if words else "")

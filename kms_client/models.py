@@ -44,12 +44,15 @@ class QkdKey:
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to ``status``. Only the count of stored keys is insisted on."""
+    """Answer to ``status``. Only the count of stored keys is insisted on.
 
-    source_KME_ID: str = ""
-    target_KME_ID: str = ""
-    master_SAE_ID: str = ""
-    slave_SAE_ID: str = ""
+    There are KMEs that number their SAEs and write those IDs as JSON numbers.
+    """
+
+    source_KME_ID: str | int | None = None
+    target_KME_ID: str | int | None = None
+    master_SAE_ID: str | int | None = None
+    slave_SAE_ID: str | int | None = None
     key_size: Count | None = None  # bits; default size of a key
     stored_key_count: Count
     max_key_count: Count | None = None

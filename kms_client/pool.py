@@ -293,7 +293,7 @@ class KeyPool:
             self._clock(),
             stored=status.stored_key_count,
             full=bool(capacity) and status.stored_key_count >= (capacity or 0),
-            source=status.source_KME_ID,
+            source=str(status.source_KME_ID),
         )
         if status.stored_key_count and not self._suspect():
             self._retry_at = self._clock()  # keys are back: do not sit out a long pause

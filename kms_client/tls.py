@@ -28,8 +28,34 @@ class TlsFiles:
     key: Path
 
 
+class ClientTls:
+    """The context of these files as they are now: renewed certificates are taken up by themselves.
+
+    While a renewal is half done, or the new files are bad, the old context goes on.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._context: ssl.SSLContext | None = None
+        self._versions: tuple[object, ...] = ()  # of the files the context is made of
+
+    def context(self) -> ssl.SSLContext:
+        """Raises TlsMaterialError while there is none yet; it may succeed later."""
+        files = self._files
+        versions = tuple(_version(path) for path in (files.ca, files.certificate, files.key))
+        if self._context is None or versions != self._versions:
+            try:
+                self._context = client_context(files)
+            except TlsMaterialError:
+                if self._context is None:
+                    raise
+            else:
+                self._versions = versions
+        return self._context
+
+
 def client_context(files: TlsFiles, *, now: datetime | None = None) -> ssl.SSLContext:
-    """A context for mutual TLS >= 1.2 with host name verification (ETSI GS QKD 014 clause 5).
+    """A context for mutual TLS >= 1.2, as ETSI GS QKD 014 asks, with host name verification.
 
     Raises TlsMaterialError naming the file and what is wrong with it. ``now`` is for tests.
     """
@@ -46,13 +72,26 @@ def client_context(files: TlsFiles, *, now: datetime | None = None) -> ssl.SSLCo
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cafile=files.ca)
-    except ssl.SSLError as error:
-        raise TlsMaterialError(f"{files.ca}: {error.reason or error}") from error
+    except OSError as error:  # SSLError is one
+        raise TlsMaterialError(f"{files.ca}: {_reason(error)}") from error
     try:
         context.load_cert_chain(files.certificate, files.key)
-    except ssl.SSLError as error:
-        raise TlsMaterialError(f"{files.certificate}: {error.reason or error}") from error
+    except OSError as error:
+        raise TlsMaterialError(f"{files.certificate}: {_reason(error)}") from error
     return context
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None while it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _read(path: Path) -> bytes:

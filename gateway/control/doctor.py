@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.control.client import ControlClient
 from gateway.control.protocol import DEFAULT_SOCKET
 from gateway.control.text import Style, clean
-from gateway.errors import ControlError, QsgwError
+from gateway.errors import ControlError
 from kms_client.errors import KmeError
 
 if TYPE_CHECKING:  # what needs other packages is imported once those are known to be there
@@ -198,15 +198,12 @@ async def _kme(kme: KmeConfig, peer_sae: str | None) -> Finding:
     check = f"KME {kme.name}"
     if not peer_sae:
         return Finding(check=check, state=State.WARNING, text="not tried: no tunnel uses it")
-    try:
-        client = KmeClient(
-            name=kme.name,
-            url=kme.url,
-            tls=TlsFiles(ca=kme.ca, certificate=kme.certificate, key=kme.key),
-            timeout=kme.timeout,
-        )
-    except QsgwError as error:
-        return Finding(check=check, state=State.FAILED, text=str(error))
+    client = KmeClient(
+        name=kme.name,
+        url=kme.url,
+        tls=TlsFiles(ca=kme.ca, certificate=kme.certificate, key=kme.key),
+        timeout=kme.timeout,
+    )
     try:
         status = await client.status(peer_sae)
     except KmeError as error:

@@ -10,7 +10,7 @@ from gateway.daemon import build
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
-from gateway.daemon.kmes import KmeEntry, connect
+from gateway.daemon.kmes import connect
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
@@ -22,7 +22,7 @@ from gateway.protection.health import HealthMonitor
 from gateway.protection.machine import TunnelProtection
 from kms_client.failover import Kme, KmeGroup
 
-KmeKey = tuple[KmeEntry, ...]
+KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
 
 
@@ -70,9 +70,8 @@ class Roster:
         is handed over with its SAs. All of it, the IKE core included, happens in one step, so
         nothing that is under way meets half of it. The caller then calls ``start``.
         """
-        entries = {name: KmeEntry.of(kme) for name, kme in config.kmes.items()}
         wanted = {
-            name: (tunnel, tuple(entries[kme] for kme in tunnel.kmes))
+            name: (tunnel, tuple(config.kmes[kme] for kme in tunnel.kmes))
             for name, tunnel in config.tunnels.items()
         }
         before = dict(self._configs)
@@ -209,7 +208,7 @@ class Roster:
             return None
         group = self._groups.get(kmes)
         if group is None:
-            group = KmeGroup([self._connect_kme(entry.config) for entry in kmes], clock=self._clock)
+            group = KmeGroup([self._connect_kme(kme) for kme in kmes], clock=self._clock)
             self._groups[kmes] = group
         return TunnelKeys(
             group=group,

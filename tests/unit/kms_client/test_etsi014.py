@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from kms_client.errors import KmeError, KmeNonsenseError
+from kms_client.errors import KmeError, KmeNonsenseError, KmeTlsError
 from kms_client.etsi014 import MAX_BODY, KmeClient
 from kms_client.models import LinkState
+from kms_client.tls import TlsFiles
 
 ID_A = "6a1c1c9e-0a36-4b1e-9d5c-0f1c6f0c2a01"
 ID_B = "6a1c1c9e-0a36-4b1e-9d5c-0f1c6f0c2a02"
@@ -63,6 +65,12 @@ async def test_status_gives_counts_and_limits(serve, connect):
     status = await status_of(serve, connect, STATUS)
     assert (status.stored_key_count, status.max_key_per_request) == (25, 10)
     assert status.link is None
+
+
+@pytest.mark.parametrize("name", [7, None, "kme-7"])
+async def test_ids_in_a_status_may_be_numbers(serve, connect, name):
+    status = await status_of(serve, connect, {**STATUS, "master_SAE_ID": name})
+    assert status.stored_key_count == 25
 
 
 async def test_status_may_lack_everything_but_the_count(serve, connect):
@@ -246,3 +254,45 @@ def test_buffers_of_key_bytes_are_overwritten(pki):
         with suppress(KmeNonsenseError):
             client._keys(body)
         assert not any(body)
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(serve, connect, pki, tmp_path):
+    files = TlsFiles(ca=pki.ca.file, certificate=tmp_path / "sae.pem", key=tmp_path / "sae.key")
+    shown = []
+
+    async def handler(request: web.Request) -> web.Response:
+        (((_, name),),) = request.get_extra_info("peercert")["subject"]
+        shown.append(name)
+        return web.json_response(STATUS)
+
+    client = connect(await serve(handler), tls=files)
+    with pytest.raises(KmeTlsError, match=r"sae\.pem: file is missing"):
+        await client.status("sun")
+    for name in ("moon-1", "moon-2"):
+        issued = pki.ca.issue(name)
+        shutil.copy(issued.key, files.key)
+        shutil.copy(issued.certificate, files.certificate)
+        await client.status("sun")
+    assert shown == ["moon-1", "moon-2"]
+
+
+async def test_a_broken_off_answer_leaves_no_key_in_our_buffer(pki):
+    """What came before the connection broke, or we were cancelled, hangs on no traceback."""
+
+    class Content:
+        async def iter_any(self):
+            yield b"key bytes"
+            raise OSError("connection lost")
+
+    class Response:
+        content_length = None
+        content = Content()
+
+    client = KmeClient(name="primary", url="https://127.0.0.1:1", tls=pki.sae)
+    with pytest.raises(OSError, match="connection lost") as caught:
+        await client._read(Response())
+    (body,) = [
+        entry.locals["body"] for entry in caught.traceback if entry.name == client._read.__name__
+    ]
+    assert len(body) == len(b"key bytes")
+    assert not any(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kms_client.errors import TlsMaterialError
-from kms_client.tls import client_context
+from kms_client.tls import ClientTls, TlsFiles, client_context
 from tests.support.pki import pem_of
 
 
@@ -86,3 +87,41 @@ def test_expired_and_future_certificates(pki, expired_ca):
     assert refusal(replace(pki.sae, ca=expired_ca.file)).startswith(f"{expired_ca.file}: cert")
     early = datetime.now(UTC) - timedelta(days=400)
     assert "is not valid before" in refusal(pki.sae, now=early)
+
+
+# --- renewal ---------------------------------------------------------------------------------
+
+
+def copied(files: TlsFiles, directory: Path) -> TlsFiles:
+    directory.mkdir(exist_ok=True)
+    names = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
+    return TlsFiles(**{name: shutil.copy(path, directory / name) for name, path in names.items()})
+
+
+def test_the_context_stays_while_the_files_do(pki):
+    tls = ClientTls(pki.sae)
+    assert tls.context() is tls.context()
+
+
+def test_renewed_files_give_another_context_and_half_renewed_ones_the_old(pki, tmp_path):
+    files = copied(pki.sae, tmp_path)
+    tls = ClientTls(files)
+    old = tls.context()
+    renewed = pki.ca.issue("moon-renewed")
+    shutil.copy(renewed.certificate, files.certificate)
+    assert tls.context() is old
+    shutil.copy(renewed.key, files.key)
+    new = tls.context()
+    assert new is not old
+    assert tls.context() is new
+
+
+def test_files_that_are_bad_at_first_may_come_good(pki, tmp_path):
+    """A certificate "not valid yet" on a host whose clock is set late, or a file put there late."""
+    files = TlsFiles(ca=tmp_path / "ca", certificate=tmp_path / "certificate", key=tmp_path / "key")
+    tls = ClientTls(files)
+    for _ in range(2):
+        with pytest.raises(TlsMaterialError, match="file is missing"):
+            tls.context()
+    copied(pki.sae, tmp_path)
+    assert tls.context()
