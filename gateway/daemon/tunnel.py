@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 from gateway.daemon.bulletin import Bulletin
@@ -31,6 +32,7 @@ from gateway.ike.events import (
     IkeEstablished,
     PpkNotUsed,
 )
+from gateway.ike.states import ChildState
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
     IpAddress,
@@ -276,8 +278,23 @@ class Tunnel:
             tunnel=self.name,
             rekeyed=event.rekeyed,
         )
-        if not self._live:
+        if not self._live and self._is_taken_over():
+            self._kernel(partial(self._down_unless_moved, event.reason))
+        elif not self._live:
             self.feed(SaDown(reason=event.reason))
+
+    def _is_taken_over(self) -> bool:
+        """Whether a new SA is in the kernel, and our traffic about to be moved to it."""
+        return any(
+            facts.name == self.name and child.state == ChildState.INSTALLED
+            for facts in self._driver.endpoint.views()
+            for child in facts.children
+        )
+
+    async def _down_unless_moved(self, reason: str) -> None:
+        """Kernel work: it is the turn of this once the traffic was moved, or could not be."""
+        if not self._live:
+            self.feed(SaDown(reason=reason))
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
         self.tally.failed(event.reason)

@@ -149,6 +149,7 @@ class TunnelKeys:
             last_error=stock.last_error,
             link_state=None if stock.link is None else stock.link.state.value,
             link_reason="" if stock.link is None else stock.link.reason,
+            link_at=stock.link_at,
         )
 
     def _checked(self, key_id: KeyId) -> KeyId:

@@ -43,6 +43,7 @@ class TunnelFacts:
     rekey_wanted_at: float | None = None
     failures: int = 0  # of attempts, in a row
     short_lived: int = 0  # SAs that died young, in a row
+    keyless: int = 0  # times in a row that a key was on offer and one end had none
     peer_lacks_key: bool = False
     held_back: bool = False  # blocked, and not up since
     troubled: bool = False  # an SA was lost or an attempt failed, and not up since

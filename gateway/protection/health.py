@@ -47,10 +47,15 @@ class Observation:
     last_error: str | None = None  # why the last request failed; None = it did not
     link_state: LinkState | None = None  # as the KME reports the link; None = it does not
     link_reason: str = ""
+    link_at: float | None = None  # when the KME was asked for that report
 
 
 class HealthMonitor:
-    """Watches one key source. ``last_good`` is the last moment it was seen healthy."""
+    """Watches one key source. ``last_good`` is the last moment it was seen healthy.
+
+    Where the KME reports the link, that is when it last reported it good: keys that were
+    delivered since may have been made under the attack that the next report tells of.
+    """
 
     def __init__(self, settings: HealthSettings | None = None) -> None:
         self._settings = settings or HealthSettings()
@@ -69,7 +74,7 @@ class HealthMonitor:
         before = (self.state, self.reason)
         self.state, self.reason = state, reason
         if state is Health.HEALTHY:
-            self.last_good = seen.at
+            self.last_good = seen.at if seen.link_at is None else seen.link_at
         stock = KeyStock(ready=seen.ready, rate=seen.rate)
         if (state, reason) == before:
             return (stock,)

@@ -186,10 +186,12 @@ class TunnelProtection:
                 facts.connecting = facts.settings.initiates
             case Action.DWELL:
                 facts.quantum.hold(now)
+            case Action.DWELL_LONGER:
+                self._dwell_longer(now)
             case Action.TRUST:
                 facts.quantum.release()
             case Action.QUARANTINE:
-                since = facts.quantum.last_good or 0.0
+                since = facts.quantum.tainted_since
                 self._out.append(QuarantineKeys(since=since, reason=reason))
             case Action.CLOSE:
                 self._close(reason)
@@ -203,6 +205,12 @@ class TunnelProtection:
             case _:
                 assert_never(action)
 
+    def _dwell_longer(self, now: float) -> None:
+        facts, settings = self._facts, self._facts.settings
+        facts.keyless += 1
+        wait = settings.restore_dwell * 2.0 ** min(facts.keyless - 1, 32)
+        facts.quantum.hold(now, at_least=min(wait, settings.rekey_max))
+
     def _adopt(self, now: float, *, was_up: bool) -> None:
         facts = self._facts
         facts.sa_since = now
@@ -214,6 +222,7 @@ class TunnelProtection:
         facts.failures = 0
         facts.peer_lacks_key = facts.held_back = facts.troubled = False
         if facts.state is State.HYBRID:
+            facts.keyless = 0
             facts.degraded_before = 0.0
             facts.degraded_expired = False
             if not facts.quantum.suspect:

@@ -13,9 +13,11 @@ class QuantumSide:
         self._keys_since: float | None = None  # healthy and with a key at hand, unbroken
         self._healthy_since: float | None = None
         self._held_since: float | None = None  # keys need a dwell that began no earlier
+        self._held_until = 0.0
         self.health = Health.HEALTHY
         self.reason = ""
         self.last_good: float | None = None
+        self.tainted_since = 0.0  # keys delivered from then on are not to be used; see note_health
         self.ready = 0
         self.rate = 0.0
         self.loss_noted = False  # lost, and not yet healthy for a whole dwell since
@@ -26,6 +28,9 @@ class QuantumSide:
         return self.health is Health.SUSPECT
 
     def note_health(self, item: QuantumHealth, now: float) -> None:
+        if item.state is Health.SUSPECT and not self.suspect:
+            good = self.last_good if item.last_good is None else item.last_good
+            self.tainted_since = good or 0.0
         self.health, self.reason = item.state, item.reason
         if item.last_good is not None:
             self.last_good = item.last_good
@@ -47,9 +52,10 @@ class QuantumSide:
         self.ready = max(0, self.ready - 1)
         self._track(now)
 
-    def hold(self, now: float) -> None:
-        """From now on keys are trusted only after a whole dwell."""
+    def hold(self, now: float, *, at_least: float = 0.0) -> None:
+        """From now on keys are trusted only after a whole dwell, and ``at_least`` seconds."""
         self._held_since = now
+        self._held_until = now + at_least
 
     def release(self) -> None:
         """Keys are trusted as they come."""
@@ -70,7 +76,7 @@ class QuantumSide:
             return 0.0
         if self._keys_since is None:
             return None
-        return max(self._keys_since, self._held_since) + self._dwell
+        return max(max(self._keys_since, self._held_since) + self._dwell, self._held_until)
 
     def trusted(self, now: float) -> bool:
         at = self.trusted_at()

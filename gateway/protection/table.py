@@ -64,6 +64,7 @@ class Action(Enum):
     REKEY_WITHOUT_KEY = auto()
     BACK_OFF = auto()
     DWELL = auto()  # trust QKD keys only after a whole dwell from now
+    DWELL_LONGER = auto()  # each time in a row that one end has no key costs the other a key
     TRUST = auto()  # keys are good as they come
     QUARANTINE = auto()
     CLOSE = auto()
@@ -88,7 +89,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     # --- DOWN: no SA --------------------------------------------------------------------------
     (_S.DOWN, _T.SA_HYBRID): _row(_S.HYBRID, _A.ADOPT),
     (_S.DOWN, _T.SA_DEGRADED): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL),
-    (_S.DOWN, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL),
+    (_S.DOWN, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL_LONGER),
     (_S.DOWN, _T.SA_TAINTED): _row(_S.HYBRID, _A.ADOPT, _A.DEMAND),
     (_S.DOWN, _T.SA_REFUSED): _row(_S.DOWN, _A.CLOSE, _A.BACK_OFF),
     (_S.DOWN, _T.SA_GONE): _row(_S.DOWN),
@@ -107,7 +108,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     # --- HYBRID -------------------------------------------------------------------------------
     (_S.HYBRID, _T.SA_HYBRID): _row(_S.HYBRID, _A.ADOPT),
     (_S.HYBRID, _T.SA_DEGRADED): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL),
-    (_S.HYBRID, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL),
+    (_S.HYBRID, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL_LONGER),
     (_S.HYBRID, _T.SA_TAINTED): _row(_S.HYBRID, _A.ADOPT, _A.DEMAND),
     (_S.HYBRID, _T.SA_REFUSED): _row(_S.DOWN, _A.CLOSE, _A.LOSE),
     (_S.HYBRID, _T.SA_GONE): _row(_S.DOWN, _A.LOSE),
@@ -127,12 +128,12 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     # --- DEGRADED: PQC_ONLY, or CLASSICAL where that is allowed -------------------------------
     (_S.DEGRADED, _T.SA_HYBRID): _row(_S.HYBRID, _A.ADOPT),
     (_S.DEGRADED, _T.SA_DEGRADED): _row(_S.DEGRADED, _A.ADOPT),
-    (_S.DEGRADED, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL),
+    (_S.DEGRADED, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL_LONGER),
     (_S.DEGRADED, _T.SA_TAINTED): _row(_S.HYBRID, _A.ADOPT, _A.DEMAND),
     (_S.DEGRADED, _T.SA_REFUSED): _row(_S.DOWN, _A.CLOSE, _A.LOSE),
     (_S.DEGRADED, _T.SA_GONE): _row(_S.DOWN, _A.LOSE),
     (_S.DEGRADED, _T.FAILED): _row(_S.DEGRADED, _A.BACK_OFF),
-    (_S.DEGRADED, _T.KEY_MISSING_TOLERATED): _row(_S.DEGRADED, _A.BACK_OFF, _A.DWELL),
+    (_S.DEGRADED, _T.KEY_MISSING_TOLERATED): _row(_S.DEGRADED, _A.BACK_OFF, _A.DWELL_LONGER),
     (_S.DEGRADED, _T.SUSPECTED_TOLERATED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
     (_S.DEGRADED, _T.CLEARED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
     (_S.DEGRADED, _T.EXPIRING): _row(_S.DEGRADED, _A.DEMAND),

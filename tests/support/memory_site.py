@@ -197,7 +197,7 @@ class Wire:
 class MemorySite:
     """moon and sun, one tunnel between them. Settings for one side go into ``moon``, ``sun``.
 
-    ``link`` joins the KMEs named primary, ``second`` those named secondary.
+    ``link`` joins the KMEs named primary, ``second`` their twins, named secondary.
     """
 
     def __init__(
@@ -208,7 +208,8 @@ class MemorySite:
         kernel: Callable[[], MemoryDataPlane] | None = None,
         **tunnel: object,
     ) -> None:
-        self.link, self.second = QuantumPair(), QuantumPair("second")
+        self.link = QuantumPair()
+        self.second = QuantumPair("second", twin=self.link)
         self.wire = Wire()
         self.settings = {"moon": {**tunnel, **(moon or {})}, "sun": {**tunnel, **(sun or {})}}
         self._kernel = kernel or (lambda: MemoryDataPlane(now=asyncio.get_running_loop().time))
@@ -249,13 +250,13 @@ class MemorySite:
             lambda: self.moon.protection is protection and self.sun.protection is protection, limit
         )
 
-    def start_traffic(self) -> None:
-        """A packet each way every 10 ms, its fate counted."""
+    def start_traffic(self, every: float = 0.01) -> None:
+        """A packet each way every ``every`` seconds, its fate counted."""
 
         async def send_for_ever() -> None:
             while True:
                 self.send_both_ways()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(every)
 
         self._traffic = asyncio.get_running_loop().create_task(send_for_ever())
 
@@ -285,6 +286,11 @@ class MemorySite:
         fresh = self._gateway(name, seed=old.seed + 10, dataplane=old.dataplane)
         setattr(self, name, fresh)
         await fresh.start()
+
+    async def reload(self, name: str, **changes: object) -> None:
+        """Change settings of one side's tunnel while it runs."""
+        self.settings[name] |= changes
+        await getattr(self, name).reload(site_config(name, **self.settings[name]))
 
     def _gateway(
         self, name: str, *, seed: int, dataplane: MemoryDataPlane | None = None

@@ -10,12 +10,14 @@ SITES = ("moon", "sun")
 
 
 class QuantumPair:
-    """What one KME hands out as master, the other has for its SAE."""
+    """What one KME hands out as master, the other has for its SAE; so has a ``twin`` of that."""
 
-    def __init__(self, name: str = "kme") -> None:
+    def __init__(self, name: str = "kme", *, twin: QuantumPair | None = None) -> None:
         self.kmes = {site: _PairedKme(f"{name}-{site}") for site in SITES}
-        self.kmes["moon"].twin = self.kmes["sun"]
-        self.kmes["sun"].twin = self.kmes["moon"]
+        self.kmes["moon"].other = self.kmes["sun"]
+        self.kmes["sun"].other = self.kmes["moon"]
+        for site in SITES if twin is not None else ():
+            self.kmes[site].for_us = twin.kmes[site].for_us
 
     def cut(self) -> None:
         for kme in self.kmes.values():
@@ -43,10 +45,10 @@ class QuantumPair:
 
 
 class _PairedKme(FakeKme):
-    twin: _PairedKme | None = None
+    other: _PairedKme | None = None
 
     def _make(self, size: int) -> QkdKey:
         key = super()._make(size)
-        assert self.twin is not None
-        self.twin.for_us[key.key_id] = key.key.expose()
+        assert self.other is not None
+        self.other.for_us[key.key_id] = key.key.expose()
         return key

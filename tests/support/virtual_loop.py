@@ -36,6 +36,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run to completion in virtual time."""
+    """Run to completion in virtual time; what fails in a callback or forgotten task fails here."""
+    faults: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
+        runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
+        result = runner.run(work)
+    for context in faults:
+        raise context.get("exception") or AssertionError(context["message"])
+    return result

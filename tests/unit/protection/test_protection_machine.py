@@ -182,18 +182,22 @@ def test_a_flapping_link_stays_pqc_only_with_one_alarm_of_each_kind() -> None:
     assert bench.raised("pqc-only") == bench.raised("qkd-loss") == 1
 
 
-def test_a_peer_without_a_key_costs_another_dwell_not_a_storm() -> None:
+def test_a_peer_without_a_key_is_asked_ever_more_rarely() -> None:
     bench = Bench("prefer")
     bench.lost()
     bench.up("PQC_ONLY")
     bench.healthy()
     bench.keys(4, 1.0)
     starts = []
-    for _ in range(3):
-        assert acts(bench.pass_time(DWELL)) == ["rekey+"]
+    for wait in (DWELL, DWELL, 2 * DWELL, 4 * DWELL):
+        assert acts(bench.pass_time(wait)) == ["rekey+"]
         starts.append(bench.now)
         assert acts(bench.up("PQC_ONLY", offered_ppk=False)) == []
-    assert [later - earlier for earlier, later in pairwise(starts)] == [DWELL, DWELL]
+    assert [later - earlier for earlier, later in pairwise(starts)] == [
+        DWELL,
+        2 * DWELL,
+        4 * DWELL,
+    ]
 
 
 def test_a_refused_key_is_retried_without_at_once_but_only_once() -> None:
