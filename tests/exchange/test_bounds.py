@@ -9,7 +9,7 @@ from gateway.ike import limits
 from gateway.ike.commands import Done
 from gateway.ike.config import PpkMode
 from gateway.ike.events import DropReason
-from gateway.ike.flows import ike_auth
+from gateway.ike.flows import create_child, ike_auth
 from gateway.ike.identity import Identity
 from gateway.ike.message import encode_message, parse_header
 from gateway.ike.outbox import Datagram
@@ -293,6 +293,20 @@ def test_sa_the_kernel_refused_is_not_taken_out():
     send_as_moon(pair, child_request(0xC1000000, child), CHILD)
     assert not any(one.spi == 0xC1000000 for each in removed for one in each.sa_ids)
     assert not pair.sun.kernel.reserved
+
+
+def test_answer_we_cannot_use_leaves_no_child_at_the_peer(monkeypatch):
+    """Else the next rekey of the same child would be refused for ever."""
+    original = create_child._response_payloads
+    monkeypatch.setattr(create_child, "_response_payloads", lambda *args: original(*args)[:-1])
+    pair = Pair(esp=(ESP_PLAIN,)).initiate().rekey()
+    assert pair.moon.failures[0].notify == "INVALID_SYNTAX"
+    monkeypatch.setattr(create_child, "_response_payloads", original)
+    pair.run(6)
+    pair.check_mirrored()
+    pair.rekey()
+    assert len(pair.moon.ups) == 2
+    pair.check_settled()
 
 
 def test_response_of_another_exchange():

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from gateway.errors import QsgwError
 from gateway.ike.child import ChildSa
-from gateway.ike.flow import Flow
+from gateway.ike.errors import ProtocolError
+from gateway.ike.flow import CommandError, Flow
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
 from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
 from gateway.ike.ppk import HeldPpk
@@ -42,17 +43,15 @@ def rekey(sa: IkeSa, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
 def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[ChildSa]:
     """From the first message to both SAs in the kernel."""
     yield from attempt.reserve()
-    opened = yield from create_child.initiate(sa, attempt, ppk)
-    if opened.ppk is None and opened.link:
-        _check_ppk(sa, ppk)  # the responder has nothing yet that we would have to delete
-    shared = yield from followup_ke.initiate(sa, opened)
     try:
-        if opened.ppk is None and not opened.link:
-            _check_ppk(sa, ppk)
+        opened = yield from create_child.initiate(sa, attempt, ppk)
+        if opened.ppk is None and ppk is not None:
+            ppk_choice.not_accepted(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
+        shared = yield from followup_ke.initiate(sa, opened)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
-    except QsgwError:
-        # The responder has the child in its kernel; we do not.
+    except (ProtocolError, CommandError):
+        # We do not like the peer's answer: it may have the child in its kernel, we have not.
         yield from informational.delete_spi(attempt.spi_octets)
         raise
     for secret in shared:
@@ -60,11 +59,6 @@ def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Ch
     if ppk is not None:
         ppk.settle(used=opened.ppk is not None, reason="mixed into a Child SA")
     return child
-
-
-def _check_ppk(sa: IkeSa, ppk: HeldPpk | None) -> None:
-    if ppk is not None:
-        ppk_choice.not_accepted(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
 
 
 def _activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
