@@ -112,7 +112,7 @@ def _bind_unix(path: str) -> socket.socket:
 def _clear_stale(path: str) -> None:
     """Remove a socket file nobody listens on; refuse to take over a live one."""
     try:
-        mode = Path(path).stat().st_mode
+        mode = Path(path).lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):

@@ -27,12 +27,12 @@ class RefusedError(Exception):
         self.details = details
 
     def body(self) -> bytes:
-        """Section 6.5, Error: ``{"message": str, "details": [object]}``."""
+        """Error: ``{"message": str, "details": [object]}``."""
         return msgspec.json.encode({"message": self.message, "details": self.details})
 
 
 class _KeyRequest(msgspec.Struct, frozen=True):
-    """Section 6.2, Key request. Unknown members are ignored."""
+    """Key request. Unknown members are ignored."""
 
     number: int | None = None
     size: int | None = None
@@ -48,7 +48,7 @@ class _KeyId(msgspec.Struct, frozen=True):
 
 
 class _KeyIds(msgspec.Struct, frozen=True):
-    """Section 6.4, Key IDs."""
+    """Key IDs."""
 
     key_ids: list[_KeyId] = msgspec.field(name="key_IDs")
 
@@ -90,7 +90,7 @@ def parse_dec_post(body: bytes, limits: KeySettings) -> tuple[str, ...]:
 
 
 def container(keys: Sequence[DeliveredKey]) -> dict[str, Any]:
-    """Section 6.3, Key container. The keys are wiped; the text is the caller's to send."""
+    """Key container. The keys are wiped; the text is the caller's to send."""
     entries = []
     for item in keys:
         text = base64.b64encode(item.key.expose()).decode("ascii")
@@ -104,7 +104,7 @@ def _check(request: _KeyRequest, limits: KeySettings) -> EncRequest:
     size = BLOCK_BITS if request.size is None else request.size
     unknown = sorted({name for extension in request.mandatory for name in extension})
     if unknown:
-        # 6.2: a KME that cannot handle all of extension_mandatory shall answer 400.
+        # A KME that cannot handle all of extension_mandatory shall answer 400.
         raise RefusedError(
             400,
             "not all extension_mandatory parameters are supported",
@@ -154,7 +154,7 @@ def _decode(body: bytes, model: type[_T]) -> _T:
         raise RefusedError(
             400, "the request does not have the expected form", {"reason": str(error)}
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, "the request is not JSON") from error
 
 

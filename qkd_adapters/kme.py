@@ -16,6 +16,7 @@ from qkd_adapters.faults import FaultSwitches
 from qkd_adapters.link_client import LinkClient
 from qkd_adapters.logs import EventLog
 from qkd_adapters.server import KmeServer, server_context
+from qkd_adapters.tasks import until_stopped
 
 EXPIRY_INTERVAL = 1.0  # seconds
 SHUTDOWN_GRACE = 1.0  # seconds for requests under way when we are told to stop
@@ -87,11 +88,7 @@ class Kme:
 
     async def serve_until(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raises what ended one of the KME's own tasks before that."""
-        stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        for task in done - {stopped}:
-            task.result()
+        await until_stopped(stop, self._tasks)
 
     @property
     def port(self) -> int:

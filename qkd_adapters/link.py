@@ -29,6 +29,7 @@ from qkd_adapters.messages import (
     read_frame,
 )
 from qkd_adapters.source import EmulatedSource, KeySource
+from qkd_adapters.tasks import until_stopped
 
 HEARTBEAT = 2.0  # seconds between two LinkState messages when nothing changes
 _log = EventLog("qsgw_kme.link")
@@ -79,11 +80,7 @@ class LinkServer:
 
     async def serve_until(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raises what ended one of the link's own tasks before that."""
-        stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        for task in done - {stopped}:
-            task.result()
+        await until_stopped(stop, self._tasks)
 
     def ports(self) -> dict[str, int]:
         """TCP ports in use by side, for listeners on port 0."""

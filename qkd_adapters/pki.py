@@ -22,6 +22,7 @@ from qkd_adapters.errors import PkiError
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
+MAX_NAME = 64  # characters of a common name: RFC 5280 appendix A.1, ub-common-name
 # Certificates are valid from a little before now, for hosts whose clocks lag.
 _BACKDATE = timedelta(hours=1)
 
@@ -71,12 +72,17 @@ def make_pki(
 
     Without ``force`` an existing CA signs what is new, and existing certificates stay.
     """
-    leaves = [*(_server(kme) for kme in kmes), *(_client(sae) for sae in saes)]
-    names = [leaf.name for leaf in leaves]
+    names = [*(kme.name for kme in kmes), *saes]
     if len({*names, "ca"}) != len(names) + 1:
         raise PkiError("names must differ from each other and from 'ca'")
     if any("/" in name or name.startswith(".") for name in names):
         raise PkiError("a name must be usable as a file name")
+    for name in (*names, *(address for kme in kmes for address in kme.addresses)):
+        if not name.isascii() or not 1 <= len(name) <= MAX_NAME:
+            raise PkiError(f"{name}: a name in a certificate has 1..{MAX_NAME} ASCII characters")
+    if not 1 <= days <= CA_DAYS:
+        raise PkiError(f"a certificate can last 1..{CA_DAYS} days")
+    leaves = [*(_server(kme) for kme in kmes), *(_client(sae) for sae in saes)]
     made, kept = [], []
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,8 @@ def server_context(settings: KmeSettings) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise KmeStartupError(f"CA certificates {settings.ca}: {_reason(error)}") from error
     try:
-        context.load_cert_chain(settings.certificate, settings.key)
+        # An encrypted key fails at once; without a password OpenSSL would ask on the terminal.
+        context.load_cert_chain(settings.certificate, settings.key, password="")
     except (OSError, ssl.SSLError) as error:
         raise KmeStartupError(
             f"certificate {settings.certificate} with key {settings.key}: {_reason(error)}"
@@ -143,7 +144,7 @@ class KmeServer:
     # --- the resources ---
 
     async def _status(self, request: web.Request, caller: str) -> web.StreamResponse:
-        """Section 5.1, Get status."""
+        """Get status."""
         limits = self._settings.keys
         direction = Direction(caller, request.match_info["sae"])
         state = self._agent.state
@@ -172,7 +173,7 @@ class KmeServer:
         return _json(msgspec.json.encode(answer))
 
     async def _enc_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
-        """Section 5.2, Get key: we are asked by the master SAE."""
+        """Get key: we are asked by the master SAE."""
         limits = self._settings.keys
         await self._fail_before()
         if request.method == "POST":
@@ -199,7 +200,7 @@ class KmeServer:
         return await self._deliver(request, keys)
 
     async def _dec_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
-        """Section 5.3, Get key with key IDs: we are asked by a slave SAE."""
+        """Get key with key IDs: we are asked by a slave SAE."""
         await self._fail_before()
         if request.method == "POST":
             key_ids = parse_dec_post(await request.read(), self._settings.keys)

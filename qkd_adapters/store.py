@@ -252,7 +252,9 @@ class KeyStore:
                 key_id
                 for key_id in missing
                 if (direction, key_id) not in self._spent
-                and any(other.holds(key_id) for other in self._queues.values())
+                and any(
+                    other.holds(key_id) for other in self._queues.values() if other is not queue
+                )
             )
             raise ForeignKeyError(foreign) if foreign else UnknownKeyError(missing)
         keys = []

@@ -58,7 +58,7 @@ def parse_name(text: str) -> str:
 
 
 def parse_sae_id(text: str) -> str:
-    """A SAE_ID; it becomes part of a URL path (ETSI GS QKD 014 V1.1.1, 5.1 to 5.3)."""
+    """A SAE_ID; it becomes part of a URL path (ETSI GS QKD 014)."""
     if not text.isascii() or not text.isprintable() or set(text) & set(" /?#%"):
         raise ValueError(f'"{text}" cannot be a SAE_ID: it stands in a URL path')
     return text
@@ -68,7 +68,7 @@ def parse_kme_url(text: str) -> str:
     """The base URL of a KME, without a trailing slash."""
     parts = urlsplit(text)
     if parts.scheme != "https":
-        raise ValueError(f'"{text}": a KME is reached over https:// (ETSI GS QKD 014, 5)')
+        raise ValueError(f'"{text}": a KME is reached over https:// (ETSI GS QKD 014)')
     try:
         port_is_good = parts.port is None or parts.port > 0
     except ValueError:

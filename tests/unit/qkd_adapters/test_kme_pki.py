@@ -84,3 +84,16 @@ def test_kme_argument() -> None:
     for text in ("k", "k:", ":10.0.0.1", ""):
         with pytest.raises(ValueError, match="NAME:ADDRESS"):
             parse_kme_name(text)
+
+
+@pytest.mark.parametrize("name", ["säe", "x" * 65])
+def test_a_name_no_certificate_can_carry_is_refused_in_words(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PkiError, match=name):
+        make_pki(tmp_path, kmes=[], saes=[name], force=False)
+
+
+@pytest.mark.parametrize("days", [0, -5, 10**9])
+def test_days_that_no_certificate_can_last_are_refused(tmp_path: Path, days: int) -> None:
+    with pytest.raises(PkiError, match="days"):
+        make_pki(tmp_path, kmes=[], saes=["moon"], force=False, days=days)
+    assert not list(tmp_path.iterdir())

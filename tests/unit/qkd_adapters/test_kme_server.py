@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from qkd_adapters.config import KeySettings
+from qkd_adapters.errors import KmeStartupError
 from qkd_adapters.pki import make_pki
+from qkd_adapters.server import server_context
 from tests.support.kme_lab import DEFAULT_KEYS, KmeLab, eventually
 
 
@@ -224,6 +228,12 @@ async def test_bodies_that_are_not_json_are_refused(lab: KmeLab) -> None:
             assert is_error(answer, 400), body
 
 
+async def test_a_body_nested_too_deep_is_refused(lab: KmeLab) -> None:
+    body = b'{"extension_optional": [{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}]}"
+    answer = await lab.request("moon", "POST", "sun/enc_keys", data=body)
+    assert answer.status == 400
+
+
 async def test_dec_keys_query_without_key_id_is_refused(lab: KmeLab) -> None:
     assert is_error(await lab.get("moon", "sun/dec_keys"), 400)
 
@@ -420,3 +430,20 @@ async def test_fault_slow_answers_late(lab: KmeLab, monkeypatch: pytest.MonkeyPa
     assert not request.done()
     release.set()
     assert (await request).status == 200
+
+
+async def test_an_encrypted_key_is_an_error_and_nobody_is_asked_for_a_password(
+    lab: KmeLab, tmp_path: Path
+) -> None:
+    settings = lab.settings("kme-moon")
+    encrypted = tmp_path / "encrypted.key"
+    key = serialization.load_pem_private_key(settings.key.read_bytes(), password=None)
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"word"),
+        )
+    )
+    with pytest.raises(KmeStartupError, match=r"encrypted\.key"):
+        server_context(replace(settings, key=encrypted))
