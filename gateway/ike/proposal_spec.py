@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Final, Self, TypeVar
 
 from gateway.ike.registry import (
@@ -170,10 +171,10 @@ class _Words:
         elif word.startswith("ke") and word[3:4] == "_" and word[2] in "1234567":
             slot = ADDITIONAL_KE_TYPES[int(word[2]) - 1]
             if word[4:] not in _METHODS:
-                raise self._error(f"{word!r} names no known key exchange")
+                raise self._error(f"{word!r} names no known key exchange{_similar(word[4:])}")
             _append(self.slots.setdefault(slot, []), _METHODS[word[4:]])
         else:
-            raise self._error(f"{word!r} is not known")
+            raise self._error(f"{word!r} is not known{_similar(word)}")
 
     def check(self, protocol: ProtocolId) -> None:
         if not self.ciphers:
@@ -201,6 +202,14 @@ class _Words:
 
     def _error(self, reason: str) -> ValueError:
         return ValueError(f"proposal {self.text!r}: {reason}")
+
+
+def _similar(word: str) -> str:
+    """A hint for a word that is nearly right, or is another name of a known one."""
+    known = [*_CIPHERS, *_PRFS, *_METHODS, *_ESN]
+    plain = word.replace("_", "").replace("secp", "ecp").replace("r1", "")
+    found = get_close_matches(plain, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _append(values: list[_T], value: _T) -> None:

@@ -390,3 +390,21 @@ def test_both_ends_come_to_the_same_choice(theirs: str, ours: str) -> None:
     assert accept_answer([chosen.answer()], offered) == chosen
     assert len(set(chosen.methods)) == len(chosen.methods)
     assert KeMethod.NONE not in chosen.methods
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("aes256gcm16-prfsha512-secp384r1", "'ecp384'"),
+        ("aes256gmc16-prfsha512-x25519", "'aes256gcm16'"),
+        ("aes256gcm16-prfsha512-x25519-ke1_ml_kem_768", "'mlkem768'"),
+    ],
+)
+def test_a_word_that_is_nearly_right_gets_a_hint(text: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean {hint}"):
+        ProposalSpec.parse(text)
+
+
+def test_a_word_that_is_like_nothing_gets_none() -> None:
+    with pytest.raises(ValueError, match=r"'x' is not known$"):
+        ProposalSpec.parse("aes256gcm16-x")
