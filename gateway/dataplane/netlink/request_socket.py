@@ -62,8 +62,10 @@ class RequestSocket:
         if self._socket is None:
             raise DataplaneError(f"{what}: the XFRM socket is not open", errno.EBADF)
         try:
-            replies = await self._socket.nlm_request(message, message_type, flags)
-            _wipe(message)
+            try:
+                replies = await self._socket.nlm_request(message, message_type, flags)
+            finally:
+                _wipe(message)
             async with aclosing(replies):
                 return [reply async for reply in replies if reply["header"]["type"] >= 0x10]
         except NetlinkError as error:
@@ -98,7 +100,7 @@ def refused(what: str, error: NetlinkError) -> DataplaneError:
 
 
 def _wipe(message: Any) -> None:
-    # The request has gone out; an SA's key stood in it.
+    # The request has gone out or never will; an SA's key stood in it.
     message["attrs"] = []
     for index in range(len(message.data)):
         message.data[index] = 0

@@ -257,3 +257,20 @@ async def test_the_secret_stays_out_of_every_error(plane, netlink):
         await plane.install_sa(sa)
     assert KEY.hex() not in repr(caught.value)
     assert caught.value.__cause__ is None
+
+
+async def test_a_request_that_could_not_be_sent_is_wiped_too(plane, netlink, monkeypatch):
+    unsent = []
+
+    async def broken(self, message, message_type, flags):
+        message.encode()
+        assert KEY in message.data
+        unsent.append(message)
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(FakeNetlink, "nlm_request", broken)
+    with pytest.raises(DataplaneError):
+        await plane.install_sa(replace(spec(Direction.OUTBOUND), key=Secret(KEY)))
+    (message,) = unsent
+    assert not any(message.data)
+    assert message["attrs"] == []
