@@ -12,7 +12,8 @@ from pathlib import Path
 
 from gateway.errors import StartupError
 
-MODE = 0o660
+MODE = 0o600
+GROUP_MODE = 0o660  # where a control_group is configured
 DIRECTORY_MODE = 0o755
 BACKLOG = 16
 PROBE_TIMEOUT = 1.0  # seconds
@@ -29,7 +30,10 @@ def control_gid(group: str | None) -> int | None:
 
 
 def open_listener(path: Path, gid: int | None) -> socket.socket:
-    """A listening Unix socket at ``path``, mode 0660. Raises StartupError."""
+    """A listening Unix socket at ``path``, for the daemon's user and this group.
+
+    Raises StartupError.
+    """
     try:
         path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         _remove_stale(path)
@@ -41,7 +45,7 @@ def open_listener(path: Path, gid: int | None) -> socket.socket:
         # Nobody can connect before listen(), so the mode is right before it matters.
         if gid is not None and path.stat().st_gid != gid:
             os.chown(path, -1, gid)
-        path.chmod(MODE)
+        path.chmod(MODE if gid is None else GROUP_MODE)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:

@@ -200,7 +200,7 @@ async def test_others_may_read_and_not_write(
 
 
 async def test_socket_mode_and_removal(server: Any, path: Path) -> None:
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600  # no control_group: nobody else
     await server.stop()
     assert not path.exists()
 
@@ -256,3 +256,4 @@ def test_the_group_owns_the_socket(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     open_listener(path, gid).close()
     assert path.stat().st_gid == gid
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
