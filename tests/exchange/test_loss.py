@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from gateway.ike.registry import ExchangeType as X
 from gateway.model import Protection
 from tests.support.ike_pair import Fault, Flight, Pair
 
@@ -134,6 +137,91 @@ def test_delete(number, fault):
         assert len(side.closed) == 1
         assert not side.closed[0].peer_lost
         assert not side.facts.ike
+
+
+BIG = {
+    "ike": ("aes256gcm16-prfsha384-ecp384-ke1_mlkem1024",),
+    "esp": ("aes256gcm16-ecp384-ke1_mlkem1024-ke2_mlkem768-esn",),
+}
+SMALL = {"fragment_size": 576}
+
+
+def every_flight(begin: Callable[[], Pair], act: Callable[[Pair], object], fault) -> list[Pair]:
+    """``act`` once for every datagram it sends, each time with that one at fault."""
+    pair = begin()
+    first = len(pair.sent)
+    act(pair)
+    pairs = []
+    for number in range(first, len(pair.sent)):
+        pair = begin()
+        pair.fault = fault(number)
+        act(pair)
+        pair.run(20)
+        pairs.append(pair)
+    return pairs
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("how", [BIG, {**BIG, **SMALL}], ids=["1280", "576"])
+def test_p384_and_ml_kem_1024(how, fault):
+    """IKE_SA_INIT, IKE_INTERMEDIATE in fragments, IKE_AUTH, INFORMATIONAL."""
+    pairs = every_flight(lambda: Pair(toy_kex=True, **how), Pair.initiate, fault)
+    assert len(pairs) >= 10
+    for pair in pairs:
+        assert pair.sun.established[0].key_exchanges == ("P-384", "ML-KEM-1024")
+        check_one_of_each(pair, 1)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ppk_in_auth_in_fragments(fault, rfc8784_only):
+    for pair in every_flight(lambda: Pair(toy_kex=True, **SMALL), Pair.initiate, fault):
+        check_one_of_each(pair, 1)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["moon", "sun"])
+def test_rekey_with_two_followups_in_fragments(name, fault):
+    def begin() -> Pair:
+        pair = Pair(toy_kex=True, **BIG, **SMALL).initiate()
+        pair.watch_traffic()
+        return pair
+
+    pairs = every_flight(begin, lambda pair: pair.rekey(side=getattr(pair, name)), fault)
+    assert len(pairs) >= 18
+    for pair in pairs:
+        assert list(pair.exchanges(name))[-4:] == [
+            X.CREATE_CHILD_SA,
+            X.IKE_FOLLOWUP_KE,
+            X.IKE_FOLLOWUP_KE,
+            X.INFORMATIONAL,
+        ]
+        check_one_of_each(pair, 2)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_liveness(fault):
+    """One question lost is asked again; the tunnel is not disturbed."""
+    pairs = every_flight(lambda: Pair(toy_kex=True).initiate(), lambda pair: pair.run(31), fault)
+    assert len(pairs) >= 2
+    for pair in pairs:
+        check_one_of_each(pair, 1)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_delete_of_a_child(fault):
+    """The kernel's lifetime ended at one side: INFORMATIONAL SK{D(ESP)}."""
+
+    def expire(pair: Pair) -> None:
+        sa_id = pair.sun.kernel.inbound()[0].sa_id
+        pair.sun.endpoint.sa_expired(sa_id, hard=True, now=pair.now)
+        pair.run()
+
+    for pair in every_flight(lambda: Pair(toy_kex=True).initiate(), expire, fault):
+        pair.check_empty()
+        assert not any(side.closed for side in pair.sides)
+        pair.rekey()
+        assert len(pair.moon.ups) == len(pair.sun.ups) == 2
+        pair.check_mirrored()
 
 
 @pytest.mark.parametrize("number", range(HANDSHAKE))
