@@ -47,9 +47,13 @@ def parse_network(text: str) -> IpNetwork:
     return network
 
 
+def is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
 def parse_name(text: str) -> str:
     """A name of a tunnel, KME or gateway: it becomes part of topics, labels and log fields."""
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise ValueError(
             f'"{text}" cannot be a name: use up to 63 letters, digits, ".", "_" or "-", '
             "beginning and ending with a letter or digit"

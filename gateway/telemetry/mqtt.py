@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import aiomqtt
 
+from gateway.config import units
 from gateway.config.schema import MqttConfig
 from gateway.errors import CredentialError, QsgwError
 from gateway.model import Snapshot, StatusEvent
@@ -34,6 +35,7 @@ client_log.setLevel(logging.CRITICAL)  # it logs every retry; we log every chang
 
 QOS = 1
 EVENTS_MAX = 256  # events waiting for the broker; then the oldest are dropped
+LEFTOVERS_MAX = 1024  # tunnels, past ones included, whose topics we keep in mind
 CALL_TIMEOUT = 5.0  # seconds for the broker to acknowledge
 STOP_TIMEOUT = 2.0  # seconds for the farewell
 KEEPALIVE = 30  # seconds; the broker publishes our will after one and a half of them
@@ -211,9 +213,13 @@ class MqttPublisher:
         await client.subscribe(f"{prefix}+", qos=0, timeout=CALL_TIMEOUT)
         async for message in client.messages:
             name = message.topic.value.removeprefix(prefix)
-            if message.retain and message.payload and name not in self._known:
+            if message.retain and message.payload and self._may_be_ours(name):
                 self._known.add(name)
                 self.changed()
+
+    def _may_be_ours(self, name: str) -> bool:
+        """Whether an unknown tunnel's topic is worth emptying: a broker may send us anything."""
+        return name not in self._known and len(self._known) < LEFTOVERS_MAX and units.is_name(name)
 
     async def _publish(
         self, client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool = False
@@ -290,7 +296,8 @@ def _tls_context(settings: MqttConfig) -> ssl.SSLContext | None:
         raise CredentialError(f"{settings.ca}: {error.strerror or error}") from None
     if settings.certificate is not None:
         try:
-            context.load_cert_chain(settings.certificate, settings.key)
+            # An encrypted key fails at once; else OpenSSL would ask for its password on a terminal.
+            context.load_cert_chain(settings.certificate, settings.key, password="")
         except OSError as error:
             files = f"{settings.certificate}, {settings.key}"
             raise CredentialError(f"{files}: {error.strerror or error}") from None

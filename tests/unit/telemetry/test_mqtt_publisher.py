@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -302,3 +303,30 @@ async def test_publishing_never_waits() -> None:
         publisher.changed()
     assert publisher.state.dropped == EVENTS_MAX * 2
     assert publisher._events[0].type == f"n{EVENTS_MAX * 2}"  # the oldest went
+
+
+async def test_a_broker_cannot_make_us_remember_or_publish_just_anything() -> None:
+    """Names with wildcards would end every session; names without end, our memory."""
+    hostile = [
+        "#",
+        "a/b",
+        "x" * 64,
+        "",
+        *(f"t{number}" for number in range(mqtt.LEFTOVERS_MAX + 5)),
+    ]
+
+    class Client:
+        async def subscribe(self, *_: Any, **__: Any) -> None: ...
+
+        @property
+        async def messages(self) -> AsyncIterator[Any]:
+            for name in hostile:
+                topic = SimpleNamespace(value=f"{BASE}/tunnel/{name}")
+                yield SimpleNamespace(topic=topic, retain=True, payload=b"{}")
+            yield SimpleNamespace(
+                topic=SimpleNamespace(value="other/topic"), retain=True, payload=b"{}"
+            )
+
+    publisher = MqttPublisher(settings(1883), "moon", Source())
+    await publisher._collect_leftovers(Client())  # type: ignore[arg-type]
+    assert publisher._known == {f"t{number}" for number in range(mqtt.LEFTOVERS_MAX)}
