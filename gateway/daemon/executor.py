@@ -31,6 +31,7 @@ from gateway.model import KeyId, Ppk, SaId, SaLifetime
 log = logging.getLogger("qsgw.kernel")
 
 INBOUND_POLL = 0.1  # seconds between looks at a new inbound SA's packet counter
+STEER_PAUSES = (0.01, 0.1)  # seconds until traffic is tried to be moved again
 INBOUND_WATCH = 60.0  # seconds after which an SA nobody uses is no longer watched
 
 
@@ -148,7 +149,7 @@ class KernelExecutor:
                     await self._install(command)
                     self._answer(Done(token=token))
                 case ActivateOutbound(token=token):
-                    await self._side(command.tunnel).steer_outbound(command)
+                    await self._steer(command)
                     self._answer(Done(token=token))
                 case RemoveSas(tunnel=name, sa_ids=sa_ids):
                     try:
@@ -180,6 +181,17 @@ class KernelExecutor:
             raise
         finally:  # the kernel has the keys now, or nobody ever will
             _wipe(command)
+
+    async def _steer(self, command: ActivateOutbound) -> None:
+        """The SA traffic leaves through now is to go next: a refusal is not taken at once."""
+        for pause in STEER_PAUSES:
+            try:
+                await self._side(command.tunnel).steer_outbound(command)
+            except DataplaneError:
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._side(command.tunnel).steer_outbound(command)
 
     async def _remove(self, sa_ids: tuple[SaId, ...]) -> None:
         for sa_id in sa_ids:

@@ -15,6 +15,7 @@ from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane, EventsLost, PeerMoved, SaExpired, TrafficWaiting
 from gateway.dataplane.reconcile import is_pin, plan
 from gateway.errors import DataplaneError
+from gateway.ike.states import ChildState
 from gateway.ike.views import TunnelFacts
 from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId
 from gateway.protection.inputs import SaExpiring
@@ -127,7 +128,19 @@ class KernelKeeper:
         for sa_id in changes.missing_sas:
             log.warning("%s: SA %08x is gone from the kernel", self._owner(sa_id), sa_id.spi)
             self._gone(sa_id)
+        self._move_what_waits()
         await self._clear_away(snapshot)
+
+    def _move_what_waits(self) -> None:
+        """Where traffic could not be moved to the SA a tunnel has: tell the core to try again."""
+        for facts in self._driver.endpoint.views():
+            tunnel = self._tunnels.get(facts.name)
+            if tunnel is None or any(child.carries_outbound for child in facts.children):
+                continue
+            for child in facts.children:
+                if child.state == ChildState.INSTALLED:
+                    self._seen(SaId(tunnel.local, child.spi_in))
+                    break
 
     async def _clear_away(self, snapshot: KernelSnapshot) -> None:
         """Remove SAs that were nobody's at two audits in a row: their removal was refused."""
@@ -137,9 +150,17 @@ class KernelKeeper:
                 known |= _sas_of(self._tunnels[facts.name], facts)
         found = {sa.sa_id for sa in snapshot.sas if not sa.larval and sa.sa_id not in known}
         old, self._strays = self._strays & found, frozenset(found)
+        if found - old:
+            self._look.set()  # the second look comes soon
+        refused: DataplaneError | None = None
         for sa_id in old:
             log.warning("SA %08x is nobody's: removed", sa_id.spi)
-            await self._dataplane.remove_sa(sa_id)
+            try:
+                await self._dataplane.remove_sa(sa_id)
+            except DataplaneError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def _desired(self) -> list[PolicySpec]:
         return [policy for tunnel in self._tunnels.values() for policy in tunnel.policies.desired]
@@ -175,6 +196,10 @@ class KernelKeeper:
             self._gone(sa_id)
         else:
             tunnel.feed(SaExpiring())
+
+    def _seen(self, sa_id: SaId) -> None:
+        now = self._clock()
+        self._driver.run(lambda: self._driver.endpoint.inbound_seen(sa_id, now))
 
     def _gone(self, sa_id: SaId) -> None:
         now = self._clock()

@@ -84,9 +84,10 @@ class TunnelPolicies:
     async def steer_outbound(self, command: ActivateOutbound) -> None:
         """From now on traffic leaves through this SPI."""
         protecting = self._protecting(command.local_networks, command.remote_networks)
+        inbound = [policy for policy in protecting if not is_pin(policy)]  # gone after ``block``
         before = dict(self._protect)
         try:
-            for policy in outbound_pins(protecting, command.spi):
+            for policy in (*inbound, *outbound_pins(protecting, command.spi)):
                 await self._set(policy)
         except DataplaneError:
             await self._put_back(before)
@@ -97,6 +98,13 @@ class TunnelPolicies:
         ways = sorted(self._protect.values(), key=lambda policy: not is_pin(policy))
         self._protect.clear()
         await self._remove(ways)
+
+    async def block_outbound(self) -> None:
+        """Drop what would leave; what comes in through an SA that is there still may."""
+        pins = {key: policy for key, policy in self._protect.items() if is_pin(policy)}
+        for key in pins:
+            del self._protect[key]
+        await self._remove(pins.values())
 
     def leads_into(self, sa_ids: Collection[SaId]) -> bool:
         """Whether traffic leaves through one of these SAs."""

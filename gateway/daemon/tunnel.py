@@ -450,7 +450,7 @@ class Tunnel:
     async def release(self, sa_ids: tuple[SaId, ...]) -> None:
         """These SAs are about to go: nothing may lead into one of them any more."""
         if self.policies.leads_into(sa_ids):
-            await self.policies.block()
+            await self.policies.block_outbound()
 
 
 def _text(networks: Networks) -> str:
