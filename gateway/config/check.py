@@ -71,13 +71,31 @@ def _check_networks(at: TableProblems, tunnel: TunnelConfig) -> None:
         at.error("remote_subnets", "local_subnets and remote_subnets share no IP version")
     for network in set(tunnel.local_subnets) & set(tunnel.remote_subnets):
         at.error("remote_subnets", f"{network} is on both sides")
+    _check_own_traffic(at, tunnel)
+
+
+def _check_own_traffic(at: TableProblems, tunnel: TunnelConfig) -> None:
+    """Policies know no interfaces: they also catch what never was to leave the own link.
+
+    IPv6 needs IP packets to find a neighbour (RFC 4861), where IPv4 has ARP.
+    """
     if _contains(tunnel.local_subnets, tunnel.local) and _contains(
         tunnel.remote_subnets, tunnel.remote
     ):
+        more = "; on one link they cannot find each other then" if tunnel.local.version == 6 else ""
         at.warn(
             "remote_subnets",
-            f"both gateways' own addresses ({tunnel.local}, {tunnel.remote}) lie inside the tunnel",
+            f"both gateways' own addresses ({tunnel.local}, {tunnel.remote}) lie inside the "
+            f"tunnel{more}",
         )
+    for selector in _selectors(tunnel):
+        if selector.local != selector.remote and _overlap(selector.local, selector.remote):
+            more = ", neighbour discovery included" if selector.local.version == 6 else ""
+            at.warn(
+                "remote_subnets",
+                f"{selector.remote} overlaps {selector.local} of local_subnets: traffic between "
+                f"hosts there and this gateway is taken for the tunnel's and lost{more}",
+            )
 
 
 def _check_kmes(

@@ -160,6 +160,38 @@ def test_warnings(folder: Any, changes: dict[str, Any], key: str) -> None:
     assert (warning.table, warning.key) == ("tunnel.sun", key)
 
 
+def own_traffic(folder: Any, **changes: Any) -> list[str]:
+    found = warnings_of(folder.set("tunnel.sun", **changes))
+    return [warning.message for warning in found if warning.key == "remote_subnets"]
+
+
+IPV6 = {"local": "2001:db8::1", "remote": "2001:db8::3"}
+
+
+def test_policies_over_the_ends_of_an_ipv6_tunnel_stop_neighbour_discovery(folder: Any) -> None:
+    """With both outer addresses inside, ends on one link cannot find each other."""
+    inside = {"local_subnets": ["2001:db8::/127"], "remote_subnets": ["2001:db8::2/127"]}
+    (message,) = own_traffic(folder, **IPV6, **inside)
+    assert message.endswith("lie inside the tunnel; on one link they cannot find each other then")
+    outside = {"local_subnets": ["2001:db8:1::/64"], "remote_subnets": ["2001:db8:2::/64"]}
+    assert own_traffic(folder, **IPV6, **outside) == []
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "end"),
+    [
+        ("10.1.0.0/24", "0.0.0.0/0", "taken for the tunnel's and lost"),
+        ("2001:db8:1::/64", "::/0", "lost, neighbour discovery included"),
+    ],
+)
+def test_remote_networks_that_hold_the_local_ones(
+    folder: Any, local: str, remote: str, end: str
+) -> None:
+    found = own_traffic(folder, local_subnets=[local], remote_subnets=[remote])
+    assert [message for message in found if message.endswith(end)] == [found[0]]
+    assert found[0].startswith(f"{remote} overlaps {local} of local_subnets")
+
+
 def test_a_kme_nobody_uses(folder: Any) -> None:
     (warning,) = warnings_of(folder.set("kme.spare"))
     assert (warning.table, warning.message) == ("kme.spare", "no tunnel names this KME in its kmes")
