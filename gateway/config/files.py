@@ -50,15 +50,21 @@ def why_unreadable(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             file.read(1)
-    except FileNotFoundError:
-        return f"{path} does not exist"
-    except IsADirectoryError:
-        return f"{path} is a directory"
-    except PermissionError:
-        return f"{path} may not be read by this user"
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        return _in_words(path, error)
     return None
+
+
+def _in_words(path: Path, error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return f"{path} does not exist"
+        case IsADirectoryError():
+            return f"{path} is a directory"
+        case PermissionError():
+            return f"{path} may not be read by this user"
+        case _:
+            return f"{path}: {error.strerror}"
 
 
 def exposure(path: Path) -> str | None:
@@ -74,11 +80,11 @@ def read_secret(path: Path) -> Secret:
 
     ``0x`` introduces hexadecimal and ``0s`` base64 text, as in strongSwan's swanctl.conf.
     """
-    problem = why_unreadable(path)
-    if problem is not None:
-        raise CredentialError(problem)
-    with path.open("rb") as file:
-        data = file.read(SECRET_FILE_MAX + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(SECRET_FILE_MAX + 1)
+    except OSError as error:
+        raise CredentialError(_in_words(path, error)) from None
     if len(data) > SECRET_FILE_MAX:
         raise CredentialError(f"{path} is too long for a secret (over {SECRET_FILE_MAX} octets)")
     data = data.removesuffix(b"\n").removesuffix(b"\r")

@@ -34,6 +34,8 @@ def parse_address(text: str) -> IpAddress:
         raise ValueError(f'"{text}" stands for every address: name the one to use')
     if address.is_multicast:
         raise ValueError(f'"{text}" is a multicast address')
+    if address.version == 6 and address.is_link_local:  # the kernel's SAs know no zones
+        raise ValueError(f'"{text}" is good on one link only: use a global or unique local address')
     return address
 
 

@@ -104,6 +104,7 @@ def test_every_problem_is_reported_at_once(folder: Any, problems_of: Any) -> Non
         ("tunnel.sun", {"pool_target": 0}, "expected a whole number >= 1"),
         ("tunnel.sun", {"rekey_min": "30"}, '"30" is not a duration'),
         ("tunnel.sun", {"remote": "sun.example"}, "is not an IPv4 or IPv6 address"),
+        ("tunnel.sun", {"remote": "fe80::1%eth0"}, "is good on one link only"),
         ("tunnel.sun", {"remote_subnets": ["10.2.0.1/24"]}, 'did you mean "10.2.0.0/24"?'),
         ("tunnel.sun", {"remote_subnets": ["10.2.0.0/24", 3]}, "got a whole number (entry 2)"),
         ("tunnel.sun", {"allow_classical": "no"}, "expected true or false, got text in quotes"),
