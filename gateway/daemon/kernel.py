@@ -128,6 +128,8 @@ class KernelKeeper:
         for sa_id in changes.missing_sas:
             log.warning("%s: SA %08x is gone from the kernel", self._owner(sa_id), sa_id.spi)
             self._gone(sa_id)
+        for tunnel in self._tunnels.values():
+            await tunnel.steer_back()
         self._move_what_waits()
         await self._clear_away(snapshot)
 

@@ -19,7 +19,7 @@ from gateway.dataplane.reconcile import (
     tunnel_policies,
 )
 from gateway.errors import DataplaneError
-from gateway.ike.commands import ActivateOutbound, InstallChild
+from gateway.ike.commands import InstallChild
 from gateway.model import IpAddress, IpNetwork, PolicyAction, PolicySpec, SaId
 
 Networks = tuple[IpNetwork, ...]
@@ -81,13 +81,15 @@ class TunnelPolicies:
             if not is_pin(policy):
                 await self._set(policy)
 
-    async def steer_outbound(self, command: ActivateOutbound) -> None:
+    async def steer_outbound(
+        self, spi: int, local_networks: Networks, remote_networks: Networks
+    ) -> None:
         """From now on traffic leaves through this SPI."""
-        protecting = self._protecting(command.local_networks, command.remote_networks)
+        protecting = self._protecting(local_networks, remote_networks)
         inbound = [policy for policy in protecting if not is_pin(policy)]  # gone after ``block``
         before = dict(self._protect)
         try:
-            for policy in (*inbound, *outbound_pins(protecting, command.spi)):
+            for policy in (*inbound, *outbound_pins(protecting, spi)):
                 await self._set(policy)
         except DataplaneError:
             await self._put_back(before)

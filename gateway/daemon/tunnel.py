@@ -33,12 +33,12 @@ from gateway.ike.events import (
     PpkNotUsed,
 )
 from gateway.ike.states import ChildState
+from gateway.ike.views import ChildFacts
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
     IpAddress,
     IpNetwork,
     KeyId,
-    Mixed,
     Ppk,
     Protection,
     Role,
@@ -136,9 +136,10 @@ class Tunnel:
         """Begin: the policy's first deadline is at once."""
         if self.keys is not None:
             self.keys.start()
-        carrying = self._carrying()
+        carrying = self.carrying()
         if carrying is not None:  # a reload: SAs go on under changed settings
-            self.feed(SaUp(protection=carrying.protection, offered_ppk=False, initiated=False))
+            protection = carrying.mixed.protection
+            self.feed(SaUp(protection=protection, offered_ppk=False, initiated=False))
         elif self._terminated:
             self.feed(OperatorTerminate())
         elif self.orphans.sa_ids:
@@ -323,11 +324,11 @@ class Tunnel:
         """There is an alarm that says why, or will be: the log needs no second line."""
         return self.protection.protection in (Protection.DOWN, Protection.BLOCKED)
 
-    def _carrying(self) -> Mixed | None:
-        """What was mixed into the SA that carries our traffic now."""
+    def carrying(self) -> ChildFacts | None:
+        """The child that carries our traffic, as the IKE core believes."""
         for facts in self._driver.endpoint.views():
             if facts.name == self.name:
-                return next((each.mixed for each in facts.children if each.carries_outbound), None)
+                return next((each for each in facts.children if each.carries_outbound), None)
         return None
 
     async def abandon(self) -> None:
@@ -445,12 +446,29 @@ class Tunnel:
         await self.policies.admit_inbound(command)
 
     async def steer_outbound(self, command: ActivateOutbound) -> None:
-        await self.policies.steer_outbound(command)
+        await self.policies.steer_outbound(
+            command.spi, command.local_networks, command.remote_networks
+        )
 
     async def release(self, sa_ids: tuple[SaId, ...]) -> None:
         """These SAs are about to go: nothing may lead into one of them any more."""
-        if self.policies.leads_into(sa_ids):
+        if not self.policies.leads_into(sa_ids):
+            return
+        carrying = self.carrying()
+        if carrying is None or SaId(self.remote, carrying.spi_out) in sa_ids:
             await self.policies.block_outbound()
+        else:  # a move to one of these was overtaken by its end
+            await self.policies.steer_outbound(
+                carrying.spi_out, carrying.local_networks, carrying.remote_networks
+            )
+
+    async def steer_back(self) -> None:
+        """Have traffic leave where the IKE core believes it does. Part of the audit."""
+        carrying = self.carrying()
+        if carrying is not None and self.policies.outbound_spi != carrying.spi_out:
+            await self.policies.steer_outbound(
+                carrying.spi_out, carrying.local_networks, carrying.remote_networks
+            )
 
 
 def _text(networks: Networks) -> str:

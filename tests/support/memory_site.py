@@ -281,8 +281,14 @@ class MemorySite:
 
     async def restart(self, name: str) -> None:
         """Kill a gateway and start it again on the same kernel."""
+        await self.kill(name)
+        await self.bring_back(name)
+
+    async def kill(self, name: str) -> None:
+        await getattr(self, name).crash()
+
+    async def bring_back(self, name: str) -> None:
         old: MemoryGateway = getattr(self, name)
-        await old.crash()
         fresh = self._gateway(name, seed=old.seed + 10, dataplane=old.dataplane)
         setattr(self, name, fresh)
         await fresh.start()
