@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,17 @@ def test_certificate_to_sae(
     directory: SaeDirectory, presented: dict[str, object] | None, sae: str | None
 ) -> None:
     assert directory.identify(presented) == sae
+
+
+def test_the_documented_files_are_good_and_fit_together(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    text = text[text.index("## A KME without QKD devices") :]
+    kme_text, link_text = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[:2]
+    (tmp_path / "kme.toml").write_text(kme_text)
+    (tmp_path / "link.toml").write_text(link_text)
+    kme, link = load_kme(tmp_path / "kme.toml"), load_link(tmp_path / "link.toml")
+    assert dict(link.sides) == {
+        kme.kme_id: kme.link,
+        kme.peer_kme: UnixAddress(path=f"/run/qsgw-kme/link/{kme.peer_kme}.sock"),
+    }
+    assert kme.pairs == (("moon", "sun"),)
