@@ -302,7 +302,11 @@ class Endpoint:
     def _hold(self, tunnel: Tunnel, ppk: Ppk | None) -> HeldPpk | None:
         if ppk is None:
             return None
-        return HeldPpk(ppk, tunnel=tunnel.name, outbox=self._env.outbox)
+        held = HeldPpk(ppk, tunnel=tunnel.name, outbox=self._env.outbox)
+        if tunnel.mode is PpkMode.OFF:
+            held.settle(used=False, reason="QKD keys are switched off here")
+            return None
+        return held
 
     def _refuse(
         self, tunnel: Tunnel, what: str, reason: str, ppk: Ppk | None, *, ppk_missing: bool = False
