@@ -4,8 +4,8 @@ Keys are asked for with POST only: aiohttp silently sends a GET again when a kep
 connection breaks, and ``enc_keys`` consumes keys. Nothing here is ever sent twice; a lost
 answer costs the keys in it and nothing else, because the next call asks for new ones.
 
-Received key bytes are overwritten in every buffer of ours once they are in a ``Secret``;
-copies inside OpenSSL and aiohttp's stream reader are out of reach.
+Received key bytes are overwritten in every buffer of ours once they are in a ``Secret``. What
+is out of reach is told in docs/operations.md, "Secrets".
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ class KmeClient:
                     words = bytearray()
                     with suppress(KmeNonsenseError):  # the status code says enough
                         words = await self._read(response)
-                    raise http_fault(self.name, verb, response.status, words)
+                    fault = http_fault(self.name, verb, response.status, words)
+                    _overwrite(words)
+                    raise fault
                 self._check_type(response)
                 return await self._read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -203,9 +205,9 @@ class KmeClient:
                 else:
                     return body
         except BaseException:  # broken off, or we were cancelled: there may be keys in it
-            body[:] = bytes(len(body))
+            _overwrite(body)
             raise
-        body[:] = bytes(len(body))
+        _overwrite(body)
         response.close()
         raise KmeNonsenseError(self.name, f"answer is larger than {MAX_BODY} octets")
 
@@ -247,7 +249,7 @@ def _decoded(name: str, body: bytearray, kind: type[_Wire]) -> _Wire:
     except (UnicodeDecodeError, RecursionError):
         wrong = "not UTF-8 or nested too deep"
     finally:
-        body[:] = bytes(len(body))
+        _overwrite(body)
     # Raised here and not above, so that no exception with a piece of the body hangs on it.
     raise KmeNonsenseError(name, f"answer breaks ETSI GS QKD 014: {one_line(wrong)}")
 
@@ -267,6 +269,10 @@ def _container_fault(container: KeyContainer) -> str | None:
     if any(first.key == second.key for first, second in combinations(container.keys, 2)):
         return "gave the same key under two key_IDs"
     return None
+
+
+def _overwrite(buffer: bytearray) -> None:
+    buffer[:] = bytes(len(buffer))  # same size: in place
 
 
 def _wipe(keys: Sequence[QkdKey]) -> None:
