@@ -26,6 +26,7 @@ from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTabl
 from gateway.crypto.secret import Secret
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
+NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
 SUN_PATH_MAX = 107  # octets: unix(7), sun_path less its terminator
 
 
@@ -63,15 +64,21 @@ class Builder:
             at.error("username", "is needed with password_file")
         if table.password_file is not None and table.ca is None and not _is_loopback(table.host):
             at.warn("ca", "without it the broker's password crosses the network in the clear")
+
+        def broker_file(key: str, reference: str | None, *, secret: bool = False) -> Path | None:
+            if reference is None:
+                return None
+            return self._tls_file(at, key, reference, NO_BROKER, secret=secret)
+
         config = MqttConfig(
             host=table.host,
             port=table.port or (MQTT_PORT if table.ca is None else MQTT_TLS_PORT),
             prefix=at.read("prefix", units.parse_topic_prefix, table.prefix),
             username=table.username,
             password=self._secret(at, "password_file", table.password_file, read_secret),
-            ca=self._optional_file(at, "ca", table.ca),
-            certificate=self._optional_file(at, "certificate", table.certificate),
-            key=self._optional_file(at, "key", table.key),
+            ca=broker_file("ca", table.ca),
+            certificate=broker_file("certificate", table.certificate),
+            key=broker_file("key", table.key, secret=True),
             key_ids=table.key_ids,
         )
         return None if at.failed else config
@@ -90,9 +97,9 @@ class Builder:
         config = KmeConfig(
             name=at.read("", units.parse_name, name),
             url=at.read("url", units.parse_kme_url, table.url),
-            ca=self._tls_file(at, "ca", table.ca),
-            certificate=self._tls_file(at, "certificate", table.certificate),
-            key=self._tls_file(at, "key", table.key, secret=True),
+            ca=self._tls_file(at, "ca", table.ca, NO_KEYS),
+            certificate=self._tls_file(at, "certificate", table.certificate, NO_KEYS),
+            key=self._tls_file(at, "key", table.key, NO_KEYS, secret=True),
             timeout=at.read("timeout", _positive_duration, table.timeout),
         )
         return None if at.failed else config
@@ -157,11 +164,11 @@ class Builder:
         return secret
 
     def _tls_file(
-        self, at: TableProblems, key: str, reference: str, *, secret: bool = False
+        self, at: TableProblems, key: str, reference: str, cost: str, *, secret: bool = False
     ) -> Path:
-        """A KME's TLS file. One that cannot be read is a warning, not an error:
+        """A TLS file. One that cannot be read is a warning that tells the ``cost``, not an error:
 
-        this KME is out of use until it can, and everything else goes on.
+        this KME or broker is out of use until it can, and everything else goes on.
         """
         if self._skipped(at, key, reference):
             return Path(reference)
@@ -170,18 +177,9 @@ class Builder:
             return path
         problem = why_unreadable(path)
         if problem is not None:
-            at.warn(key, f"{problem}: no keys from this KME until it can be read")
+            at.warn(key, f"{problem}: {cost} until it can be read")
         elif secret:
             self._check_exposure(at, key, path)
-        return path
-
-    def _optional_file(self, at: TableProblems, key: str, reference: str | None) -> Path | None:
-        if reference is None or self._skipped(at, key, reference):
-            return None
-        path = at.read(key, self._files.resolve, reference)
-        problem = why_unreadable(path) if path is not None else None
-        if problem is not None:
-            at.warn(key, f"{problem}: the broker cannot be reached until it can be read")
         return path
 
     def _check_exposure(self, at: TableProblems, key: str, path: Path) -> None:

@@ -256,3 +256,13 @@ def test_mqtt_password(folder: Any) -> None:
 
 def test_no_secret_in_the_text_of_a_configuration(folder: Any) -> None:
     assert "0123456789abcdef" not in repr(load_config(folder.file).config)
+
+
+def test_a_brokers_key_that_everybody_can_read_is_refused(folder: Any, problems_of: Any) -> None:
+    tls = {"ca": "pki/ca.pem", "certificate": "pki/moon.pem", "key": "pki/mqtt.key"}
+    folder.secret("pki/mqtt.key", b"x", mode=0o604)
+    (problem,) = problems_of(folder.set("mqtt", **tls))
+    assert problem.startswith("[mqtt] key: ")
+    assert "can be read by everyone" in problem
+    folder.secret("pki/mqtt.key", b"x")
+    assert problems_of(folder.set("mqtt", **tls)) == []
