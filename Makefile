@@ -24,7 +24,7 @@ demo: $(READY)  ## two sites, one hybrid tunnel on a real kernel, cut and healed
 test: test-host test-lab  ## all tests
 
 test-host: $(READY)  ## tests that need no lab: unit, exchange, property, vectors, ...
-	$(RUN)/python -m pytest tests --ignore=tests/lab
+	$(RUN)/python -m pytest tests --ignore=tests/lab -n auto
 
 test-lab: $(READY)  ## tests inside the lab's kernel
 	$(RUN)/qsgw-lab test
