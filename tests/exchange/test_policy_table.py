@@ -55,3 +55,19 @@ def test_outcome(row, act, kind):
     if expected == "none":
         assert pair.moon.failures[-1].ppk_missing
     pair.check_settled()
+
+
+@pytest.mark.parametrize("act", ["initiate", "rekey_child"])
+def test_required_while_an_attempt_without_a_key_is_under_way(act):
+    """What counts is the mode when the peer's answer is here."""
+    pair = Pair(toy_kex=True, fault=lambda flight: [(0.05, flight.data)])
+    if act == "rekey_child":
+        pair.initiate()
+        pair.run(1)
+    before = len(pair.moon.ups)
+    getattr(pair.moon.endpoint, act)("net", ppk=None, now=pair.now)
+    pair.run(0.07)
+    pair.moon.endpoint.set_ppk_mode("net", PpkMode.REQUIRE, pair.now)
+    pair.run(10)
+    assert len(pair.moon.ups) == before
+    assert pair.moon.failures[-1].ppk_missing

@@ -131,12 +131,10 @@ def _verify_responder(
             "authentication of the peer failed: wrong pre-shared key or identity"
             + (", or another QKD key under the same key_ID" if used else ""),
         )
-    if ppk is None:
-        return
-    if mixed is not None and used:
+    if ppk is not None and mixed is not None and used:
         _adopt(sa, mixed, ppk)
-    else:
-        ppk_choice.not_accepted(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
+    if sa.ppk_method is None:
+        ppk_choice.without(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
 def _install(sa: IkeSa, received: Received, attempt: ChildAttempt) -> Flow[ChildSa]:

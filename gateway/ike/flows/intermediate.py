@@ -58,7 +58,7 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
         sa.rotate(keys)
     # Only now, under the keys the responder has by now, can we tell it that we give up.
     if ppk is not None and taken is None:
-        ppk_choice.not_accepted(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
+        ppk_choice.without(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
 def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:

@@ -49,13 +49,19 @@ def accepted(received: Received, ppk: HeldPpk) -> bool:
     return answer is not None and answer.data == encode_ppk_id(ppk.key_id)
 
 
-def not_accepted(sa: IkeSa, ppk: HeldPpk, error: NotifyType) -> None:
-    """The responder went on without our key: end here, or note it, as policy has it."""
-    reason = "peer did not take the QKD key we offered"
-    ppk.settle(used=False, reason=reason)
+def without(sa: IkeSa, ppk: HeldPpk | None, error: NotifyType) -> None:
+    """No PPK is mixed in: end here, or note it, as policy has it now.
+
+    ``ppk``: what we offered and the responder did not take. PpkMissingError(``error``).
+    """
+    reason = "no QKD key was offered"
+    if ppk is not None:
+        reason = "peer did not take the QKD key we offered"
+        ppk.settle(used=False, reason=reason)
     if sa.mode is PpkMode.REQUIRE:
         raise PpkMissingError(error, f"{reason}, and policy requires one")
-    sa.ppk_not_used(ppk.key_id, reason)
+    if ppk is not None:
+        sa.ppk_not_used(ppk.key_id, reason)
 
 
 # --- responder -------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Ch
     yield from attempt.reserve()
     try:
         opened = yield from create_child.initiate(sa, attempt, ppk)
-        if opened.ppk is None and ppk is not None:
-            ppk_choice.not_accepted(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
+        if opened.ppk is None:
+            ppk_choice.without(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
         shared = yield from followup_ke.initiate(sa, opened)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
