@@ -278,8 +278,11 @@ class Courier:
         sa = self._sa
         self.heard_at = sa.now
         floating = sa.role is Role.RESPONDER and sa.established_at is None
-        # RFC 7296 2.23: follow a peer behind a NAT, unless we are behind one ourselves
-        if floating or (sa.nat.remote and not sa.nat.local):
+        # RFC 7296 2.23: follow a peer behind a NAT, unless we are behind one ourselves. Only
+        # from port to port: a tunnel, its policies and its SAs are between two addresses.
+        if (local[0], remote[0]) == (sa.local[0], sa.remote[0]) and (
+            floating or (sa.nat.remote and not sa.nat.local)
+        ):
             sa.local, sa.remote = local, remote
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:

@@ -242,6 +242,27 @@ def test_nat_moves_both_to_4500_and_wraps_esp_in_udp():
     pair.check_mirrored()
 
 
+def test_only_ports_move():
+    """A peer that proves who it is cannot point our ESP at somebody else's address."""
+    pair = Pair()
+    elsewhere = ip_address("203.0.113.9")
+
+    def nat(sender, source, destination):
+        # moon's messages after the first come from an address that is not the tunnel's
+        if sender == "moon" and len(pair.sent) > 2:
+            return (elsewhere, source[1]), destination
+        return source, (MOON if destination[0] == elsewhere else destination[0], destination[1])
+
+    pair.nat = nat
+    pair.initiate()
+    assert pair.sun.established
+    assert pair.sun.facts.ike[0].remote == (MOON, 500)
+    assert {spec.destination for spec in pair.sun.kernel.outbounds()} == {MOON}
+    pair.rekey(side=pair.sun)
+    assert len(pair.sun.ups) == 2
+    assert {spec.destination for spec in pair.sun.kernel.outbounds()} == {MOON}
+
+
 def test_no_encapsulation_without_nat():
     pair = Pair().initiate()
     assert all(spec.encap is None for spec in pair.sun.kernel.sas.values())
