@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netns_lab import doctor, paths, place, terminal, timeline
+from netns_lab import doctor, paths, place, terminal, testing, timeline
 from netns_lab.errors import LabError
 from netns_lab.job import Job
 from netns_lab.lab import RUNS
 
 TEST_SECONDS = 15 * 60.0
-HANG_SECONDS = 120
+MACHINES_MAX = 4
 DEMO_SECONDS = 4 * 60.0
 
 
@@ -26,7 +26,11 @@ def say(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not arguments.pytest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         code: int = arguments.run(arguments)
     except LabError as error:
@@ -39,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qsgw-lab", description=__doc__)
+    parser.set_defaults(pytest=False)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
 
     verb = verbs.add_parser("doctor", help="try what the lab needs; say where it will run")
@@ -82,8 +87,14 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("test", help="run the lab tests; further arguments go to pytest")
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=TEST_SECONDS)
-    verb.add_argument("arguments", nargs=argparse.REMAINDER, metavar="PYTEST ARGUMENTS")
-    verb.set_defaults(run=_test)
+    verb.add_argument(
+        "--machines",
+        type=int,
+        metavar="N",
+        default=MACHINES_MAX,
+        help=f"at most so many labs side by side, one on a CPU (default: {MACHINES_MAX})",
+    )
+    verb.set_defaults(run=_test, pytest=True)
     return parser
 
 
@@ -148,13 +159,21 @@ def _test(arguments: argparse.Namespace) -> int:
     if checkout is None:
         raise LabError("the tests are in the source tree: run qsgw-lab from a checkout")
     os.chdir(checkout)
-    chosen = tuple(arguments.arguments) or ("tests/lab",)
-    options = ["-p", "no:cacheprovider", "-ra", f"--junitxml={paths.build() / 'lab-tests.xml'}"]
-    # A test that hangs says where before the time of the whole run is over.
-    options += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
-    if sys.stdout.isatty():
-        options += ["--color=yes"]
-    return inside((sys.executable, "-m", "pytest", *options, *chosen), arguments.timeout)
+    chosen = testing.select(arguments.rest, Path("tests/lab"))
+    cpus = tuple(sorted(os.sched_getaffinity(0)))[: arguments.machines]
+    if len(chosen.files) > 1 and len(cpus) > 1 and not doctor.inside():
+        return testing.SideBySide(
+            cpus=cpus,
+            timeout=arguments.timeout,
+            options=chosen.options,
+            say=say,
+        ).run(chosen.files)
+    words = (*chosen.exact, *(str(file) for file in chosen.files), *chosen.options)
+    name = chosen.files[0].stem if len(chosen.files) == 1 else "all"
+    report = testing.reports() / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    command = testing.pytest_command(words, report, colour=sys.stdout.isatty())
+    return inside(command, arguments.timeout)
 
 
 def inside(command: tuple[str, ...], timeout: float | None) -> int:

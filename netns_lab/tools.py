@@ -83,9 +83,12 @@ def uml_modules() -> Path | None:
 def ensure(programs: Iterable[str], say: Say) -> dict[str, Path]:
     """Paths of ``programs``, fetching what the host lacks. Raises ToolMissingError."""
     wanted = tuple(programs)
-    missing = [program for program in wanted if find(program) is None]
-    if missing:
-        fetch(sorted({PACKAGE_OF[program] for program in missing}), say)
+    if any(find(program) is None for program in wanted):
+        with _locked(paths.cache() / "debian"):
+            # Another process may have fetched it while we waited.
+            missing = {PACKAGE_OF[program] for program in wanted if find(program) is None}
+            if missing:
+                _fetch(sorted(missing), say)
     found = {program: find(program) for program in wanted}
     lost = [program for program, path in found.items() if path is None]
     if lost:
