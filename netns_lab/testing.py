@@ -103,7 +103,8 @@ class SideBySide:
             for left in self._running:
                 left.process.wait()
         took = time.monotonic() - started
-        self.say(f"{summary([_report(file) for file in files])} in {took:.0f} s")
+        counts, bad = summary([_report(file) for file in files])
+        self.say("\n  ".join([f"{counts} in {took:.0f} s", *bad]))
         return 0 if all(code in (0, _NO_TESTS) for code in codes) else 1
 
     def _start(self, file: Path, cpu: int) -> _Running:
@@ -131,7 +132,7 @@ def _report(file: Path) -> Path:
     return reports() / f"{file.stem}.xml"
 
 
-def summary(found: Sequence[Path]) -> str:
+def summary(found: Sequence[Path]) -> tuple[str, list[str]]:
     """Totals over JUnit reports, and the names of what did not pass."""
     totals: Counter[str] = Counter()
     bad = []
@@ -146,4 +147,4 @@ def summary(found: Sequence[Path]) -> str:
             if result in ("failure", "error"):
                 bad.append(f"{report.stem}::{case.get('name')}")
     counts = ", ".join(f"{totals[name]} {name}" for name in ("passed", *_RESULTS) if totals[name])
-    return "\n  ".join([counts or "no tests", *bad])
+    return counts or "no tests", bad

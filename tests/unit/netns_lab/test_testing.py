@@ -47,12 +47,10 @@ def test_a_single_test_is_not_shared_out(folder: Path) -> None:
 
 def test_summary_counts_and_names_what_did_not_pass(tmp_path: Path) -> None:
     (tmp_path / "test_a.xml").write_text(JUNIT)
-    assert summary([tmp_path / "test_a.xml", tmp_path / "test_lost.xml"]).splitlines() == [
+    assert summary([tmp_path / "test_a.xml", tmp_path / "test_lost.xml"]) == (
         "1 passed, 1 failure, 1 error, 1 skipped",
-        "  test_a::bad",
-        "  test_a::broken",
-        "  test_lost: did not come to its end",
-    ]
+        ["test_a::bad", "test_a::broken", "test_lost: did not come to its end"],
+    )
 
 
 def test_only_test_takes_arguments_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
