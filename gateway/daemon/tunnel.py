@@ -82,7 +82,7 @@ _FAILED = {
     "respond": "what the peer began failed",
 }
 
-PPK_FETCH_TIMEOUT = 3.0  # seconds; below the IKE core's own bound on a waiting exchange
+PPK_FETCH_TIMEOUT = 9.0  # seconds; a hanging KME and its twin, below the core's PPK_TIMEOUT
 
 
 class Tunnel:

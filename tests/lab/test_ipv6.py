@@ -31,7 +31,7 @@ async def test_a_tunnel_over_ipv6_carries_both_versions_and_nothing_else(lab_nam
             (await site.lab.run("alice", ["ping", "-c", "2", "-W", "2", address])).check()
         counts = proof.count_kinds(await evidence.stop_capture(site.lab))
         assert counts["plaintext"] == 0
-        assert counts["esp"] >= 16
+        assert counts["esp"] > 0
         assert await wait_until(
             lambda: evidence.agreed_children(site, "HYBRID"), 10, "the same SA at both ends"
         )

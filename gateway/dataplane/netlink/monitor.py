@@ -38,13 +38,19 @@ class EventSocket:
         sock = await open_netlink()
         sock.register_policy(EVENT_CLASSES)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._receive_buffer)
+            self._enlarge(sock)
             for group in XfrmGroup:
                 sock.add_membership(group)
         except OSError as error:
             sock.close()
             raise StartupError(f"no XFRM events: {error.strerror} (CAP_NET_ADMIN?)") from error
         self._socket = sock
+
+    def _enlarge(self, sock: Any) -> None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._receive_buffer)
+        except PermissionError:  # in a user namespace only up to net.core.rmem_max
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
 
     def close(self) -> None:
         if self._socket is not None:
