@@ -170,7 +170,7 @@ class KeyPool:
     # --- stock -------------------------------------------------------------------------------
 
     def _too_old(self, held: _Held, now: float) -> bool:
-        return now - held.delivered >= self._settings.max_age
+        return now >= held.delivered + self._settings.max_age
 
     def _burn_old(self) -> None:
         now = self._clock()
@@ -193,7 +193,7 @@ class KeyPool:
     def _is_missing(self, now: float) -> bool:
         """Whether to ask for a key now. Keys about to be too old do not count as stock."""
         renew_at = 0.9 * self._settings.max_age
-        fresh = sum(1 for held in self._held if now - held.delivered < renew_at)
+        fresh = sum(1 for held in self._held if now < held.delivered + renew_at)
         if fresh < self._settings.wanted:
             self._filling = True
         if fresh >= self._settings.target:

@@ -33,7 +33,7 @@ log = logging.getLogger("qsgw.kernel")
 INBOUND_POLL = 0.1  # seconds between looks at a new inbound SA's packet counter
 STEER_PAUSES = (0.01, 0.1)  # seconds until traffic is tried to be moved again
 INBOUND_WATCH = 60.0  # seconds after which an SA nobody uses is no longer watched
-
+MAX_WAITING = 256  # commands; with more the kernel hangs, and no new Child SA is begun
 
 KernelWork = Callable[[], Awaitable[None]]
 _KERNEL_COMMANDS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas)
@@ -98,6 +98,8 @@ class KernelExecutor:
             case SettlePpk(tunnel=name, key_id=key_id, used=used):
                 if name in self._tunnels:
                     self._tunnels[name].settle_ppk(key_id, used=used)
+            case AllocateSpi(token=token) if self._queue.qsize() >= MAX_WAITING:
+                self._answer(Failed(token=token, reason="too much work waits for the kernel"))
             case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas():
                 self._queue.put_nowait(command)
             case _:

@@ -158,6 +158,8 @@ class KernelKeeper:
         for sa_id in old:
             log.warning("SA %08x is nobody's: removed", sa_id.spi)
             try:
+                for tunnel in self._tunnels.values():
+                    await tunnel.release((sa_id,))
                 await self._dataplane.remove_sa(sa_id)
             except DataplaneError as error:
                 refused = error
