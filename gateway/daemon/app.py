@@ -142,10 +142,12 @@ class Gateway:
         loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
         stopping = loop.create_task(told.wait())
         failing = loop.create_task(self._supervisor.wait_failure())
-        done, pending = await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        return failing.result() if failing in done else None
+        try:
+            await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+            return failing.result() if failing.done() else None
+        finally:
+            stopping.cancel()
+            failing.cancel()
 
     async def _stop(self) -> None:
         self._services.stopping()

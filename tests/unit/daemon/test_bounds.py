@@ -135,13 +135,13 @@ def test_a_stuck_kernel_worker_starves_the_watchdog_and_an_idle_one_does_not() -
     run_virtually(scenario())
 
 
-def test_a_day_of_rekeys_leaves_no_more_behind_than_an_hour() -> None:
+def test_many_rekeys_leave_no_more_behind_than_a_few() -> None:
     async def scenario() -> None:
         async with MemorySite() as site:
             await site.until_both(Protection.HYBRID, 15)
             sizes = []
             for _ in range(2):
-                await asyncio.sleep(3600)
+                await asyncio.sleep(900)
                 sizes.append(
                     [
                         len(site.moon.executor._tasks),

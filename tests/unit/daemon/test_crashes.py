@@ -15,7 +15,7 @@ from tests.support.virtual_loop import run_virtually
 
 # Seconds into the exchange. One way takes 5 ms, a request to the kernel 2 ms: a set-up is over
 # after 60 ms, a rekey with its Delete after 50.
-MOMENTS = [step / 1000 for step in range(1, 76, 3)]
+MOMENTS = [step / 1000 for step in range(1, 76, 5)]
 
 
 def spotless(gateway) -> bool:
