@@ -105,7 +105,7 @@ def test_killed_again_while_it_takes_over() -> None:
             await comes_back(site)
             assert (site.losses, site.leaked) == ([], 0), moment
 
-    for moment in MOMENTS[::2]:
+    for moment in MOMENTS[::3]:
         run_virtually(scenario(moment))
 
 

@@ -135,8 +135,8 @@ def test_a_link_that_comes_and_goes_raises_one_alarm_and_changes_protection_once
     async def scenario() -> None:
         async with MemorySite() as site:
             await site.until_both(Protection.HYBRID, 15)
-            site.start_traffic()
-            for _ in range(30):
+            site.start_traffic(every=0.1)
+            for _ in range(12):
                 site.link.report("suspect")
                 await asyncio.sleep(7)
                 site.link.report("up")
