@@ -112,8 +112,6 @@ class ControlServer:
             await self._serve(peer_of(connection), reader, writer)
         except (OSError, TimeoutError):
             log.debug("control client went away")
-        except asyncio.CancelledError:  # by stop(); let out, asyncio 3.11 logs a traceback
-            log.debug("hung up on a control client")
         finally:
             self._clients.discard(task)
             writer.transport.abort()

@@ -205,23 +205,6 @@ async def test_socket_mode_and_removal(server: Any, path: Path) -> None:
     assert not path.exists()
 
 
-async def test_stop_hangs_up_on_clients_without_a_word_in_the_log(
-    server: Any, path: Path, daemon: Any
-) -> None:
-    faults: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    reader, writer = await connect(path)
-    writer.write(b'{"schema":1,"verb":"monitor"}\n')
-    await reader.readline()
-    await until(lambda: bool(daemon.subscribers))
-    idle, _ = await connect(path)
-    await server.stop()
-    assert await reader.read() == b""
-    assert await idle.read() == b""
-    await asyncio.sleep(0)
-    assert faults == []
-
-
 async def test_a_living_daemon_keeps_its_socket(server: Any, path: Path, daemon: Any) -> None:
     with pytest.raises(StartupError, match="another daemon is running"):
         await ControlServer(daemon, path=path).start()
