@@ -39,6 +39,8 @@ async def test_a_bit_changed_in_any_exchange_leaves_no_sa(lab_name: str) -> None
         await site.start()
         for exchange in (IKE_SA_INIT, IKE_INTERMEDIATE, IKE_AUTH):
             await meddle(lab, "--flip", str(exchange))
+            for verb in ("terminate", "initiate"):  # a fresh attempt now, not after a back-off
+                await site.act("moon", verb)
             await stays_down(site)
             await lab.daemons["meddler"].stop()
             changed = lab.daemons["meddler"].log_tail(1)
