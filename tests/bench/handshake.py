@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gateway.ike import limits
 from tests.bench.figures import Figure, quantile
-from tests.support.ike_pair import Pair
+from tests.support.ike_pair import Unwatched
 
 RUNS = 60
 SUITES = {
@@ -38,7 +38,7 @@ def run() -> list[Figure]:
     for name, suite in SUITES.items():
         handshakes, rekeys = [], []
         for number in range(RUNS):
-            pair = Pair(seed=f"bench {number}", **suite)
+            pair = Unwatched(seed=f"bench {number}", **suite)
             handshakes.append(_milliseconds(pair.initiate))
             pair.check_mirrored()
             rekeys.append(_milliseconds(pair.rekey))

@@ -8,7 +8,6 @@ must always hold. A test bends the wire with a ``Fault`` and the kernel with fla
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
@@ -503,7 +502,7 @@ class Pair:
                 yield header.exchange
 
 
-# --- how long it takes -----------------------------------------------------------------------
+# --- for the bench --------------------------------------------------------------------------
 
 
 class Unwatched(Pair):
@@ -511,21 +510,3 @@ class Unwatched(Pair):
 
     def check_traffic(self) -> None:
         return
-
-
-def cpu_per_handshake(count: int = 50) -> float:
-    """CPU seconds of a hybrid handshake with a QKD key, both ends together, wire included."""
-    pairs = [Unwatched() for _ in range(count)]
-    begin = time.process_time()
-    for pair in pairs:
-        pair.initiate()
-    return (time.process_time() - begin) / count
-
-
-def cpu_per_rekey(count: int = 50) -> float:
-    """The same for a Child SA rekeyed with ML-KEM and a QKD key, Delete of the old included."""
-    pair = Unwatched().initiate()
-    begin = time.process_time()
-    for _ in range(count):
-        pair.rekey()
-    return (time.process_time() - begin) / count
