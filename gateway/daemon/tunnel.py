@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import assert_never
 
 from gateway.daemon.bulletin import Bulletin
@@ -18,33 +17,21 @@ from gateway.daemon.executor import KernelWork
 from gateway.daemon.orphans import Orphans
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tally import TunnelTally
+from gateway.daemon.tunnel_events import Networks, TunnelEvents
 from gateway.dataplane.port import DataPlane
 from gateway.errors import NoKeyError
 from gateway.ike.commands import ActivateOutbound, InstallChild
 from gateway.ike.config import PpkMode
-from gateway.ike.events import (
-    ChildDown,
-    ChildUp,
-    Dropped,
-    Event,
-    ExchangeFailed,
-    IkeClosed,
-    IkeEstablished,
-    PpkNotUsed,
-)
-from gateway.ike.states import ChildState
+from gateway.ike.events import ChildUp, Event
 from gateway.ike.views import ChildFacts
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
     IpAddress,
-    IpNetwork,
     KeyId,
     Ppk,
     Protection,
-    Role,
     SaId,
     SaLifetime,
-    Severity,
 )
 from gateway.protection.alarms import FOLLOWED
 from gateway.protection.decisions import (
@@ -67,20 +54,9 @@ from gateway.protection.inputs import (
     OperatorInitiate,
     OperatorRekey,
     OperatorTerminate,
-    PeerFailed,
-    PeerLost,
-    SaDown,
     SaUp,
 )
 from gateway.protection.machine import TunnelProtection
-
-Networks = tuple[IpNetwork, ...]
-
-_FAILED = {
-    "initiate": "setting up failed",
-    "rekey": "rekeying failed",
-    "respond": "what the peer began failed",
-}
 
 PPK_FETCH_TIMEOUT = 9.0  # seconds; a hanging KME and its twin, below the core's PPK_TIMEOUT
 
@@ -111,12 +87,10 @@ class Tunnel:
         self.local = local
         self.remote = remote
         self.reqid = reqid
-        self._networks = networks  # local and remote, as configured
         self.sa_lifetime = sa_lifetime
         self.protection = protection
         self.keys = keys
         self.policies = policies
-        self.tally = TunnelTally()
         self.orphans = Orphans(dataplane, remote=remote, kernel=kernel)
         self._health = health
         self._driver = driver
@@ -124,11 +98,22 @@ class Tunnel:
         self._kernel = kernel
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._live: set[int] = set()  # inbound SPIs of Child SAs that are up
         self.accepted: PpkMode | None = None  # what policy last told the IKE core to accept
-        self._offered = False  # a QKD key was on offer in the exchange under way
         self._terminated = False  # by the operator, before the reload that made this one
         self._closing = False
+        self.events = TunnelEvents(
+            name=name,
+            networks=networks,
+            protection=protection,
+            endpoint=driver.endpoint,
+            bulletin=bulletin,
+            kernel=kernel,
+            feed=self.feed,
+        )
+
+    @property
+    def tally(self) -> TunnelTally:
+        return self.events.tally
 
     # --- life -----------------------------------------------------------------------------
 
@@ -150,10 +135,8 @@ class Tunnel:
     def inherit(self, old: Tunnel) -> None:
         """Take the place of a tunnel whose SAs go on under changed settings (a reload)."""
         self.policies = old.policies
-        self.tally = old.tally
         self.orphans = old.orphans
-        self._live = old._live
-        self._offered = old._offered
+        self.events.inherit(old.events)
         self._terminated = old.protection.stopped
 
     def give_keys(self) -> TunnelKeys | None:
@@ -193,136 +176,9 @@ class Tunnel:
 
     def on_event(self, event: Event) -> None:
         """Something happened in the IKE core."""
-        match event:
-            case ChildUp():
-                self._child_up(event)
-            case ChildDown():
-                self._child_down(event)
-            case IkeEstablished():
-                self._bulletin.publish(
-                    "ike-established",
-                    f"IKE SA with {event.remote[0]} established, {event.proposal}",
-                    tunnel=self.name,
-                    role=event.role.value,
-                    key_id=event.key_id,
-                )
-            case IkeClosed():
-                self._bulletin.publish(
-                    "ike-closed",
-                    f"IKE SA closed: {event.reason}",
-                    tunnel=self.name,
-                    level=logging.DEBUG if self._without_sa else logging.INFO,
-                )
-                if event.peer_lost:
-                    self.feed(PeerLost(reason=event.reason))
-            case ExchangeFailed():
-                self._exchange_failed(event)
-            case PpkNotUsed():
-                self._offered = True
-                self._bulletin.publish(
-                    "ppk-not-used", event.reason, tunnel=self.name, level=logging.WARNING
-                )
-            case Dropped():
-                pass  # counted by the gateway
-            case _:
-                assert_never(event)
-
-    def _child_up(self, event: ChildUp) -> None:
-        mixed = event.mixed
-        self._live.add(event.spi_in)
-        if event.replaces is not None:
-            self.tally.rekeyed(mixed.protection)
-        self._bulletin.publish(
-            "child-up",
-            f"{mixed.protection} SA {event.spi_in:08x}/{event.spi_out:08x} carries traffic "
-            f"({' + '.join(mixed.key_exchanges)}{' + QKD' if mixed.key_id else ''})",
-            tunnel=self.name,
-            protection=mixed.protection.value,
-            spi_in=f"{event.spi_in:08x}",
-            spi_out=f"{event.spi_out:08x}",
-            key_id=mixed.key_id,
-            rekey=event.replaces is not None,
-            role=event.role.value,
-        )
-        self._note_narrowing(event)
-        offered = self._offered or mixed.key_id is not None
-        self._offered = False
-        self.orphans.retire()
-        self.feed(
-            SaUp(
-                protection=mixed.protection,
-                offered_ppk=offered,
-                initiated=event.role is Role.INITIATOR,
-            )
-        )
-
-    def _note_narrowing(self, event: ChildUp) -> None:
-        """Say so where the peer agreed to less than our subnets (RFC 7296 2.9)."""
-        local, remote = self._networks
-        if set(local) == set(event.local_networks) and set(remote) == set(event.remote_networks):
-            self._bulletin.clear_alarm("subnets-narrowed", self.name)
-            return
-        carried = f"{_text(event.local_networks)} -> {_text(event.remote_networks)}"
-        self._bulletin.raise_alarm(
-            "subnets-narrowed",
-            Severity.WARNING,
-            self.name,
-            f"the two ends have different subnets: {carried} is all that is carried, "
-            f"not {_text(local)} -> {_text(remote)}",
-        )
-
-    def _child_down(self, event: ChildDown) -> None:
-        self._live.discard(event.spi_in)
-        self._bulletin.publish(
-            "child-down",
-            f"SA {event.spi_in:08x}/{event.spi_out:08x}: {event.reason}",
-            tunnel=self.name,
-            rekeyed=event.rekeyed,
-        )
-        if not self._live and self._is_taken_over():
-            self._kernel(partial(self._down_unless_moved, event.reason))
-        elif not self._live:
-            self.feed(SaDown(reason=event.reason))
-
-    def _is_taken_over(self) -> bool:
-        """Whether a new SA is in the kernel, and our traffic about to be moved to it."""
-        return any(
-            facts.name == self.name and child.state == ChildState.INSTALLED
-            for facts in self._driver.endpoint.views()
-            for child in facts.children
-        )
-
-    async def _down_unless_moved(self, reason: str) -> None:
-        """Kernel work: it is the turn of this once the traffic was moved, or could not be."""
-        if not self._live:
-            self.feed(SaDown(reason=reason))
-
-    def _exchange_failed(self, event: ExchangeFailed) -> None:
-        self.tally.failed(event.reason)
-        self._bulletin.publish(
-            "exchange-failed",
-            f"{_FAILED.get(event.what, event.what)}: {event.reason}",
-            tunnel=self.name,
-            level=logging.DEBUG if self._without_sa else logging.WARNING,
-            notify=event.notify,
-            from_peer=event.from_peer,
-        )
-        if event.what == "respond":
-            self.feed(PeerFailed(reason=event.reason))
-        if event.what in ("initiate", "rekey"):
-            self._offered = False
-            self.feed(
-                AttemptFailed(
-                    reason=event.reason,
-                    ppk_missing=event.ppk_missing,
-                    rekey=event.what == "rekey",
-                )
-            )
-
-    @property
-    def _without_sa(self) -> bool:
-        """There is an alarm that says why, or will be: the log needs no second line."""
-        return self.protection.protection in (Protection.DOWN, Protection.BLOCKED)
+        if isinstance(event, ChildUp):
+            self.orphans.retire()
+        self.events.take(event)
 
     def carrying(self) -> ChildFacts | None:
         """The child that carries our traffic, as the IKE core believes."""
@@ -411,7 +267,7 @@ class Tunnel:
                 reason = "no QKD key in the pool"
                 self.feed(AttemptFailed(reason=reason, ppk_missing=True, rekey=rekey))
                 return
-        self._offered = with_ppk
+        self.events.offered = with_ppk
         endpoint = self._driver.endpoint
         now = self._clock()
         start = endpoint.rekey_child if rekey else endpoint.initiate
@@ -469,7 +325,3 @@ class Tunnel:
             await self.policies.steer_outbound(
                 carrying.spi_out, carrying.local_networks, carrying.remote_networks
             )
-
-
-def _text(networks: Networks) -> str:
-    return ", ".join(str(network) for network in networks)

@@ -146,7 +146,7 @@ def test_many_rekeys_leave_no_more_behind_than_a_few() -> None:
                     [
                         len(site.moon.executor._tasks),
                         len(site.moon.executor._watched),
-                        len(site.moon.tunnel._live),
+                        len(site.moon.tunnel.events.live),
                         len(site.moon.tunnel.keys._ledger._open),
                         len(site.sun.tunnel.keys._ledger._open),
                         len(site.moon.driver.endpoint.views()[0].children),

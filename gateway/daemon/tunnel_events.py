@@ -1,0 +1,203 @@
+"""What the IKE core reports about one tunnel: to its policy, the bulletin and the tally."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import assert_never
+
+from gateway.daemon.bulletin import Bulletin
+from gateway.daemon.executor import KernelWork
+from gateway.daemon.tally import TunnelTally
+from gateway.ike.endpoint import Endpoint
+from gateway.ike.events import (
+    ChildDown,
+    ChildUp,
+    Dropped,
+    Event,
+    ExchangeFailed,
+    IkeClosed,
+    IkeEstablished,
+    PpkNotUsed,
+)
+from gateway.ike.states import ChildState
+from gateway.model import IpNetwork, Protection, Role, Severity
+from gateway.protection.inputs import AttemptFailed, Input, PeerFailed, PeerLost, SaDown, SaUp
+from gateway.protection.machine import TunnelProtection
+
+Networks = tuple[IpNetwork, ...]
+
+_FAILED = {
+    "initiate": "setting up failed",
+    "rekey": "rekeying failed",
+    "respond": "what the peer began failed",
+}
+
+
+class TunnelEvents:
+    """Turns events of the IKE core into inputs of the tunnel's policy."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        networks: tuple[Networks, Networks],
+        protection: TunnelProtection,
+        endpoint: Endpoint,
+        bulletin: Bulletin,
+        kernel: Callable[[KernelWork], None],
+        feed: Callable[[Input], None],
+    ) -> None:
+        self._name = name
+        self._networks = networks  # local and remote, as configured
+        self._protection = protection
+        self._endpoint = endpoint
+        self._bulletin = bulletin
+        self._kernel = kernel
+        self._feed = feed
+        self.tally = TunnelTally()
+        self.live: set[int] = set()  # inbound SPIs of Child SAs that are up
+        self.offered = False  # a QKD key was on offer in the exchange under way
+
+    def inherit(self, old: TunnelEvents) -> None:
+        """Go on where the events of a tunnel with the same SAs left off."""
+        self.tally = old.tally
+        self.live = old.live
+        self.offered = old.offered
+
+    def take(self, event: Event) -> None:
+        """Something happened in the IKE core."""
+        match event:
+            case ChildUp():
+                self._child_up(event)
+            case ChildDown():
+                self._child_down(event)
+            case IkeEstablished():
+                self._bulletin.publish(
+                    "ike-established",
+                    f"IKE SA with {event.remote[0]} established, {event.proposal}",
+                    tunnel=self._name,
+                    role=event.role.value,
+                    key_id=event.key_id,
+                )
+            case IkeClosed():
+                self._bulletin.publish(
+                    "ike-closed",
+                    f"IKE SA closed: {event.reason}",
+                    tunnel=self._name,
+                    level=logging.DEBUG if self._without_sa else logging.INFO,
+                )
+                if event.peer_lost:
+                    self._feed(PeerLost(reason=event.reason))
+            case ExchangeFailed():
+                self._exchange_failed(event)
+            case PpkNotUsed():
+                self.offered = True
+                self._bulletin.publish(
+                    "ppk-not-used", event.reason, tunnel=self._name, level=logging.WARNING
+                )
+            case Dropped():
+                pass  # counted by the gateway
+            case _:
+                assert_never(event)
+
+    def _child_up(self, event: ChildUp) -> None:
+        mixed = event.mixed
+        self.live.add(event.spi_in)
+        if event.replaces is not None:
+            self.tally.rekeyed(mixed.protection)
+        self._bulletin.publish(
+            "child-up",
+            f"{mixed.protection} SA {event.spi_in:08x}/{event.spi_out:08x} carries traffic "
+            f"({' + '.join(mixed.key_exchanges)}{' + QKD' if mixed.key_id else ''})",
+            tunnel=self._name,
+            protection=mixed.protection.value,
+            spi_in=f"{event.spi_in:08x}",
+            spi_out=f"{event.spi_out:08x}",
+            key_id=mixed.key_id,
+            rekey=event.replaces is not None,
+            role=event.role.value,
+        )
+        self._note_narrowing(event)
+        offered = self.offered or mixed.key_id is not None
+        self.offered = False
+        self._feed(
+            SaUp(
+                protection=mixed.protection,
+                offered_ppk=offered,
+                initiated=event.role is Role.INITIATOR,
+            )
+        )
+
+    def _note_narrowing(self, event: ChildUp) -> None:
+        """Say so where the peer agreed to less than our subnets (RFC 7296 2.9)."""
+        local, remote = self._networks
+        if set(local) == set(event.local_networks) and set(remote) == set(event.remote_networks):
+            self._bulletin.clear_alarm("subnets-narrowed", self._name)
+            return
+        carried = f"{_text(event.local_networks)} -> {_text(event.remote_networks)}"
+        self._bulletin.raise_alarm(
+            "subnets-narrowed",
+            Severity.WARNING,
+            self._name,
+            f"the two ends have different subnets: {carried} is all that is carried, "
+            f"not {_text(local)} -> {_text(remote)}",
+        )
+
+    def _child_down(self, event: ChildDown) -> None:
+        self.live.discard(event.spi_in)
+        self._bulletin.publish(
+            "child-down",
+            f"SA {event.spi_in:08x}/{event.spi_out:08x}: {event.reason}",
+            tunnel=self._name,
+            rekeyed=event.rekeyed,
+        )
+        if not self.live and self._is_taken_over():
+            self._kernel(partial(self._down_unless_moved, event.reason))
+        elif not self.live:
+            self._feed(SaDown(reason=event.reason))
+
+    def _is_taken_over(self) -> bool:
+        """Whether a new SA is in the kernel, and our traffic about to be moved to it."""
+        return any(
+            facts.name == self._name and child.state == ChildState.INSTALLED
+            for facts in self._endpoint.views()
+            for child in facts.children
+        )
+
+    async def _down_unless_moved(self, reason: str) -> None:
+        """Kernel work: it is the turn of this once the traffic was moved, or could not be."""
+        if not self.live:
+            self._feed(SaDown(reason=reason))
+
+    def _exchange_failed(self, event: ExchangeFailed) -> None:
+        self.tally.failed(event.reason)
+        self._bulletin.publish(
+            "exchange-failed",
+            f"{_FAILED.get(event.what, event.what)}: {event.reason}",
+            tunnel=self._name,
+            level=logging.DEBUG if self._without_sa else logging.WARNING,
+            notify=event.notify,
+            from_peer=event.from_peer,
+        )
+        if event.what == "respond":
+            self._feed(PeerFailed(reason=event.reason))
+        if event.what in ("initiate", "rekey"):
+            self.offered = False
+            self._feed(
+                AttemptFailed(
+                    reason=event.reason,
+                    ppk_missing=event.ppk_missing,
+                    rekey=event.what == "rekey",
+                )
+            )
+
+    @property
+    def _without_sa(self) -> bool:
+        """There is an alarm that says why, or will be: the log needs no second line."""
+        return self._protection.protection in (Protection.DOWN, Protection.BLOCKED)
+
+
+def _text(networks: Networks) -> str:
+    return ", ".join(str(network) for network in networks)
