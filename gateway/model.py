@@ -171,6 +171,7 @@ class SaState:
     replay_drops: int
     integrity_failures: int
     added_at: int  # Unix seconds
+    lifetime: SaLifetime = field(default_factory=SaLifetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +238,10 @@ class ChildView:
     packets_out: int
     established_at: str
     rekey_at: str | None  # when the policy means to replace it
+    rekey_bytes: int | None  # limits the kernel holds for the outbound SA: at these it is replaced
+    rekey_packets: int | None
+    life_bytes: int | None  # and beyond these it carries nothing
+    life_packets: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,6 @@ def _probe_in_uml(say: Say) -> tuple[Feature, ...]:
         directory=Path("/"),
         writable=(folder,),
         timeout=launcher.BOOT_SECONDS + _SECONDS,
-        environment=_import_path(),
     )
     try:
         if launcher.run(job, say) != 0:
@@ -137,10 +136,6 @@ def _probe_in_uml(say: Say) -> tuple[Feature, ...]:
         return tuple(Feature(**row) for row in json.loads(answer.read_text()))
     finally:
         answer.unlink(missing_ok=True)
-
-
-def _import_path() -> dict[str, str]:
-    return {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
 
 def report(diagnosis: Diagnosis) -> str:

@@ -31,6 +31,7 @@ def variables(job: Job, kernel: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "PYTHONUNBUFFERED": "1",  # output goes to files that the host follows
+        "PYTHONPATH": paths.import_path(),
         **tools.environment(),
         "QSGW_CACHE": str(paths.cache()),
         "QSGW_BUILD": str(paths.build()),

@@ -127,7 +127,6 @@ def _inside(stream: socket.socket, *, bare: bool) -> Iterator[Inside]:
         command=(sys.executable, "-m", "netns_lab.agent", *end, *(("--bare",) if bare else ())),
         directory=Path("/"),
         writable=(paths.build(),),
-        environment={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
     )
     fds = (stream.fileno(),)
     if kernel == "uml":

@@ -31,6 +31,11 @@ def build() -> Path:
     return (_PARENT if _IN_CHECKOUT else Path.cwd()) / "build"
 
 
+def import_path() -> str:
+    """Where this package was found: programs in the lab run the same tree's code."""
+    return str(_PARENT)
+
+
 def scripts() -> Path:
     """The folder of qsgwd, qsgw, qsgw-kme beside the Python that runs us."""
     return Path(sys.executable).parent

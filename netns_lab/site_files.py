@@ -37,6 +37,7 @@ class TunnelOptions:
     liveness: str = "10s"
     retransmit_base: str = "500ms"
     kme_timeout: str = "3s"
+    more: Table = field(default_factory=dict)  # other keys of the table, as in the file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +175,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "allow_classical": tunnel.allow_classical,
         "liveness": tunnel.liveness,
         "retransmit_base": tunnel.retransmit_base,
+        **tunnel.more,
     }
     return toml(tables)
 

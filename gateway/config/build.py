@@ -27,6 +27,7 @@ from gateway.crypto.secret import Secret
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
 NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
+REKEY_BYTES_MIN, REKEY_PACKETS_MIN = 1 << 20, 1000  # less is spent before a rekey is done
 SUN_PATH_MAX = 107  # octets: unix(7), sun_path less its terminator
 
 
@@ -127,6 +128,8 @@ class Builder:
             degraded_max=degraded_max or None,
             rekey_min=at.read("rekey_min", _positive_duration, table.rekey_min),
             rekey_max=at.read("rekey_max", _positive_duration, table.rekey_max),
+            rekey_bytes=at.read("rekey_bytes", _rekey_bytes, table.rekey_bytes),
+            rekey_packets=at.read("rekey_packets", _rekey_packets, table.rekey_packets),
             key_reserve=table.key_reserve,
             ike=table.ike,
             esp=table.esp,
@@ -204,6 +207,20 @@ def _positive_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f'"{text}": this cannot be zero')
     return seconds
+
+
+def _rekey_bytes(text: str) -> int | None:
+    octets = units.parse_size(text)
+    if 0 < octets < REKEY_BYTES_MIN:
+        raise ValueError(f'"{text}": below 1 MiB it would rekey without end; "0" is no limit')
+    return octets or None
+
+
+def _rekey_packets(text: str) -> int | None:
+    packets = units.parse_packets(text)
+    if 0 < packets < REKEY_PACKETS_MIN:
+        raise ValueError(f'"{text}": below 1000 it would rekey without end; "0" is no limit')
+    return packets or None
 
 
 def _is_loopback(host: str) -> bool:

@@ -97,6 +97,8 @@ class TunnelConfig:
     degraded_max: float | None  # seconds PQC_ONLY may last; None = unlimited
     rekey_min: float  # seconds
     rekey_max: float  # seconds
+    rekey_bytes: int | None  # octets through one SA; None = unlimited
+    rekey_packets: int | None  # through one SA; None = as many as its sequence numbers allow
     key_reserve: int  # keys kept back for the next rekey
     ike: tuple[str, ...]  # each parses as gateway.ike.proposals.ProposalSpec
     esp: tuple[str, ...]

@@ -10,6 +10,20 @@ from gateway.model import IpAddress, IpNetwork
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)", re.ASCII)
+_OCTETS = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)(?: packets)?", re.ASCII)
+_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -23,6 +37,30 @@ def parse_duration(text: str) -> float:
             f'"{text}" is not a duration: write a number and a unit (ms, s, m, h, d), like "30s"'
         )
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def parse_size(text: str) -> int:
+    """Octets from ``64 GiB``, ``500MB`` or ``0``."""
+    if text == "0":
+        return 0
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f'"{text}" is not an amount of data: write a number and a unit '
+            '(B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), like "64 GiB"'
+        )
+    return int(float(found[1]) * _OCTETS[found[2]])
+
+
+def parse_packets(text: str) -> int:
+    """A number of packets from ``1000M``, ``2G packets`` or ``0``; k, M and G are decimal."""
+    found = _COUNT.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f'"{text}" is not a number of packets: write a number, if need be with k, M or G, '
+            'like "1000M"'
+        )
+    return int(float(found[1]) * _MULTIPLES[found[2]])
 
 
 def parse_address(text: str) -> IpAddress:

@@ -185,6 +185,7 @@ def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
         yield _row("", _child_algorithms(child))
         yield _row("", _child_times(child, now) + _ppk(child))
         yield _row("", _child_traffic(child))
+        yield _row("", _child_limits(child))
 
 
 def _row(label: str, text: str) -> str:
@@ -217,6 +218,19 @@ def _child_traffic(child: Json) -> str:
         f"in {size(child['bytes_in'])}, {plural(child['packets_in'], 'packet')}; "
         f"out {size(child['bytes_out'])}, {plural(child['packets_out'], 'packet')}"
     )
+
+
+def _child_limits(child: Json) -> str:
+    """Where the kernel's counters end; what a later daemon may leave out is no limit."""
+    texts = []
+    for label, octets, packets in (
+        ("rekeying at", "rekey_bytes", "rekey_packets"),
+        ("dropping at", "life_bytes", "life_packets"),
+    ):
+        limits = [size(child[octets])] if child.get(octets) is not None else []
+        limits += [plural(child[packets], "packet")] if child.get(packets) is not None else []
+        texts += [f"{label} {' or '.join(limits)}"] * bool(limits)
+    return "; ".join(texts) or "no limit on bytes and packets"
 
 
 def _ppk(sa: Json) -> str:

@@ -6,10 +6,11 @@ import math
 import random
 
 from gateway.config.schema import Start, TunnelConfig
+from gateway.daemon.lifetimes import SaLimits
 from gateway.ike.config import Connection, PpkMode, Timing
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
-from gateway.model import QkdPolicy, SaLifetime
+from gateway.model import QkdPolicy
 from gateway.protection.settings import HARD_AGE_FACTOR, ProtectionSettings
 from kms_client.pool import PoolSettings
 
@@ -79,9 +80,14 @@ def protection_settings(config: TunnelConfig) -> ProtectionSettings:
     )
 
 
-def sa_lifetime(config: TunnelConfig) -> SaLifetime:
-    """The kernel's own limit: it bounds how long SAs outlive a daemon that is gone."""
-    return SaLifetime(hard_seconds=math.ceil(config.rekey_max * HARD_AGE_FACTOR) + KERNEL_GRACE)
+def sa_limits(config: TunnelConfig) -> SaLimits:
+    """The kernel's limits. The one in seconds bounds how long SAs outlive a daemon that is gone."""
+    return SaLimits(
+        octets=config.rekey_bytes,
+        packets=config.rekey_packets,
+        seconds=math.ceil(config.rekey_max * HARD_AGE_FACTOR) + KERNEL_GRACE,
+        early=config.start is Start.INITIATE,
+    )
 
 
 def pool_settings(config: TunnelConfig) -> PoolSettings:

@@ -44,7 +44,8 @@ class TunnelSide(Protocol):
     """What the executor needs of a tunnel."""
 
     reqid: int
-    sa_lifetime: SaLifetime
+
+    def sa_lifetime(self, *, esn: bool) -> SaLifetime: ...
 
     async def fetch_ppk(self, key_id: KeyId) -> Ppk: ...
 
@@ -172,8 +173,9 @@ class KernelExecutor:
         try:
             side = self._side(command.tunnel)
             await side.admit_inbound(command)
+            lifetime = side.sa_lifetime(esn=command.outbound.esn)
             for sa in (command.inbound, command.outbound):
-                complete = replace(sa, reqid=side.reqid, lifetime=side.sa_lifetime)
+                complete = replace(sa, reqid=side.reqid, lifetime=lifetime)
                 await self._dataplane.install_sa(complete)
                 installed.append(sa.sa_id)
                 if self._key_log is not None:

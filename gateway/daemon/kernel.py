@@ -17,7 +17,7 @@ from gateway.dataplane.reconcile import is_pin, plan
 from gateway.errors import DataplaneError
 from gateway.ike.states import ChildState
 from gateway.ike.views import TunnelFacts
-from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId
+from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId, SaState
 from gateway.protection.inputs import SaExpiring
 
 log = logging.getLogger("qsgw.kernel")
@@ -80,6 +80,7 @@ class KernelKeeper:
                 case EventsLost():
                     log.warning("kernel events were lost: reading everything back")
                     self._enqueue(self._audit)
+                    self._enqueue(self._look_at_limits)
                 case PeerMoved() | TrafficWaiting():
                     log.debug("kernel: %s", event)
                 case _:
@@ -198,8 +199,16 @@ class KernelKeeper:
             if self._owner(sa_id) is not None:  # else a reservation, or one already replaced
                 log.warning("%s: SA %08x reached its hard lifetime", tunnel.name, sa_id.spi)
             self._gone(sa_id)
-        else:
+        elif sa_id in _carrying(tunnel):  # else it is being replaced as it is
             tunnel.feed(SaExpiring())
+
+    async def _look_at_limits(self) -> None:
+        """The kernel tells of a soft limit once; the telling may have been lost."""
+        snapshot = await self._dataplane.snapshot()
+        for tunnel in self._tunnels.values():
+            carrying = _carrying(tunnel)
+            if any(_past_soft_limit(sa) for sa in snapshot.sas if sa.sa_id in carrying):
+                tunnel.feed(SaExpiring())
 
     def _seen(self, sa_id: SaId) -> None:
         now = self._clock()
@@ -216,6 +225,21 @@ def _sas_of(tunnel: Tunnel, facts: TunnelFacts) -> set[SaId]:
         for child in facts.children
         for sa_id in (SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out))
     }
+
+
+def _carrying(tunnel: Tunnel) -> set[SaId]:
+    """The SAs of the child that carries the tunnel's traffic."""
+    child = tunnel.carrying()
+    if child is None:
+        return set()
+    return {SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out)}
+
+
+def _past_soft_limit(sa: SaState) -> bool:
+    octets, packets = sa.lifetime.soft_bytes, sa.lifetime.soft_packets
+    return (octets is not None and sa.bytes >= octets) or (
+        packets is not None and sa.packets >= packets
+    )
 
 
 def _adopt(tunnel: Tunnel, snapshot: KernelSnapshot) -> None:

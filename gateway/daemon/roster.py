@@ -183,7 +183,7 @@ class Roster:
             remote=config.remote,
             reqid=reqid,
             networks=(config.local_subnets, config.remote_subnets),
-            sa_lifetime=build.sa_lifetime(config),
+            limits=build.sa_limits(config),
             protection=TunnelProtection(build.protection_settings(config), now=self._clock()),
             health=HealthMonitor() if keys is not None else None,
             keys=keys,

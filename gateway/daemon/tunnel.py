@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from typing import assert_never
 
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
+from gateway.daemon.lifetimes import SaLimits
 from gateway.daemon.orphans import Orphans
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tally import TunnelTally
@@ -72,7 +74,7 @@ class Tunnel:
         remote: IpAddress,
         reqid: int,
         networks: tuple[Networks, Networks],
-        sa_lifetime: SaLifetime,
+        limits: SaLimits,
         protection: TunnelProtection,
         health: HealthMonitor | None,
         keys: TunnelKeys | None,
@@ -87,7 +89,7 @@ class Tunnel:
         self.local = local
         self.remote = remote
         self.reqid = reqid
-        self.sa_lifetime = sa_lifetime
+        self._limits = limits
         self.protection = protection
         self.keys = keys
         self.policies = policies
@@ -297,6 +299,10 @@ class Tunnel:
     def settle_ppk(self, key_id: KeyId, *, used: bool) -> None:
         if self.keys is not None:
             self.keys.settle(key_id, used=used)
+
+    def sa_lifetime(self, *, esn: bool) -> SaLifetime:
+        """Limits for the SAs of a new child."""
+        return self._limits.draw(esn=esn, random=random.random)
 
     async def admit_inbound(self, command: InstallChild) -> None:
         await self.policies.admit_inbound(command)

@@ -17,6 +17,7 @@ from gateway.model import (
     PolicySpec,
     Protection,
     SaId,
+    SaLifetime,
     SaState,
     TunnelView,
 )
@@ -93,6 +94,7 @@ class Viewer:
     ) -> ChildView:
         inbound = states.get(SaId(config.local, facts.spi_in))
         outbound = states.get(SaId(config.remote, facts.spi_out))
+        limits = outbound.lifetime if outbound else SaLifetime()
         return ChildView(
             spi_in=f"{facts.spi_in:08x}",
             spi_out=f"{facts.spi_out:08x}",
@@ -110,6 +112,10 @@ class Viewer:
             packets_out=outbound.packets if outbound else 0,
             established_at=self.wall(facts.established_at),
             rekey_at=rekey_at if facts.carries_outbound else None,
+            rekey_bytes=limits.soft_bytes,
+            rekey_packets=limits.soft_packets,
+            life_bytes=limits.hard_bytes,
+            life_packets=limits.hard_packets,
         )
 
 

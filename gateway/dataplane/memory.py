@@ -27,6 +27,7 @@ from gateway.model import (
     PolicyAction,
     PolicySpec,
     SaId,
+    SaLifetime,
     SaSpec,
     SaState,
 )
@@ -60,6 +61,7 @@ class _Sa:
     added_at: int
     order: int
     packets: int = 0
+    dying: bool = False  # the soft limit was told of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +221,8 @@ class MemoryDataPlane:
         if found is None:
             self.emit(TrafficWaiting(reqid=policy.reqid, source=source, destination=destination))
             return Transmission(fate=Fate.DROPPED, reason="no SA")
+        if self._used_up(found):
+            return Transmission(fate=Fate.DROPPED, reason="hard limit")
         found.packets += 1
         return Transmission(fate=Fate.PROTECTED, sa=found.spec)
 
@@ -235,6 +239,8 @@ class MemoryDataPlane:
         policy = self._match(direction, source, destination)
         if policy is not None and policy.reqid != found.spec.reqid:  # a block policy has none
             return Transmission(fate=Fate.DROPPED, reason="policy does not allow this SA")
+        if self._used_up(found):
+            return Transmission(fate=Fate.DROPPED, reason="hard limit")
         found.packets += 1
         return Transmission(fate=Fate.PROTECTED, sa=found.spec)
 
@@ -322,6 +328,18 @@ class MemoryDataPlane:
         ]
         return max(candidates, key=lambda sa: sa.order, default=None)
 
+    def _used_up(self, sa: _Sa) -> bool:
+        """As the kernel looks at limits: when a packet comes, before it is counted."""
+        limits, octets = sa.spec.lifetime, sa.packets * PACKET_SIZE
+        if _reached(limits.hard_bytes, octets) or _reached(limits.hard_packets, sa.packets):
+            self.expire(sa.spec.sa_id, hard=True)
+            return True
+        soft = _reached(limits.soft_bytes, octets) or _reached(limits.soft_packets, sa.packets)
+        if soft and not sa.dying:
+            sa.dying = True
+            self.expire(sa.spec.sa_id, hard=False)
+        return False
+
     def _blocked(self, policy: PolicySpec) -> bool:
         return any(
             other.action is PolicyAction.BLOCK
@@ -353,6 +371,10 @@ def carry(
             return sent
 
 
+def _reached(limit: int | None, count: int) -> bool:
+    return limit is not None and count >= limit
+
+
 def _same_selector(one: PolicySpec, other: PolicySpec) -> bool:
     return policy_key(one)[:3] == policy_key(other)[:3]
 
@@ -369,4 +391,5 @@ def _state(sa_id: SaId, source: IpAddress, reqid: int, added_at: int, *, sa: _Sa
         replay_drops=0,
         integrity_failures=0,
         added_at=added_at,
+        lifetime=SaLifetime() if sa is None else sa.spec.lifetime,
     )

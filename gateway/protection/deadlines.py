@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from gateway.model import QkdPolicy
 from gateway.protection.facts import TunnelFacts
 from gateway.protection.interval import rekey_interval
-from gateway.protection.settings import ATTEMPT_LIMIT, BACKUP_FACTOR, HARD_AGE_FACTOR
+from gateway.protection.settings import ATTEMPT_LIMIT, BACKUP_FACTOR, HARD_AGE_FACTOR, REKEY_SPREAD
 from gateway.protection.table import State, Trigger
 
 Deadline = tuple[float, Trigger, str]
@@ -85,14 +85,15 @@ def _interval(facts: TunnelFacts) -> float:
     settings = facts.settings
     if not settings.initiates:
         return BACKUP_FACTOR * settings.rekey_max
+    ceiling = settings.rekey_max * (1.0 - REKEY_SPREAD * settings.jitter)
     if facts.state is State.DEGRADED:
-        return settings.rekey_max
+        return ceiling
     return rekey_interval(
         ready=facts.quantum.ready,
         rate=facts.quantum.rate,
         reserve=settings.key_reserve,
-        floor=settings.rekey_min,
-        ceiling=settings.rekey_max,
+        floor=min(settings.rekey_min, ceiling),
+        ceiling=ceiling,
     )
 
 

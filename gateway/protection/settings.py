@@ -28,6 +28,11 @@ JITTER_SHARE = 0.25
 """Retries come up to this share earlier, so that gateways do not retry in step."""
 
 
+REKEY_SPREAD = 0.1
+"""The longest interval until a rekey is up to this share below ``rekey_max``, so that tunnels that
+began together do not rekey in step (strongSwan: rand_time, 10 % of life_time)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectionSettings:
     """The policy of one tunnel, from ``[tunnel.NAME]``."""

@@ -383,6 +383,9 @@ async def test_soft_and_hard_limits_are_reported(esp):
     child = await make_child(a, b)
     limited = replace(child.a_out, lifetime=SaLifetime(soft_packets=3, hard_packets=6))
     await install_child(a, b, replace(child, a_out=limited))
+    state = await a.plane.read_sa(limited.sa_id)
+    assert state is not None
+    assert state.lifetime == limited.lifetime
     await protect(a, b, child)
     events = a.plane.events()
     for _ in range(4):  # a limit is looked at when a packet comes: the one after it tells

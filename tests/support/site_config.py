@@ -42,6 +42,8 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         "degraded_max": None,
         "rekey_min": 30.0,
         "rekey_max": 60.0,
+        "rekey_bytes": None,
+        "rekey_packets": None,
         "key_reserve": 1,
         "ike": ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",),
         "esp": ("aes256gcm16-x25519-ke1_mlkem768-esn",),

@@ -41,6 +41,10 @@ def child_view(**changes: Any) -> ChildView:
             packets_out=1,
             established_at="2026-11-21T09:59:30.000Z",
             rekey_at="2026-11-21T10:00:30.000Z",
+            rekey_bytes=1 << 39,
+            rekey_packets=1_900_000_000,
+            life_bytes=1 << 40,
+            life_packets=4_000_000_000,
         ),
         **changes,
     )

@@ -139,6 +139,20 @@ def _lifetime(lifetime: SaLifetime) -> dict[str, int]:
     }
 
 
+def _unpack_lifetime(message: Any) -> SaLifetime:
+    def limit(value: int) -> int | None:
+        return None if value == XFRM_INF else value
+
+    return SaLifetime(
+        soft_bytes=limit(message["soft_byte_limit"]),
+        hard_bytes=limit(message["hard_byte_limit"]),
+        soft_packets=limit(message["soft_packet_limit"]),
+        hard_packets=limit(message["hard_packet_limit"]),
+        soft_seconds=message["soft_add_expires_seconds"] or None,
+        hard_seconds=message["hard_add_expires_seconds"] or None,
+    )
+
+
 def encode_spi_request(
     source: IpAddress, destination: IpAddress, reqid: int, *, with_direction: bool
 ) -> Any:
@@ -184,6 +198,7 @@ def decode_sa(message: Any) -> SaState:
         replay_drops=message["replay_window_drops"] + message["replay_drops"],
         integrity_failures=message["integrity_failed"],
         added_at=message["add_time"],
+        lifetime=_unpack_lifetime(message),
     )
 
 

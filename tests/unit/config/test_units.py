@@ -31,6 +31,34 @@ def test_not_durations(text: str) -> None:
         units.parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [("0", 0), ("64 GiB", 64 << 30), ("1.5KiB", 1536), ("500 MB", 500_000_000), ("7B", 7)],
+)
+def test_sizes(text: str, octets: int) -> None:
+    assert units.parse_size(text) == octets
+
+
+@pytest.mark.parametrize("text", ["", "64", "GiB", "-1 GiB", "64  GiB", "64 gib", "1e3 B", "٣ B"])
+def test_not_sizes(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an amount of data"):
+        units.parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "packets"),
+    [("0", 0), ("1000M", 10**9), ("1000M packets", 10**9), ("2.5k", 2500), ("4G", 4 * 10**9)],
+)
+def test_numbers_of_packets(text: str, packets: int) -> None:
+    assert units.parse_packets(text) == packets
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1 M", "1m", "1000 pkts", "1Mpackets", "٣"])
+def test_not_numbers_of_packets(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number of packets"):
+        units.parse_packets(text)
+
+
 @pytest.mark.parametrize("text", ["127.0.0.1:9464", "[::1]:9464"])
 def test_listen(text: str) -> None:
     assert units.parse_listen(text)[1] == 9464
@@ -59,6 +87,8 @@ def test_not_kme_urls(text: str) -> None:
     "parse",
     [
         units.parse_duration,
+        units.parse_size,
+        units.parse_packets,
         units.parse_address,
         units.parse_network,
         units.parse_name,

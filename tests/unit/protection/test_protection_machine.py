@@ -82,6 +82,17 @@ def test_jitter_brings_retries_forward_by_its_share() -> None:
     assert bench.machine.next_deadline() == pytest.approx(bench.now + 0.875)
 
 
+def test_jitter_brings_the_last_moment_of_a_rekey_forward_and_not_the_first() -> None:
+    bench = Bench("off", jitter=0.5)
+    bench.up("PQC_ONLY")
+    assert bench.machine.rekey_due == pytest.approx(bench.now + REKEY_MAX * 0.95)
+    rich = Bench("require", jitter=0.5)
+    rich.healthy()
+    rich.keys(20, rate=10.0)
+    rich.up()
+    assert rich.machine.rekey_due == pytest.approx(rich.now + REKEY_MIN)
+
+
 def test_sas_that_die_young_are_not_set_up_in_a_storm() -> None:
     bench = Bench("off")
     attempts = 0
