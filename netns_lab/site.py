@@ -68,9 +68,13 @@ class Site:
     def control_socket(self, gateway: Gateway) -> Path:
         return self.folder(gateway) / "control.sock"
 
+    def key_log(self, gateway: Gateway) -> Path:
+        """A Wireshark configuration folder with the keys of its IKE and ESP SAs."""
+        return self.folder(gateway) / "wireshark"
+
     def esp_keys(self, gateway: Gateway) -> Path:
         """Keys of its ESP SAs in Wireshark's esp_sa format, as the gateway claims them."""
-        return self.folder(gateway) / "esp_sa"
+        return self.key_log(gateway) / "esp_sa"
 
     def recorded_keys(self) -> tuple[Path, ...]:
         """Files with every key the links made: what no artifact may contain."""
@@ -157,7 +161,7 @@ class Site:
             gateway,
             [
                 *("qsgwd", "--config", str(self.config(gateway))),
-                *("--insecure-key-log", str(self.esp_keys(gateway))),
+                *("--insecure-key-log", str(self.key_log(gateway))),
             ],
             name=f"qsgwd-{gateway}",
         )

@@ -29,6 +29,7 @@ PACKAGE_OF = {
     "mosquitto": "mosquitto",
     "ping": "iputils-ping",
     "tc": "iproute2",
+    "tshark": "tshark",
 }
 """Program -> Debian package that has it."""
 

@@ -21,7 +21,7 @@ from gateway.daemon.bulletin import Bulletin, timestamp
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelExecutor, KernelWork
 from gateway.daemon.kernel import AUDIT_INTERVAL, KernelKeeper
-from gateway.daemon.keylog import EspKeyLog
+from gateway.daemon.keylog import KeyLog
 from gateway.daemon.notify import Notifier
 from gateway.daemon.operator import Operator
 from gateway.daemon.outlets import Outlets
@@ -46,7 +46,7 @@ BEAT_GAP = 15.0  # seconds a supervised loop may be silent
 class Gateway:
     """One qsgwd process."""
 
-    def __init__(self, config: GatewayConfig, path: Path, key_log: EspKeyLog | None) -> None:
+    def __init__(self, config: GatewayConfig, path: Path, key_log: KeyLog | None) -> None:
         self._config = config
         self._path = path
         self._clock = time.monotonic
@@ -61,7 +61,7 @@ class Gateway:
         )
         self._sockets = IkeSockets(config.gateway.listen, self._receive)
         self._driver = Driver(
-            Endpoint(connections=(), rng=SystemRng()),
+            Endpoint(connections=(), rng=SystemRng(), record_keys=key_log is not None),
             send=self._sockets.send,
             on_event=self._on_event,
             clock=self._clock,

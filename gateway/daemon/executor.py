@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Protocol, assert_never
 
-from gateway.daemon.keylog import EspKeyLog
+from gateway.daemon.keylog import KeyLog
 from gateway.dataplane.port import DataPlane
 from gateway.errors import DataplaneError, QsgwError
 from gateway.ike.commands import (
@@ -21,6 +21,7 @@ from gateway.ike.commands import (
     FetchPpk,
     InstallChild,
     PpkFetched,
+    RecordIkeKeys,
     RemoveSas,
     SettlePpk,
     SpiAllocated,
@@ -72,7 +73,7 @@ class KernelExecutor:
         *,
         answer: Callable[[Answer], None],
         inbound_seen: Callable[[SaId], None],
-        key_log: EspKeyLog | None,
+        key_log: KeyLog | None,
         on_refusal: Callable[[], None] = lambda: None,
     ) -> None:
         self._dataplane = dataplane
@@ -99,6 +100,8 @@ class KernelExecutor:
             case SettlePpk(tunnel=name, key_id=key_id, used=used):
                 if name in self._tunnels:
                     self._tunnels[name].settle_ppk(key_id, used=used)
+            case RecordIkeKeys():
+                self._record(command)
             case AllocateSpi(token=token) if self._queue.qsize() >= MAX_WAITING:
                 self._answer(Failed(token=token, reason="too much work waits for the kernel"))
             case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas():
@@ -179,11 +182,18 @@ class KernelExecutor:
                 await self._dataplane.install_sa(complete)
                 installed.append(sa.sa_id)
                 if self._key_log is not None:
-                    self._key_log.write(complete)
+                    self._key_log.write_sa(complete)
         except DataplaneError:
             await self._remove((*installed, command.inbound.sa_id))
             raise
         finally:  # the kernel has the keys now, or nobody ever will
+            _wipe(command)
+
+    def _record(self, command: RecordIkeKeys) -> None:
+        try:
+            if self._key_log is not None:
+                self._key_log.write_ike(command)
+        finally:
             _wipe(command)
 
     async def _steer(self, command: ActivateOutbound) -> None:
@@ -247,7 +257,10 @@ class KernelExecutor:
 
 
 def _wipe(item: Command | KernelWork) -> None:
-    """Of the commands only InstallChild has keys in it."""
+    """Keys are in InstallChild and, in a lab, in RecordIkeKeys."""
     if isinstance(item, InstallChild):
         item.inbound.key.wipe()
         item.outbound.key.wipe()
+    elif isinstance(item, RecordIkeKeys):
+        item.sk_ei.wipe()
+        item.sk_er.wipe()

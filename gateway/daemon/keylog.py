@@ -1,44 +1,91 @@
-"""ESP keys in Wireshark's table format, for the lab only.
+"""IKE and ESP keys in Wireshark's table formats, for the lab only.
 
-A human or scapy can then open a capture. Whoever holds this file can read the traffic, so
-the daemon writes it only on an explicit switch and refuses to under systemd.
+The folder is a Wireshark configuration: ``WIRESHARK_CONFIG_DIR=FOLDER wireshark isp.pcap``.
+Whoever holds it can read the traffic, so the daemon writes it only on an explicit switch and
+refuses to under systemd.
+
+Wireshark finds IKE keys by the SPIs alone and of several rows for the same SPIs takes the
+last. IKE_INTERMEDIATE changes the keys under the same SPIs, so the table in the folder itself
+opens everything from IKE_AUTH on, and ``generation-N`` holds a table for the messages that
+went under the N-th generation: in ``generation-0`` those of the first IKE_INTERMEDIATE.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO, Final
 
+from gateway.crypto.algorithms import EncryptionId
 from gateway.errors import StartupError
+from gateway.ike.commands import RecordIkeKeys
 from gateway.model import SaSpec
 
+ESP_TABLE: Final = "esp_sa"
+IKE_TABLE: Final = "ikev2_decryption_table"
+_PREFERENCES: Final = "preferences"
+_SWITCHES: Final = "esp.enable_encryption_decode: TRUE\n"
 
-class EspKeyLog:
-    """Appends one line per SA to an ``esp_sa`` table (Wireshark, ESP preferences)."""
+_ESP_AES_GCM: Final = "AES-GCM with 16 octet ICV [RFC4106]"
+_NO_INTEGRITY: Final = "NONE [RFC4306]"
+_SALT: Final = 4  # octets at the end of SK_e (RFC 5282 7.1)
 
-    def __init__(self, path: Path) -> None:
-        """Create the file, mode 0600. Raises StartupError under systemd or if it cannot."""
+
+class KeyLog:
+    """Appends one row per ESP SA and per generation of an IKE SA's keys."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, mode 0700. Raises StartupError under systemd or if it cannot."""
         if "INVOCATION_ID" in os.environ:  # systemd.exec(5): set for every unit
             raise StartupError("--insecure-key-log is for the lab; refused under systemd")
+        self._folder = folder
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._esp = _private(folder / ESP_TABLE)
+            self._ike = _private(folder / IKE_TABLE)
+            with _private(folder / _PREFERENCES) as preferences:
+                if preferences.tell() == 0:
+                    preferences.write(_SWITCHES)
         except OSError as error:
-            raise StartupError(f"key log {path}: {error.strerror}") from error
-        self._file = os.fdopen(descriptor, "a", buffering=1)
+            raise StartupError(f"key log {folder}: {error.strerror}") from error
 
-    def write(self, sa: SaSpec) -> None:
-        version = f"IPv{sa.destination.version}"
+    def write_sa(self, sa: SaSpec) -> None:
+        """A row of Wireshark's ``esp_sa`` table."""
         fields = (
-            version,
+            f"IPv{sa.destination.version}",
             str(sa.source),
             str(sa.destination),
             f"0x{sa.spi:08x}",
-            "AES-GCM with 16 octet ICV [RFC4106]",
+            _ESP_AES_GCM,
             f"0x{sa.key.expose().hex()}",
             "NULL",
             "",
         )
-        self._file.write(",".join(f'"{field}"' for field in fields) + "\n")
+        self._esp.write(",".join(f'"{field}"' for field in fields) + "\n")
+
+    def write_ike(self, keys: RecordIkeKeys) -> None:
+        """A row of Wireshark's ``ikev2_decryption_table``; the keys are wiped."""
+        sk_ei, sk_er = keys.sk_ei.expose(), keys.sk_er.expose()
+        keys.sk_ei.wipe()
+        keys.sk_er.wipe()
+        if keys.encryption is not EncryptionId.AES_GCM_16:
+            return  # Wireshark cannot open ChaCha20-Poly1305 in IKE
+        algorithm = f"AES-GCM-{8 * (len(sk_ei) - _SALT)} with 16 octet ICV [RFC5282]"
+        spis = f"{keys.spi_i.hex()},{keys.spi_r.hex()}"
+        no_keys = ",,"  # SK_ai and SK_ar: an AEAD has none
+        row = f'{spis},{sk_ei.hex()},{sk_er.hex()},"{algorithm}"{no_keys},"{_NO_INTEGRITY}"\n'
+        self._ike.write(row)
+        folder = self._folder / f"generation-{keys.generation}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with _private(folder / IKE_TABLE) as table:
+            table.write(row)
 
     def close(self) -> None:
-        self._file.close()
+        self._esp.close()
+        self._ike.close()
+
+
+def _private(path: Path) -> IO[str]:
+    """``path``, mode 0600, to append to; every line is out at once."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(descriptor, "a", buffering=1)

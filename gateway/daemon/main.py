@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway import __version__
 from gateway.config.load import load_config
 from gateway.daemon.app import Gateway
-from gateway.daemon.keylog import EspKeyLog
+from gateway.daemon.keylog import KeyLog
 from gateway.daemon.logs import configure_logging
 from gateway.errors import ConfigError, QsgwError
 
@@ -31,8 +31,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--insecure-key-log",
         type=Path,
-        metavar="FILE",
-        help="LAB ONLY: write ESP keys in Wireshark's format; refused under systemd",
+        metavar="FOLDER",
+        help="LAB ONLY: write IKE and ESP keys in Wireshark's formats; refused under systemd",
     )
     parser.add_argument("--verbose", action="store_true", help="log protocol detail")
     parser.add_argument("--version", action="version", version=f"qsgwd {__version__}")
@@ -44,9 +44,9 @@ async def _run(arguments: argparse.Namespace) -> None:
     for warning in loaded.warnings:
         log.warning("%s: %s", arguments.config, warning)
     path = arguments.insecure_key_log
-    key_log = EspKeyLog(path) if path is not None else None
+    key_log = KeyLog(path) if path is not None else None
     if key_log is not None:
-        log.warning("ESP keys are being written to %s: lab use only", path)
+        log.warning("IKE and ESP keys are being written to %s: lab use only", path)
     gateway = Gateway(loaded.config, arguments.config, key_log)
     try:
         await gateway.run()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from gateway.crypto.secret import Secret
+from gateway.ike.registry import EncryptionId
 from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec
 
 Token = NewType("Token", int)
@@ -94,8 +96,31 @@ class SettlePpk:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordIkeKeys:
+    """Write down one generation of an IKE SA's keys: whoever takes this owns and wipes them.
+
+    Made only by an Endpoint with ``record_keys``, the lab's switch. No answer.
+    """
+
+    tunnel: str
+    spi_i: bytes
+    spi_r: bytes
+    generation: int  # 0 after IKE_SA_INIT, then one for each change in IKE_INTERMEDIATE
+    encryption: EncryptionId
+    sk_ei: Secret  # salt included
+    sk_er: Secret
+
+
 Command = (
-    AllocateSpi | FetchPpk | InstallChild | ActivateOutbound | WatchInbound | RemoveSas | SettlePpk
+    AllocateSpi
+    | FetchPpk
+    | InstallChild
+    | ActivateOutbound
+    | WatchInbound
+    | RemoveSas
+    | SettlePpk
+    | RecordIkeKeys
 )
 
 
@@ -138,6 +163,7 @@ __all__ = [
     "FetchPpk",
     "InstallChild",
     "PpkFetched",
+    "RecordIkeKeys",
     "RemoveSas",
     "SettlePpk",
     "SpiAllocated",

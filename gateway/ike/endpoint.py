@@ -47,7 +47,9 @@ class Endpoint:
         timing: Timing | None = None,
         cookie_threshold: int = limits.COOKIE_THRESHOLD,
         kex: KexFactory | None = None,
+        record_keys: bool = False,
     ) -> None:
+        """``record_keys``: keys of IKE SAs come out as RecordIkeKeys; for a lab only."""
         outbox, deadlines = Outbox(), Deadlines()
         self._env = Environment(
             rng=rng,
@@ -56,6 +58,7 @@ class Endpoint:
             outbox=outbox,
             deadlines=deadlines,
             desk=CommandDesk(outbox, deadlines),
+            record_keys=record_keys,
         )
         self._tunnels: dict[str, Tunnel] = {}
         self._by_spi: dict[bytes, Session] = {}  # by our SPI

@@ -54,3 +54,4 @@ class Environment:
     deadlines: Deadlines
     desk: CommandDesk
     fetches: FetchLimit = field(default_factory=FetchLimit)
+    record_keys: bool = False  # the lab's switch: IKE keys go out as RecordIkeKeys

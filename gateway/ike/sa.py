@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.crypto.prf import Prf
+from gateway.crypto.secret import Secret
 from gateway.ike.auth import IntAuth
 from gateway.ike.channel import Channel
 from gateway.ike.child import ChildSa, TunnelSession
+from gateway.ike.commands import RecordIkeKeys
 from gateway.ike.config import Connection, PpkMode
 from gateway.ike.environment import Environment
 from gateway.ike.events import Event, PpkNotUsed
@@ -68,6 +70,7 @@ class IkeSa:
 
     # keys
     keys_now: IkeKeys | None = None
+    generation: int = 0  # of keys_now
     channel: Channel | None = None
     int_auth: IntAuth = field(default_factory=IntAuth)
     intermediates: int = 0  # IKE_INTERMEDIATE exchanges done
@@ -160,6 +163,7 @@ class IkeSa:
         """IKE_SA_INIT is done: from here on messages are protected."""
         self.keys_now = keys
         self.channel = Channel(self.role, self.chosen.encryption, keys)
+        self._record(keys)
 
     def rotate(self, keys: IkeKeys) -> None:
         """The next generation of keys, in force from the next message on."""
@@ -168,6 +172,23 @@ class IkeSa:
         self.channel.rotate(keys)
         self.keys_now.wipe()
         self.keys_now = keys
+        self.generation += 1
+        self._record(keys)
+
+    def _record(self, keys: IkeKeys) -> None:
+        """For the lab's key log alone; without its switch no key leaves this SA."""
+        if self.env.record_keys:
+            self.env.outbox.commands.append(
+                RecordIkeKeys(
+                    tunnel=self.name,
+                    spi_i=self.spi_i,
+                    spi_r=self.spi_r,
+                    generation=self.generation,
+                    encryption=self.chosen.encryption,
+                    sk_ei=Secret(keys.sk_ei.expose()),  # copies: these are wiped elsewhere
+                    sk_er=Secret(keys.sk_er.expose()),
+                )
+            )
 
     def hold(self, ppk: Ppk) -> HeldPpk:
         return HeldPpk(ppk, tunnel=self.name, outbox=self.env.outbox)

@@ -26,6 +26,7 @@ from gateway.ike.commands import (
     FetchPpk,
     InstallChild,
     PpkFetched,
+    RecordIkeKeys,
     RemoveSas,
     SettlePpk,
     SpiAllocated,
@@ -39,6 +40,7 @@ from gateway.ike.message import Header, parse_header
 from gateway.ike.outbox import Address, Datagram
 from gateway.ike.proposals import ProposalSpec
 from gateway.model import IpAddress, KeyId, Ppk, SaId, SaSpec
+from tests.support.witness import Witness
 
 MOON = ip_address("10.0.12.1")
 SUN = ip_address("10.0.23.3")
@@ -153,6 +155,7 @@ class Side:
     settled: list[SettlePpk] = field(default_factory=list)
     handed: list[KeyId] = field(default_factory=list)  # keys that went into the core
     fetches: list[FetchPpk] = field(default_factory=list)
+    recorded: list[RecordIkeKeys] = field(default_factory=list)
     hold_fetches: bool = False
 
     def of(self, kind: type[Event]) -> list[Event]:
@@ -209,6 +212,8 @@ class Side:
                 kernel.watched.add(sa_id)
             case SettlePpk():
                 self.settled.append(command)
+            case RecordIkeKeys():
+                self.recorded.append(command)
 
     def deliver_key(self, command: FetchPpk, now: float) -> None:
         """The KME's answer: a key is given out once."""
@@ -272,7 +277,11 @@ def connection(
 
 
 class Pair:
-    """moon and sun. Both sides get the same settings unless told otherwise."""
+    """moon and sun. Both sides get the same settings unless told otherwise.
+
+    Scapy looks at every message they send, unless a test makes them send what no codec
+    can take: then it says ``witnessed=False``.
+    """
 
     def __init__(
         self,
@@ -285,10 +294,12 @@ class Pair:
         toy_kex: bool = False,
         seed: str = "",
         report_inbound: bool = False,
+        witnessed: bool = True,
         **both: object,
     ) -> None:
         self.now = 1000.0
         self.fault = fault
+        self.witness = Witness() if witnessed else None
         self.report_inbound = report_inbound
         self.sent: list[Flight] = []
         self.nat: Callable[[str, Address, Address], tuple[Address, Address]] | None = None
@@ -321,6 +332,7 @@ class Pair:
             timing=timing,
             cookie_threshold=cookie_threshold,
             kex=kex,
+            record_keys=self.witness is not None,
         )
 
     @property
@@ -384,6 +396,10 @@ class Pair:
                 events = side.endpoint.take_events()
                 moved = moved or bool(datagrams or commands or events)
                 side.events.extend(events)
+                if self.witness is not None:
+                    for command in commands:
+                        if isinstance(command, RecordIkeKeys):
+                            self.witness.learn(command)
                 for datagram in datagrams:
                     self._send(side, datagram)
                 for command in commands:
@@ -394,6 +410,8 @@ class Pair:
     def _send(self, side: Side, datagram: Datagram) -> None:
         flight = Flight(len(self.sent), side.name, parse_header(datagram.data), datagram.data)
         self.sent.append(flight)
+        if self.witness is not None:
+            self.witness.see(side.name, datagram.data)
         for delay, data in self.fault(flight):
             self.inject(replace(datagram, data=data), delay)
 
