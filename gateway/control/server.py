@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from gateway.model import Snapshot, StatusEvent
 log = logging.getLogger("qsgw.control")
 
 CLIENTS_MAX = 32
+ACCEPT_PAUSE = 1.0  # seconds until a client is taken again after that failed
 IDLE_TIMEOUT = 60.0  # seconds without a request
 ANSWER_TIMEOUT = 60.0  # seconds for an answer to be found; a handshake to be set up and fail
 WRITE_TIMEOUT = 10.0  # seconds for an answer to be read
@@ -69,8 +70,8 @@ class ControlServer:
         self._gid: int | None = None
         self._inode = 0
         self._listener: socket.socket | None = None
-        self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients = 0
 
     def claim(self) -> None:
         """Make the socket; clients wait. Raises StartupError: no permission, another daemon."""
@@ -82,39 +83,64 @@ class ControlServer:
         """Answer clients. Raises StartupError as ``claim`` where that was not done before."""
         if self._listener is None:
             self.claim()
-        self._server = await asyncio.start_unix_server(
-            self._accept, sock=self._listener, limit=REQUEST_MAX
-        )
+        assert self._listener is not None
+        self._spawn(self._listen(self._listener))
 
     async def stop(self) -> None:
         """Hang up on all clients and remove the socket. Idempotent."""
         if self._listener is None:
             return
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listener.close()
         self._listener = None
-        for task in tuple(self._clients):
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
         remove_listener(self._path, self._inode)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients.add(task)
+    async def _listen(self, listener: socket.socket) -> None:
+        # Not asyncio.start_unix_server: closed while it accepts, 3.11's forgets the client, and
+        # it logs a client's task that was cancelled as a fault.
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # out of file descriptors: some client will leave
+                log.warning("no control client can be taken: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE)
+            else:
+                self._spawn(self._attend(connection))
+
+    async def _attend(self, connection: socket.socket) -> None:
+        self._clients += 1
         try:
-            if len(self._clients) > CLIENTS_MAX:
-                await _send(writer, _error("too many clients", ExitCode.FAILED))
-                return
-            connection: socket.socket = writer.get_extra_info("socket")
-            await self._serve(peer_of(connection), reader, writer)
+            with connection:
+                reader, writer = await asyncio.open_unix_connection(
+                    sock=connection, limit=REQUEST_MAX
+                )
+                try:
+                    await self._greet(connection, reader, writer)
+                finally:
+                    writer.transport.abort()
         except (OSError, TimeoutError):
             log.debug("control client went away")
         finally:
-            self._clients.discard(task)
-            writer.transport.abort()
+            self._clients -= 1
+
+    async def _greet(
+        self,
+        connection: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if self._clients > CLIENTS_MAX:
+            await _send(writer, _error("too many clients", ExitCode.FAILED))
+        else:
+            await self._serve(peer_of(connection), reader, writer)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(
         self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240  (a test may wait for its own temporary folder)
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -203,6 +204,31 @@ async def test_socket_mode_and_removal(server: Any, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # no control_group: nobody else
     await server.stop()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 20])
+async def test_stop_hangs_up_on_clients_without_a_word_in_the_log(
+    server: Any, path: Path, daemon: Any, turns: int
+) -> None:
+    """The idle client may be anywhere between the backlog and its first request."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    reader, writer = await connect(path)
+    writer.write(b'{"schema":1,"verb":"monitor"}\n')
+    await reader.readline()
+    await until(lambda: bool(daemon.subscribers))
+    idle, idle_writer = await connect(path)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await server.stop()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionResetError):  # it was in the backlog still
+            assert await idle.read() == b""
+    for one in (writer, idle_writer):
+        one.close()
+    await asyncio.sleep(0)
+    assert faults == []
 
 
 async def test_a_living_daemon_keeps_its_socket(server: Any, path: Path, daemon: Any) -> None:
