@@ -242,9 +242,7 @@ class Gateway:
             self._drops[event.reason.value] += 1
             log.debug("dropped (%s) from %s: %s", event.reason, event.remote[0], event.detail)
             return
-        tunnel = self._roster.tunnels.get(event.tunnel)
-        if tunnel is not None:
-            tunnel.on_event(event)
+        self._roster.on_event(event)
         self._outlets.changed()
 
     async def _observe_for_ever(self) -> None:

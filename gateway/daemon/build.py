@@ -7,7 +7,7 @@ import random
 
 from gateway.config.schema import Start, TunnelConfig
 from gateway.daemon.lifetimes import SaLimits
-from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.config import ChildConfig, Connection, PpkMode, Timing
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
 from gateway.model import QkdPolicy
@@ -23,8 +23,8 @@ PPK_MODES = {
 KERNEL_GRACE = 60  # seconds past the policy's own end of an SA: the kernel's is for a dead daemon
 
 
-def connection(config: TunnelConfig) -> Connection:
-    """The IKE core's view of a tunnel."""
+def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Connection:
+    """The IKE core's view of a peer, with the tunnels to it."""
     timing = Timing(liveness_interval=config.liveness)
     if config.retransmit_base is not None:
         timing = Timing(liveness_interval=config.liveness, retransmit_base=config.retransmit_base)
@@ -36,12 +36,20 @@ def connection(config: TunnelConfig) -> Connection:
         remote_id=Identity.parse(config.remote_id),
         psk=config.psk,
         ike_proposals=tuple(ProposalSpec.parse(text) for text in config.ike),
+        children=children,
+        allow_classical=config.allow_classical,
+        timing=timing,
+    )
+
+
+def child(config: TunnelConfig, mode: PpkMode | None) -> ChildConfig:
+    """One tunnel of a connection. ``mode``: what policy has set by now, if it has."""
+    return ChildConfig(
+        name=config.name,
         esp_proposals=tuple(ProposalSpec.parse(text) for text in config.esp),
         local_networks=config.local_subnets,
         remote_networks=config.remote_subnets,
-        ppk=PPK_MODES[config.qkd],
-        allow_classical=config.allow_classical,
-        timing=timing,
+        ppk=mode or PPK_MODES[config.qkd],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
 from gateway.daemon import build
@@ -15,6 +15,14 @@ from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import reqid_for
+from gateway.ike.events import (
+    ChildDown,
+    ChildUp,
+    ExchangeFailed,
+    IkeClosed,
+    IkeEstablished,
+    PpkNotUsed,
+)
 from gateway.keys.ledger import ClaimedKeys
 from gateway.keys.source import TunnelKeys
 from gateway.model import KmeView, QkdPolicy, Severity
@@ -24,6 +32,7 @@ from kms_client.failover import Kme, KmeGroup
 
 KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
+TunnelEvent = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,19 @@ class Roster:
         for group in self._groups.values():
             await group.close()
 
+    def on_event(self, event: TunnelEvent) -> None:
+        """Something happened in the IKE core: the tunnel it is about is told.
+
+        What is about a whole connection goes to the tunnel that gives it its name.
+        """
+        match event:
+            case IkeEstablished(connection=name) | IkeClosed(connection=name):
+                tunnel = self.tunnels.get(name)
+            case _:
+                tunnel = self.tunnels.get(event.tunnel)
+        if tunnel is not None:
+            tunnel.on_event(event)
+
     def observe(self) -> None:
         """Look at every key source and KME; raise and clear what follows from that."""
         for tunnel in self.tunnels.values():
@@ -166,11 +188,10 @@ class Roster:
 
     def _connect(self, config: GatewayConfig) -> None:
         """Give the IKE core the new connections; a mode that policy has set by now stays."""
-        connections = []
-        for name, tunnel in config.tunnels.items():
-            connection = build.connection(tunnel)
-            mode = self.tunnels[name].accepted or connection.ppk
-            connections.append(replace(connection, ppk=mode))
+        connections = [
+            build.connection(tunnel, (build.child(tunnel, self.tunnels[name].accepted),))
+            for name, tunnel in config.tunnels.items()
+        ]
         now = self._clock()
         self._driver.run(lambda: self._driver.endpoint.set_connections(connections, now))
 

@@ -88,7 +88,7 @@ class TunnelEvents:
                     tunnel=self._name,
                     level=logging.DEBUG if self._without_sa else logging.INFO,
                 )
-                if event.peer_lost:
+                if event.peer_lost and not self.live:  # else another IKE SA carries on
                     self._feed(PeerLost(reason=event.reason))
             case ExchangeFailed():
                 self._exchange_failed(event)

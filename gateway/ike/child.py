@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.ike.states import (
     CARRYING,
@@ -16,9 +16,12 @@ from gateway.ike.states import (
 from gateway.ike.views import ChildFacts
 from gateway.model import IpAddress, IpNetwork, Mixed, Role, SaId
 
+if TYPE_CHECKING:
+    from gateway.ike.tunnel import Tunnel
 
-class TunnelSession(Protocol):
-    """What a tunnel needs to know of its sessions, and may ask of them."""
+
+class PeerSession(Protocol):
+    """What a peering needs to know of its sessions, and may ask of them."""
 
     @property
     def role(self) -> Role: ...
@@ -55,8 +58,8 @@ class TunnelSession(Protocol):
 class ChildSa:
     """Keys are not here: they went to the kernel with InstallChild."""
 
-    tunnel: str
-    owner: TunnelSession  # the session of the IKE SA it was made in
+    tunnel: Tunnel
+    owner: PeerSession  # the session of the IKE SA it was made in
     role: Role  # ours in the exchange that made it
     local_address: IpAddress
     remote_address: IpAddress

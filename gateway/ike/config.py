@@ -38,12 +38,23 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """One tunnel to one peer. At most one connection per pair of addresses.
+class ChildConfig:
+    """One tunnel: what its Child SA carries and how it is protected. It runs in an IKE SA.
 
     ``ppk`` is the mode to start with and says whether the tunnel can use QKD keys at all:
-    a tunnel configured OFF never negotiates them, whatever ``set_ppk_mode`` says later.
+    a tunnel configured OFF never uses them, whatever ``set_ppk_mode`` says later.
     """
+
+    name: str  # the tunnel's, for commands, events, policy and kernel
+    esp_proposals: tuple[ProposalSpec, ...]
+    local_networks: tuple[IpNetwork, ...]
+    remote_networks: tuple[IpNetwork, ...]
+    ppk: PpkMode = PpkMode.PREFER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One peer and the tunnels to it. At most one connection per pair of addresses."""
 
     name: str
     local_address: IpAddress
@@ -52,10 +63,12 @@ class Connection:
     remote_id: Identity
     psk: Secret
     ike_proposals: tuple[ProposalSpec, ...]
-    esp_proposals: tuple[ProposalSpec, ...]
-    local_networks: tuple[IpNetwork, ...]
-    remote_networks: tuple[IpNetwork, ...]
-    ppk: PpkMode = PpkMode.PREFER
+    children: tuple[ChildConfig, ...]  # names unique over all connections
     allow_classical: bool = False  # accept an SA without ML-KEM
     fragment_size: int = limits.FRAGMENT_SIZE  # octets of the IP datagram
     timing: Timing | None = None  # None: the endpoint's
+
+    @property
+    def uses_ppk(self) -> bool:
+        """Whether a QKD key may ever be mixed: some tunnel can use one."""
+        return any(child.ppk is not PpkMode.OFF for child in self.children)

@@ -94,7 +94,7 @@ class Courier:
 
     @property
     def _schedule(self) -> Schedule:
-        timing = self._sa.tunnel.timing
+        timing = self._sa.peering.timing
         closing = self._sa.state is IkeState.DELETING
         return Schedule(
             base=timing.retransmit_base,
@@ -205,7 +205,7 @@ class Courier:
     def _refused(self, notify: NotifyPayload) -> None:
         # RFC 7296 2.21.1: not authenticated, so a better answer may follow
         if self.refusal is None:
-            when = self._sa.now + self._sa.tunnel.timing.init_error_grace
+            when = self._sa.now + self._sa.peering.timing.init_error_grace
             self._sa.env.deadlines.set((self, "refused"), when, self._host.lost)
         self.refusal = notify
 
@@ -286,4 +286,6 @@ class Courier:
             sa.local, sa.remote = local, remote
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
-        self._sa.emit(Dropped(reason=reason, detail=detail, remote=remote, tunnel=self._sa.name))
+        self._sa.emit(
+            Dropped(reason=reason, detail=detail, remote=remote, connection=self._sa.peering.name)
+        )

@@ -25,6 +25,7 @@ from gateway.ike.events import Dropped, DropReason, Event
 from gateway.ike.gatekeeper import Gatekeeper
 from gateway.ike.message import NO_SPI, parse_header
 from gateway.ike.outbox import Address, Datagram, Outbox
+from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reception import Reception, begins
 from gateway.ike.registry import NotifyType
@@ -60,7 +61,7 @@ class Endpoint:
             desk=CommandDesk(outbox, deadlines),
             record_keys=record_keys,
         )
-        self._tunnels: dict[str, Tunnel] = {}
+        self._peerings: dict[str, Peering] = {}  # by connection
         self._by_spi: dict[bytes, Session] = {}  # by our SPI
         self._over: deque[Session] = deque()  # closed ones we still know, oldest first
         gatekeeper = Gatekeeper(
@@ -74,29 +75,30 @@ class Endpoint:
         self._reception = Reception(
             self._env,
             gatekeeper,
-            tunnels=lambda: tuple(self._tunnels.values()),
+            peerings=lambda: tuple(self._peerings.values()),
             new_spi=self._new_spi,
             admit=self._add,
         )
         for connection in connections:
-            self._tunnels[connection.name] = Tunnel(connection, self._env)
+            self._peerings[connection.name] = Peering(connection, self._env)
 
     # --- wishes ----------------------------------------------------------------------------
 
     def set_connections(self, connections: Sequence[Connection], now: float) -> None:
-        """New configuration. Connections that agree on what was negotiated keep their SAs."""
+        """New configuration. What agrees on all that was negotiated keeps its SAs."""
         wanted = {connection.name: connection for connection in connections}
-        kept: dict[str, Tunnel] = {}
-        for name, tunnel in self._tunnels.items():
+        kept: dict[str, Peering] = {}
+        for name, peering in self._peerings.items():
             new = wanted.get(name)
-            if new is not None and _same_terms(new, tunnel.connection):
-                tunnel.connection = new
-                tunnel.mode = new.ppk
-                kept[name] = tunnel
+            if new is not None and _same_terms(new, peering.connection):
+                for tunnel in peering.reconfigure(new):
+                    self._close_tunnel(tunnel, _RECONFIGURED, now)
+                kept[name] = peering
             else:
-                self._close_tunnel(tunnel, "configuration changed", now)
-        self._tunnels = {
-            name: kept.get(name) or Tunnel(connection, self._env)
+                for tunnel in peering.tunnels.values():
+                    self._close_tunnel(tunnel, _RECONFIGURED, now)
+        self._peerings = {
+            name: kept.get(name) or Peering(connection, self._env)
             for name, connection in wanted.items()
         }
 
@@ -124,14 +126,14 @@ class Endpoint:
         if session is not None and ppk is not None and not session.takes_fresh_ppk:
             self._initiate(tunnel, ppk, now, what="rekey")
             return
-        child = None if session is None else session.sa.current_child()
-        reason = _why_not_rekey(session, child)
+        child = None if session is None else session.sa.current_child(tunnel)
+        reason = _why_not_rekey(session, tunnel, child)
         if tunnel.mode is PpkMode.REQUIRE and ppk is None:
             self._refuse(tunnel, "rekey", _NO_KEY, ppk, ppk_missing=True)
         elif session is None or reason:
             self._refuse(tunnel, "rekey", reason, ppk)
         else:
-            session.rekey(child, self._hold(tunnel, ppk), now)
+            session.rekey(tunnel, child, self._hold(tunnel, ppk), now)
 
     def close(self, name: str, *, reason: str, now: float) -> None:
         """Remove the tunnel's children now and delete its IKE SAs with the peer."""
@@ -206,14 +208,16 @@ class Endpoint:
         return taken
 
     def views(self) -> tuple[TunnelFacts, ...]:
-        """One entry per connection, in the order of the configuration."""
+        """One entry per tunnel, in the order of the configuration."""
         return tuple(
             TunnelFacts(
                 name=tunnel.name,
+                connection=tunnel.peering.name,
                 ike=tuple(
                     session.sa.facts()
                     for session in reversed(self._sessions())
-                    if session.sa.tunnel is tunnel and session.sa.state is not IkeState.CLOSED
+                    if session.sa.peering is tunnel.peering
+                    and session.sa.state is not IkeState.CLOSED
                 ),
                 children=tuple(child.facts() for child in reversed(tunnel.children)),
             )
@@ -229,9 +233,10 @@ class Endpoint:
         elif tunnel.mode is PpkMode.REQUIRE and ppk is None:
             self._refuse(tunnel, what, _NO_KEY, ppk, ppk_missing=True)
         else:
-            connection = tunnel.connection
+            connection = tunnel.peering.connection
             sa = IkeSa(
                 env=self._env,
+                peering=tunnel.peering,
                 tunnel=tunnel,
                 role=Role.INITIATOR,
                 state=IkeState.INIT_SENT,
@@ -290,8 +295,17 @@ class Endpoint:
         """Oldest first."""
         return list(self._by_spi.values())
 
+    @property
+    def _tunnels(self) -> dict[str, Tunnel]:
+        """By name, in the order of the configuration."""
+        return {
+            name: tunnel
+            for peering in self._peerings.values()
+            for name, tunnel in peering.tunnels.items()
+        }
+
     def _of(self, tunnel: Tunnel) -> list[Session]:
-        return [session for session in self._sessions() if session in tunnel.sessions]
+        return [session for session in self._sessions() if session in tunnel.peering.sessions]
 
     def _current_session(self, tunnel: Tunnel) -> Session | None:
         """The newest established one, preferably the one that carries our traffic."""
@@ -323,14 +337,15 @@ class Endpoint:
         self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))
 
 
+_RECONFIGURED = "configuration changed"
 _NO_KEY = "policy requires a QKD key and there is none at hand"
 
 
-def _why_not_rekey(session: Session | None, child: ChildSa | None) -> str:
+def _why_not_rekey(session: Session | None, tunnel: Tunnel, child: ChildSa | None) -> str:
     """Empty where a rekey may begin now."""
     if session is None:
         return "there is no IKE SA"
-    if session.rekeying:
+    if session.rekeying(tunnel):
         return "a rekey is under way already"
     if child is not None and child.state is not ChildState.ACTIVE:
         return "the Child SA does not carry our traffic yet"
@@ -351,6 +366,8 @@ def _header_fault(data: bytes, error: ProtocolError) -> DropReason:
 
 
 def _same_terms(one: Connection, other: Connection) -> bool:
-    """They differ in nothing but how we behave: SAs made under one hold under the other."""
-    behaving_alike = replace(other, ppk=one.ppk, timing=one.timing, fragment_size=one.fragment_size)
+    """They differ in nothing but how we behave: IKE SAs made under one hold under the other."""
+    behaving_alike = replace(
+        other, timing=one.timing, fragment_size=one.fragment_size, children=one.children
+    )
     return behaving_alike == one

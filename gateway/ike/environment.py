@@ -27,20 +27,20 @@ class FetchLimit:
         self._sources: Counter[IpAddress] = Counter()
         self._connections: Counter[str] = Counter()
 
-    def admit(self, source: IpAddress, tunnel: str) -> bool:
+    def admit(self, source: IpAddress, connection: str) -> bool:
         """Whether one more may begin; if so it counts until ``release``."""
         if (
             self._sources[source] >= PPK_FETCHES_PENDING_PER_SOURCE
-            or self._connections[tunnel] >= PPK_FETCHES_PENDING_PER_CONNECTION
+            or self._connections[connection] >= PPK_FETCHES_PENDING_PER_CONNECTION
         ):
             return False
         self._sources[source] += 1
-        self._connections[tunnel] += 1
+        self._connections[connection] += 1
         return True
 
-    def release(self, source: IpAddress, tunnel: str) -> None:
+    def release(self, source: IpAddress, connection: str) -> None:
         self._sources[source] -= 1
-        self._connections[tunnel] -= 1
+        self._connections[connection] -= 1
         if not self._sources[source]:
             del self._sources[source]
 

@@ -31,7 +31,7 @@ class DropReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeEstablished:
-    tunnel: str
+    connection: str
     role: Role
     spi_i: bytes
     spi_r: bytes
@@ -48,9 +48,9 @@ class IkeEstablished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeClosed:
-    """An IKE SA and all its children are gone."""
+    """An IKE SA and all its children are gone. Each of them has its ChildDown."""
 
-    tunnel: str
+    connection: str
     spi_i: bytes
     spi_r: bytes
     reason: str
@@ -86,7 +86,7 @@ class ChildDown:
 class ExchangeFailed:
     """An attempt to set up or rekey came to nothing. What was running still runs."""
 
-    tunnel: str
+    tunnel: str  # or the connection's name where it was not known yet for which tunnel
     what: str  # "initiate" | "rekey" | "respond" | "delete" | "liveness"
     reason: str  # one line for the operator
     notify: str | None  # the IKE error by name, where there was one
@@ -98,7 +98,7 @@ class ExchangeFailed:
 class PpkNotUsed:
     """A QKD key was offered or wanted and the SA came up without one, as policy allows."""
 
-    tunnel: str
+    tunnel: str  # or the connection's name where it was not known yet for which tunnel
     key_id: KeyId | None
     reason: str
 
@@ -108,7 +108,7 @@ class Dropped:
     reason: DropReason
     detail: str
     remote: tuple[IpAddress, int]
-    tunnel: str | None = None
+    connection: str | None = None
 
 
 Event = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed | Dropped

@@ -60,8 +60,8 @@ PPK_FETCHES_PER_EXCHANGE: Final = 2  # ours: each fetch takes a key from the KME
 PPK_OFFERS_READ_MAX: Final = 8  # ours
 
 # --- what one authentic peer may hold at once -------------------------------------------------
-IKE_SAS_PER_TUNNEL_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
-CHILDREN_PER_IKE_SA_MAX: Final = 4  # ours: one, three in a collision of rekeys
+IKE_SAS_PER_PEER_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
+CHILDREN_PER_TUNNEL_MAX: Final = 4  # ours, in one IKE SA: one, three in a collision of rekeys
 LINGERING_MAX: Final = 16  # ours: inbound SAs of one tunnel kept for packets in flight
 SELECTED_NETWORKS_MAX: Final = 32  # ours, or as many as configured: they multiply to policies
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from gateway.crypto.secret import Secret
 from gateway.ike.child import ChildSa
@@ -18,6 +19,7 @@ from gateway.ike.commands import (
     RemoveSas,
     WatchInbound,
 )
+from gateway.ike.config import ChildConfig
 from gateway.ike.flow import CommandError, Flow, allocate_spi, carry_out, refuse
 from gateway.ike.keymat import child_keymat, child_sk_d
 from gateway.ike.limits import ESP_SPI_SIZE
@@ -36,6 +38,7 @@ from gateway.ike.selectors import (
     narrow,
     networks_max,
 )
+from gateway.ike.tunnel import Tunnel
 from gateway.ike.wire import syntax_error
 from gateway.model import Direction, IpNetwork, Mixed, PpkMethod, Role, SaId, SaSpec
 
@@ -50,6 +53,11 @@ class Traffic:
     local: tuple[IpNetwork, ...]
     remote: tuple[IpNetwork, ...]
 
+    @classmethod
+    def of(cls, config: ChildConfig) -> Self:
+        """All that a tunnel is to carry."""
+        return cls(local=config.local_networks, remote=config.remote_networks)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSecrets:
@@ -63,8 +71,11 @@ class ChildSecrets:
 class ChildAttempt:
     """``role``: ours in this exchange. ``replaces``: the child it is to replace."""
 
-    def __init__(self, sa: IkeSa, role: Role, replaces: ChildSa | None = None) -> None:
+    def __init__(
+        self, sa: IkeSa, tunnel: Tunnel, role: Role, replaces: ChildSa | None = None
+    ) -> None:
         self.sa = sa
+        self.tunnel = tunnel
         self.role = role
         self.replaces = replaces
         self.spi_in = 0
@@ -75,7 +86,7 @@ class ChildAttempt:
         self.spi_in = yield from allocate_spi(
             AllocateSpi(
                 token=self.sa.env.desk.token(),
-                tunnel=self.sa.name,
+                tunnel=self.tunnel.name,
                 source=self.sa.remote[0],
                 destination=self.sa.local[0],
             )
@@ -91,7 +102,8 @@ class ChildAttempt:
         if self._reserved:
             self._reserved = False
             sa_id = SaId(self.sa.local[0], self.spi_in)
-            self.sa.env.outbox.commands.append(RemoveSas(tunnel=self.sa.name, sa_ids=(sa_id,)))
+            command = RemoveSas(tunnel=self.tunnel.name, sa_ids=(sa_id,))
+            self.sa.env.outbox.commands.append(command)
 
     def install(self, chosen: Chosen, traffic: Traffic, secrets: ChildSecrets) -> Flow[ChildSa]:
         """Derive the keys and put both SAs into the kernel. CommandError leaves none there."""
@@ -102,7 +114,7 @@ class ChildAttempt:
             yield from carry_out(
                 InstallChild(
                     token=sa.env.desk.token(),
-                    tunnel=sa.name,
+                    tunnel=self.tunnel.name,
                     inbound=inbound,
                     outbound=outbound,
                     local_networks=traffic.local,
@@ -115,7 +127,7 @@ class ChildAttempt:
             raise
         self._reserved = False
         child = ChildSa(
-            tunnel=sa.name,
+            tunnel=self.tunnel,
             owner=sa.owner,
             role=self.role,
             local_address=sa.local[0],
@@ -130,7 +142,7 @@ class ChildAttempt:
             established_at=sa.now,
             replaces=None if self.replaces is None else self.replaces.spi_in,
         )
-        sa.tunnel.add(child)
+        self.tunnel.add(child)
         sa.children.append(child)
         return child
 
@@ -147,7 +159,7 @@ class ChildAttempt:
             sending, receiving = receiving, sending
         encap_in, encap_out = encapsulation(sa.nat, sa.local, sa.remote)
         inbound = SaSpec(
-            tunnel=sa.name,
+            tunnel=self.tunnel.name,
             direction=Direction.INBOUND,
             spi=self.spi_in,
             source=sa.remote[0],
@@ -158,7 +170,7 @@ class ChildAttempt:
             encap=encap_in,
         )
         outbound = SaSpec(
-            tunnel=sa.name,
+            tunnel=self.tunnel.name,
             direction=Direction.OUTBOUND,
             spi=spi_out,
             source=sa.local[0],
@@ -232,8 +244,8 @@ def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
     finally:
         child.activating = False
     if child.usable:
-        sa.tunnel.activated(child, sa.now)
-    elif (active := sa.tunnel.active) is not None:  # it went away meanwhile
+        child.tunnel.activated(child, sa.now)
+    elif (active := child.tunnel.active) is not None:  # it went away meanwhile
         yield from _steer(sa, active)
 
 
@@ -241,7 +253,7 @@ def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
     yield from carry_out(
         ActivateOutbound(
             token=sa.env.desk.token(),
-            tunnel=sa.name,
+            tunnel=child.tunnel.name,
             spi=child.spi_out,
             source=child.local_address,
             destination=child.remote_address,
@@ -254,15 +266,15 @@ def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
 
 def watch(sa: IkeSa, child: ChildSa) -> None:
     """Ask to be told of the first inbound packet: the peer has moved to this child."""
-    sa.env.outbox.commands.append(WatchInbound(tunnel=sa.name, sa_id=child.inbound))
+    sa.env.outbox.commands.append(WatchInbound(tunnel=child.tunnel.name, sa_id=child.inbound))
 
 
 # --- payloads --------------------------------------------------------------------------------
 
 
-def first_child_specs(sa: IkeSa) -> tuple[ProposalSpec, ...]:
+def first_child_specs(tunnel: Tunnel) -> tuple[ProposalSpec, ...]:
     """For IKE_AUTH: without key exchange, each once."""
-    specs = (spec.without_key_exchange() for spec in sa.connection.esp_proposals)
+    specs = (spec.without_key_exchange() for spec in tunnel.config.esp_proposals)
     return tuple(dict.fromkeys(specs))
 
 
@@ -270,61 +282,92 @@ def proposal_payload(specs: Sequence[ProposalSpec], spi: bytes) -> SaPayload:
     return SaPayload(proposals=offers(specs, spi))
 
 
-def traffic_payloads(
-    local: Sequence[IpNetwork], remote: Sequence[IpNetwork], role: Role
-) -> list[Payload]:
+def traffic_payloads(traffic: Traffic, role: Role) -> list[Payload]:
     """TSi and TSr; TSi is the side of the exchange's initiator (RFC 7296 2.9)."""
-    ours, theirs = from_networks(local), from_networks(remote)
+    ours, theirs = from_networks(traffic.local), from_networks(traffic.remote)
     if role is Role.RESPONDER:
         ours, theirs = theirs, ours
     return [TsPayload(initiator=True, selectors=ours), TsPayload(initiator=False, selectors=theirs)]
 
 
 def accept_child(
-    sa: IkeSa, received: Received, specs: Sequence[ProposalSpec], spi: bytes
+    attempt: ChildAttempt, received: Received, specs: Sequence[ProposalSpec]
 ) -> tuple[Chosen, Traffic]:
     """Initiator: check the responder's choice against what we offered. ProtocolError if bad."""
-    chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, spi))
-    check_peer_spi(sa, chosen)
+    chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, attempt.spi_octets))
+    check_peer_spi(attempt.sa, chosen)
     tsi, tsr = received.selectors()
-    connection = sa.connection
+    config = attempt.tunnel.config
     if not (
-        covered(tsi.selectors, connection.local_networks)
-        and covered(tsr.selectors, connection.remote_networks)
+        covered(tsi.selectors, config.local_networks)
+        and covered(tsr.selectors, config.remote_networks)
     ):
         raise refuse(
-            NotifyType.TS_UNACCEPTABLE, f"peer widened our traffic: {traffic_text(connection)}"
+            NotifyType.TS_UNACCEPTABLE, f"peer widened our traffic: {traffic_text(config)}"
         )
     traffic = Traffic(local=_networks(tsi), remote=_networks(tsr))
-    if len(traffic.local) > networks_max(connection.local_networks) or len(
+    if len(traffic.local) > networks_max(config.local_networks) or len(
         traffic.remote
-    ) > networks_max(connection.remote_networks):
+    ) > networks_max(config.remote_networks):
         raise refuse(NotifyType.TS_UNACCEPTABLE, "peer cut our traffic into too many networks")
     return chosen, traffic
 
 
-def narrow_traffic(sa: IkeSa, received: Received) -> Traffic:
-    """Responder: the part of the offered traffic that is ours too (RFC 7296 2.9)."""
+def choose_tunnel(sa: IkeSa, received: Received) -> tuple[Tunnel, Traffic]:
+    """Responder: the tunnel the peer's traffic selectors are for, and the part that is its.
+
+    The one that takes all that is offered comes before one that takes a part (RFC 7296 2.9).
+    """
     tsi, tsr = received.selectors()
-    connection = sa.connection
-    remote = narrow(tsi.selectors, connection.remote_networks)
-    local = narrow(tsr.selectors, connection.local_networks)
-    if not remote or not local:
+    found: list[tuple[Tunnel, Traffic]] = []
+    for tunnel in sa.peering.tunnels.values():
+        traffic = _narrowed(tunnel.config, tsi, tsr)
+        if traffic is None:
+            continue
+        if traffic.local == _networks(tsr) and traffic.remote == _networks(tsi):
+            return tunnel, traffic
+        found.append((tunnel, traffic))
+    if found:
+        return found[0]
+    ours = "; ".join(
+        f"{networks_text(tunnel.config.remote_networks)} -> "
+        f"{networks_text(tunnel.config.local_networks)}"
+        for tunnel in sa.peering.tunnels.values()
+    )
+    raise refuse(
+        NotifyType.TS_UNACCEPTABLE,
+        "peer's traffic selectors do not meet ours: peer "
+        f"{_selectors_text(tsi)} -> {_selectors_text(tsr)}, ours {ours or 'none'}",
+    )
+
+
+def narrow_traffic(tunnel: Tunnel, received: Received) -> Traffic:
+    """Responder: the part of the offered traffic that is this tunnel's (RFC 7296 2.9)."""
+    tsi, tsr = received.selectors()
+    traffic = _narrowed(tunnel.config, tsi, tsr)
+    if traffic is None:
         raise refuse(
             NotifyType.TS_UNACCEPTABLE,
             "peer's traffic selectors do not meet ours: peer "
             f"{_selectors_text(tsi)} -> {_selectors_text(tsr)}, "
-            f"ours {networks_text(connection.remote_networks)} -> "
-            f"{networks_text(connection.local_networks)}",
+            f"ours {networks_text(tunnel.config.remote_networks)} -> "
+            f"{networks_text(tunnel.config.local_networks)}",
         )
-    return Traffic(local=local, remote=remote)
+    return traffic
+
+
+def _narrowed(config: ChildConfig, tsi: TsPayload, tsr: TsPayload) -> Traffic | None:
+    remote = narrow(tsi.selectors, config.remote_networks)
+    local = narrow(tsr.selectors, config.local_networks)
+    return Traffic(local=local, remote=remote) if local and remote else None
 
 
 def check_peer_spi(sa: IkeSa, chosen: Chosen) -> None:
     """ProtocolError where no ESP SA can have the peer's SPI, or another one has it."""
     if len(chosen.spi) != ESP_SPI_SIZE or int.from_bytes(chosen.spi, "big") < _SPI_MIN:
         raise syntax_error("ESP SPI is reserved or of the wrong size")
-    if any(child.spi_out == int.from_bytes(chosen.spi, "big") for child in sa.tunnel.children):
+    taken = {child.spi_out for each in sa.peering.tunnels.values() for child in each.children}
+    if int.from_bytes(chosen.spi, "big") in taken:
         raise refuse(NotifyType.NO_PROPOSAL_CHOSEN, "peer has an ESP SA with this SPI already")
 
 

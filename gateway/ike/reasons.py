@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.ike.config import Connection
+from gateway.ike.config import ChildConfig
 from gateway.ike.flow import ExchangeError
 from gateway.ike.payloads import NotifyPayload
 from gateway.ike.proposals import ProposalSpec
@@ -17,28 +17,28 @@ def networks_text(networks: Iterable[IpNetwork]) -> str:
     return ", ".join(str(network) for network in networks)
 
 
-def traffic_text(connection: Connection) -> str:
+def traffic_text(child: ChildConfig) -> str:
     """E.g. "10.1.0.0/24 -> 10.2.0.0/24"."""
-    ours = networks_text(connection.local_networks)
-    return f"{ours} -> {networks_text(connection.remote_networks)}"
+    ours = networks_text(child.local_networks)
+    return f"{ours} -> {networks_text(child.remote_networks)}"
 
 
 def proposals_text(specs: Sequence[ProposalSpec]) -> str:
     return ", ".join(str(spec) for spec in specs)
 
 
-def refusal(notify: NotifyPayload, connection: Connection, specs: Sequence[ProposalSpec]) -> str:
-    """What a peer's error notify means here. ``specs``: what we had proposed."""
+def refusal(
+    notify: NotifyPayload, specs: Sequence[ProposalSpec], child: ChildConfig | None = None
+) -> str:
+    """What a peer's error notify means here. ``specs``: what we had proposed, for ``child``."""
     match notify.type:
         case NotifyType.NO_PROPOSAL_CHOSEN:
             return (
                 f"no proposal in common: peer refused {proposals_text(specs)} (NO_PROPOSAL_CHOSEN)"
             )
         case NotifyType.TS_UNACCEPTABLE:
-            return (
-                "peer refused our traffic selectors (TS_UNACCEPTABLE): "
-                f"ours {traffic_text(connection)}"
-            )
+            ours = "" if child is None else f": ours {traffic_text(child)}"
+            return f"peer refused our traffic selectors (TS_UNACCEPTABLE){ours}"
         case NotifyType.AUTHENTICATION_FAILED:
             return (
                 "peer refused our authentication (AUTHENTICATION_FAILED): wrong pre-shared key or "
@@ -59,11 +59,11 @@ def refusal(notify: NotifyPayload, connection: Connection, specs: Sequence[Propo
 
 
 def raise_on_error(
-    received: Received, connection: Connection, specs: Sequence[ProposalSpec]
+    received: Received, specs: Sequence[ProposalSpec], child: ChildConfig | None = None
 ) -> None:
     """ExchangeError where a response carries an error notify."""
     notify = received.error()
     if notify is not None:
         raise ExchangeError(
-            refusal(notify, connection, specs), notify=notify_name(notify.type), from_peer=True
+            refusal(notify, specs, child), notify=notify_name(notify.type), from_peer=True
         )

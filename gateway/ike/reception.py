@@ -17,17 +17,17 @@ from gateway.ike.keymat import initial_keys
 from gateway.ike.message import NO_SPI, Header, decode_message, encode_message
 from gateway.ike.outbox import Address
 from gateway.ike.payloads import NotifyPayload
+from gateway.ike.peering import Peering
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.session import Session
 from gateway.ike.states import IkeState
-from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
 
 
 class Reception:
-    """``tunnels`` gives those of the configuration, ``new_spi`` one that is free, and ``admit``
+    """``peerings`` gives those of the configuration, ``new_spi`` one that is free, and ``admit``
     makes a session of an IkeSa and a place for it in the SPI table."""
 
     def __init__(
@@ -35,13 +35,13 @@ class Reception:
         env: Environment,
         gatekeeper: Gatekeeper,
         *,
-        tunnels: Callable[[], Iterable[Tunnel]],
+        peerings: Callable[[], Iterable[Peering]],
         new_spi: Callable[[], bytes],
         admit: Callable[[IkeSa], Session],
     ) -> None:
         self._env = env
         self._gatekeeper = gatekeeper
-        self._tunnels = tunnels
+        self._peerings = peerings
         self._new_spi = new_spi
         self._admit = admit
         self._known: dict[bytes, Session] = {}  # by hash of the request
@@ -58,8 +58,8 @@ class Reception:
         if known is not None:  # RFC 7296 2.1: the whole message says so, not the SPI
             known.repeat_init_response(local, remote)
             return
-        tunnel = self._tunnel_between(local, remote)
-        if tunnel is None:
+        peering = self._peering_between(local, remote)
+        if peering is None:
             self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
             return
         try:
@@ -67,8 +67,8 @@ class Reception:
             if not self._gatekeeper.admits(received, header, local, remote, now):
                 return
             accepted = sa_init.respond(
-                tunnel.connection,
-                tunnel.mode,
+                peering.connection,
+                peering.mode,
                 received,
                 self._env,
                 spi_i=header.spi_i,
@@ -79,11 +79,12 @@ class Reception:
         except ProtocolError as error:
             notify = NotifyPayload(type=error.notify, data=error.data)
             answered = self._gatekeeper.refuse(notify, header, local, remote, now)
-            self._report(tunnel, error, remote, answered=answered)
+            self._report(peering, error, remote, answered=answered)
             return
         sa = IkeSa(
             env=self._env,
-            tunnel=tunnel,
+            peering=peering,
+            tunnel=None,
             role=Role.RESPONDER,
             state=IkeState.KEYED,
             local=local,
@@ -117,20 +118,20 @@ class Reception:
         return session
 
     def _report(
-        self, tunnel: Tunnel, error: ProtocolError, remote: Address, *, answered: bool
+        self, peering: Peering, error: ProtocolError, remote: Address, *, answered: bool
     ) -> None:
         if error.notify is NotifyType.INVALID_KE_PAYLOAD:
             return  # nothing failed: the peer asks again with the other method
         if answered:  # what floods us is counted, not told one by one
-            tunnel.failed("respond", error.reason, notify=error.notify.name)
+            peering.failed("respond", error.reason, notify=error.notify.name)
         else:
             self._drop(DropReason.MALFORMED, error.reason, remote)
 
-    def _tunnel_between(self, local: Address, remote: Address) -> Tunnel | None:
-        for tunnel in self._tunnels():
-            connection = tunnel.connection
+    def _peering_between(self, local: Address, remote: Address) -> Peering | None:
+        for peering in self._peerings():
+            connection = peering.connection
             if (connection.local_address, connection.remote_address) == (local[0], remote[0]):
-                return tunnel
+                return peering
         return None
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:

@@ -9,24 +9,28 @@ from gateway.crypto.prf import Prf
 from gateway.crypto.secret import Secret
 from gateway.ike.auth import IntAuth
 from gateway.ike.channel import Channel
-from gateway.ike.child import ChildSa, TunnelSession
+from gateway.ike.child import ChildSa, PeerSession
 from gateway.ike.commands import RecordIkeKeys
-from gateway.ike.config import Connection, PpkMode
+from gateway.ike.config import Connection
 from gateway.ike.environment import Environment
 from gateway.ike.events import Event, PpkNotUsed
 from gateway.ike.keymat import IkeKeys, KeyInputs
 from gateway.ike.nat import NatStatus
 from gateway.ike.outbox import Address
+from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.proposals import Chosen
 from gateway.ike.states import IKE_TRANSITIONS, IkeInput, IkeState, step
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.views import IkeFacts
 from gateway.ike.window import RequestWindow, ResponseWindow
-from gateway.model import KeyId, Ppk, PpkMethod, Role
+from gateway.model import KeyId, PpkMethod, Role
 
 if TYPE_CHECKING:
     from gateway.ike.negotiation import PendingChild
+
+KeyPolicy = Tunnel | Peering
+"""Whose ``mode`` says what to insist on about QKD keys, and who looks them up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,8 @@ class IkeSa:
     """Flows read and fill this; ``session`` drives them."""
 
     env: Environment
-    tunnel: Tunnel
+    peering: Peering
+    tunnel: Tunnel | None  # whose Child SA is made with it; responder: not before IKE_AUTH
     role: Role
     state: IkeState
     local: Address
@@ -55,7 +60,7 @@ class IkeSa:
     began_at: float
     now: float  # set by the session at every entry
     established_at: float | None = None
-    session: TunnelSession | None = None  # what drives it
+    session: PeerSession | None = None  # what drives it
     living: bool = False  # its liveness is watched
 
     # IKE_SA_INIT
@@ -87,21 +92,19 @@ class IkeSa:
     waiting_child: ChildSa | None = None  # to be activated when the initiator speaks next
     pending: dict[bytes, PendingChild] = field(default_factory=dict)  # by IKE_FOLLOWUP_KE link
     initial_contact: bool = False  # received
+    asked_for: Tunnel | None = None  # what the peer's request under work is about, once known
 
     @property
     def connection(self) -> Connection:
-        return self.tunnel.connection
+        return self.peering.connection
 
     @property
-    def name(self) -> str:
-        return self.tunnel.name
+    def policy(self) -> KeyPolicy:
+        """Whose word counts about QKD keys until the IKE SA is established."""
+        return self.tunnel or self.peering
 
     @property
-    def mode(self) -> PpkMode:
-        return self.tunnel.mode
-
-    @property
-    def owner(self) -> TunnelSession:
+    def owner(self) -> PeerSession:
         if self.session is None:
             raise RuntimeError("no session drives this IKE SA")
         return self.session
@@ -180,7 +183,7 @@ class IkeSa:
         if self.env.record_keys:
             self.env.outbox.commands.append(
                 RecordIkeKeys(
-                    tunnel=self.name,
+                    tunnel=self.peering.name,
                     spi_i=self.spi_i,
                     spi_r=self.spi_r,
                     generation=self.generation,
@@ -189,9 +192,6 @@ class IkeSa:
                     sk_er=Secret(keys.sk_er.expose()),
                 )
             )
-
-    def hold(self, ppk: Ppk) -> HeldPpk:
-        return HeldPpk(ppk, tunnel=self.name, outbox=self.env.outbox)
 
     def ppk_mixed(self, held: HeldPpk, method: PpkMethod) -> None:
         """The key is in our keys; what is left of it here is wiped."""
@@ -203,23 +203,31 @@ class IkeSa:
     def emit(self, event: Event) -> None:
         self.env.outbox.events.append(event)
 
-    def ppk_not_used(self, key_id: KeyId | None, reason: str) -> None:
-        self.emit(PpkNotUsed(tunnel=self.name, key_id=key_id, reason=reason))
+    def ppk_not_used(self, policy: KeyPolicy, key_id: KeyId | None, reason: str) -> None:
+        self.emit(PpkNotUsed(tunnel=policy.name, key_id=key_id, reason=reason))
 
-    def abandon_pending(self, reason: str) -> None:
-        """Children whose IKE_FOLLOWUP_KE is still to come will not come up."""
-        for link, pending in self.pending.items():
-            self.env.deadlines.cancel(("followup", link))
-            pending.abandon(reason)
-        self.pending.clear()
+    def abandon_pending(self, reason: str, tunnel: Tunnel | None = None) -> None:
+        """Children whose IKE_FOLLOWUP_KE is still to come will not come up.
+
+        All, or those of one tunnel.
+        """
+        for link, pending in tuple(self.pending.items()):
+            if tunnel is None or pending.attempt.tunnel is tunnel:
+                self.env.deadlines.cancel(("followup", link))
+                pending.abandon(reason)
+                del self.pending[link]
 
     def child_by_outbound(self, spi: int) -> ChildSa | None:
         """The child a peer names by its own inbound SPI."""
         return next((child for child in self.children if child.spi_out == spi), None)
 
-    def current_child(self) -> ChildSa | None:
-        """The newest child that can carry traffic."""
-        return next((child for child in reversed(self.children) if child.usable), None)
+    def children_of(self, tunnel: Tunnel) -> list[ChildSa]:
+        """Oldest first."""
+        return [child for child in self.children if child.tunnel is tunnel]
+
+    def current_child(self, tunnel: Tunnel) -> ChildSa | None:
+        """The tunnel's newest child here that can carry traffic."""
+        return next((one for one in reversed(self.children_of(tunnel)) if one.usable), None)
 
     def facts(self) -> IkeFacts:
         return IkeFacts(

@@ -34,9 +34,10 @@ from gateway.ike.ppk import HeldPpk
 from gateway.ike.reasons import refusal
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, notify_name
-from gateway.ike.sa import IkeSa
+from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.states import ChildState, IkeInput, IkeState
 from gateway.ike.tasks import Task, Tasks
+from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
 
 OPERATORS = ("initiate", "rekey")
@@ -49,7 +50,7 @@ class Session:
     def __init__(self, sa: IkeSa, ended: Callable[[Session], None]) -> None:
         self.sa = sa
         sa.session = self
-        sa.tunnel.sessions.append(self)
+        sa.peering.sessions.append(self)
         self._ended = ended
         self._courier = Courier(sa, self)
         self._tasks = Tasks(sa, self)
@@ -57,7 +58,7 @@ class Session:
         self._asking: Task | None = None  # whose request is unanswered
         self._close_reason = ""
 
-    # --- what the tunnel wants to know (TunnelSession) -------------------------------------
+    # --- what the peering wants to know (PeerSession) --------------------------------------
 
     @property
     def role(self) -> Role:
@@ -94,10 +95,11 @@ class Session:
         waiting = self.sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING)
         return waiting and self.sa.role is Role.RESPONDER
 
-    @property
-    def rekeying(self) -> bool:
-        """A child is being replaced, by us or by the peer."""
-        return self._tasks.running("rekey") or bool(self.sa.pending)
+    def rekeying(self, tunnel: Tunnel) -> bool:
+        """A child of this tunnel is being made or replaced, by us or by the peer."""
+        return self._tasks.running("rekey", tunnel) or any(
+            pending.attempt.tunnel is tunnel for pending in self.sa.pending.values()
+        )
 
     @property
     def takes_fresh_ppk(self) -> bool:
@@ -116,17 +118,19 @@ class Session:
     # --- wishes ----------------------------------------------------------------------------
 
     def initiate(self, ppk: HeldPpk | None) -> None:
-        self._tasks.start(Task(flow=establish.establish(self.sa, ppk), what="initiate"))
+        flow = establish.establish(self.sa, ppk)
+        self._tasks.start(Task(flow=flow, what="initiate", tunnel=self.sa.tunnel))
 
     def await_auth(self) -> None:
         """Responder: IKE_SA_INIT is answered; the peer has so long to prove who it is."""
-        when = self.sa.began_at + self.sa.tunnel.timing.half_open_timeout
+        when = self.sa.began_at + self.sa.peering.timing.half_open_timeout
         self._at(when, "half-open", self._half_open_expired)
 
-    def rekey(self, child: ChildSa | None, ppk: HeldPpk | None, now: float) -> None:
-        """Replace ``child``, or make one where there is none."""
+    def rekey(self, tunnel: Tunnel, child: ChildSa | None, ppk: HeldPpk | None, now: float) -> None:
+        """Replace ``child``, or make one where the tunnel has none."""
         self.sa.now = now
-        self._tasks.start(Task(flow=rekey_child.rekey(self.sa, child, ppk), what="rekey"))
+        flow = rekey_child.rekey(self.sa, tunnel, child, ppk)
+        self._tasks.start(Task(flow=flow, what="rekey", tunnel=tunnel))
 
     def move_traffic(self, child: ChildSa, now: float) -> None:
         """The peer uses this child, so we can."""
@@ -143,7 +147,7 @@ class Session:
         self.sa.now = now
         tell = self.established and child in self.sa.children
         self._drop_child(child, reason)
-        self._find_stand_in()
+        self._find_stand_in(child.tunnel)
         if tell:
             spi = child.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
             self._tasks.start(Task(flow=informational.delete_spi(spi), what="delete-child"))
@@ -175,6 +179,7 @@ class Session:
         waiting, self.sa.waiting_child = self.sa.waiting_child, None
         if waiting is not None:  # the initiator has its SAs in place, see flows.ike_auth
             self.move_traffic(waiting, self.sa.now)
+        self.sa.asked_for = None
         flow = self._responder(exchange, inner)
         self._tasks.start(Task(flow=flow, what="respond", exchange=exchange))
 
@@ -214,7 +219,7 @@ class Session:
         reason = f"no answer from {sa.remote[0]}"
         notify = self._courier.refusal
         if notify is not None and sa.state is IkeState.INIT_SENT:
-            reason = refusal(notify, sa.connection, sa.connection.ike_proposals)
+            reason = refusal(notify, sa.connection.ike_proposals)
             name = notify_name(notify.type)
             self._end(reason, peer_lost=True, notify=name)
         else:
@@ -244,7 +249,7 @@ class Session:
             return
         if task.what != "liveness":
             what = task.what if task.what in OPERATORS else "respond"
-            self.sa.tunnel.failed(
+            self._concerned(task).failed(
                 what,
                 failure.reason,
                 notify=failure.notify,
@@ -301,7 +306,7 @@ class Session:
 
     @property
     def _liveness_interval(self) -> float:
-        return self.sa.tunnel.timing.liveness_interval
+        return self.sa.peering.timing.liveness_interval
 
     def _check_liveness(self) -> None:
         if not self.established:
@@ -315,11 +320,12 @@ class Session:
 
     def _half_open_expired(self) -> None:
         if self._courier.heard_at is not None:  # else it was a flood, or a peer long gone
-            self.sa.tunnel.failed("respond", "peer began to set up an IKE SA and did not finish")
+            reason = "peer began to set up an IKE SA and did not finish"
+            self.sa.peering.failed("respond", reason)
         self._end("half-open for too long")
 
     def _replace(self, *, tell_peer: bool) -> None:
-        others = (one for one in self.sa.tunnel.sessions if one is not self)
+        others = (one for one in self.sa.peering.sessions if one is not self)
         if not self.established or not any(one.established for one in others):
             return  # what was to take over is gone itself
         reason = "replaced by another IKE SA"
@@ -339,14 +345,14 @@ class Session:
     def _drop_child(self, child: ChildSa, reason: str) -> None:
         if child in self.sa.children:
             self.sa.children.remove(child)
-        self.sa.tunnel.remove(child, reason=reason)
+        child.tunnel.remove(child, reason=reason)
 
     def _stop_tasks(self, reason: str, notify: str | None = None) -> None:
         self._queue.clear()
         self._asking = None
         for task in self._tasks.end_all():
             if task.what in OPERATORS:
-                self.sa.tunnel.failed(
+                self._concerned(task).failed(
                     task.what, reason, notify=notify, from_peer=notify is not None
                 )
 
@@ -365,11 +371,11 @@ class Session:
         self._release_children(reason)
         if sa.keys_now is not None:
             sa.keys_now.wipe()
-        sa.tunnel.sessions.remove(self)
+        sa.peering.sessions.remove(self)
         if sa.established_at is not None:
             sa.emit(
                 IkeClosed(
-                    tunnel=sa.name,
+                    connection=sa.peering.name,
                     spi_i=sa.spi_i,
                     spi_r=sa.spi_r,
                     reason=reason,
@@ -380,23 +386,28 @@ class Session:
 
     def _release_children(self, reason: str) -> None:
         """Where another child carries on, packets in flight may still come in on these."""
-        active = self.sa.tunnel.active
-        carried_on = active is not None and active not in self.sa.children
-        for child in tuple(self.sa.children):
-            self.sa.children.remove(child)
-            if carried_on:
-                self.sa.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
+        leaving, self.sa.children[:] = tuple(self.sa.children), ()
+        carried_on = {
+            child.tunnel for child in leaving if child.tunnel.active not in (None, *leaving)
+        }
+        for child in leaving:
+            if child.tunnel in carried_on:
+                child.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
             else:
-                self.sa.tunnel.remove(child, reason=reason)
+                child.tunnel.remove(child, reason=reason)
+        for tunnel in dict.fromkeys(child.tunnel for child in leaving):
+            self._find_stand_in(tunnel)
 
-        if not carried_on:
-            self._find_stand_in()
-
-    def _find_stand_in(self) -> None:
+    def _find_stand_in(self, tunnel: Tunnel) -> None:
         """Our traffic may have lost its child: whatever can carry it now shall."""
-        other = self.sa.tunnel.stand_in()
-        if self.sa.tunnel.active is None and other is not None:
+        other = tunnel.stand_in()
+        if tunnel.active is None and other is not None:
             other.owner.stand_in(other, self.sa.now)
+
+    def _concerned(self, task: Task) -> KeyPolicy:
+        """Whom a task was for: its tunnel, or the peering where that is not known."""
+        asked = self.sa.asked_for if task.exchange is not None else task.tunnel
+        return asked or self.sa.peering
 
     def _at(self, when: float, name: str, action: Callable[[], None]) -> None:
         def run(now: float) -> None:

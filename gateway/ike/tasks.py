@@ -19,6 +19,7 @@ from gateway.ike.desk import AskingCommand
 from gateway.ike.flow import Flow, Request, Respond, Resume, Step
 from gateway.ike.registry import ExchangeType
 from gateway.ike.sa import IkeSa
+from gateway.ike.tunnel import Tunnel
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -27,6 +28,7 @@ class Task:
 
     flow: Flow[object]
     what: str  # "initiate", "rekey", "respond", "delete", "liveness": as in ExchangeFailed
+    tunnel: Tunnel | None = None  # for which one; None: for the IKE SA, or not known
     exchange: ExchangeType | None = None  # of the request it answers; None: it is ours
     answered: bool = False
     token: Token | None = None  # of the command it waits for
@@ -66,8 +68,12 @@ class Tasks:
         """Raise an error where the flow waits."""
         self._advance(task, lambda: task.flow.throw(error))
 
-    def running(self, what: str) -> bool:
-        return any(task.what == what for task in self._running)
+    def running(self, what: str, tunnel: Tunnel | None = None) -> bool:
+        """Whether there is such a task; with ``tunnel``, one for that."""
+        return any(
+            task.what == what and (tunnel is None or task.tunnel is tunnel)
+            for task in self._running
+        )
 
     def end(self, task: Task) -> None:
         """Stop a flow where it is; its ``finally`` gives back what it holds."""
@@ -110,7 +116,7 @@ class Tasks:
                     assert_never(step)
 
     def _issue(self, task: Task, command: AskingCommand) -> None:
-        timing = self._sa.tunnel.timing
+        timing = self._sa.peering.timing
         timeout = timing.ppk_timeout if isinstance(command, FetchPpk) else timing.command_timeout
         task.token = command.token
 

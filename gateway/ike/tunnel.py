@@ -1,4 +1,4 @@
-"""One connection at work: its IKE SAs, its Child SAs, and which of them carries traffic.
+"""One tunnel at work: its Child SAs, and which of them carries traffic.
 
 Exactly one child carries our outbound traffic. Inbound, every child does until its SA is
 taken out of the kernel, which for a replaced one happens ``linger`` seconds late.
@@ -6,33 +6,47 @@ taken out of the kernel, which for a replaced one happens ``linger`` seconds lat
 
 from __future__ import annotations
 
-from gateway.ike.child import ChildSa, TunnelSession
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.ike.child import ChildSa
 from gateway.ike.commands import RemoveSas
-from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.config import ChildConfig, PpkMode, Timing
 from gateway.ike.environment import Environment
 from gateway.ike.events import ChildDown, ChildUp, ExchangeFailed
-from gateway.ike.limits import IKE_SAS_PER_TUNNEL_MAX, LINGERING_MAX
+from gateway.ike.limits import LINGERING_MAX
 from gateway.ike.states import ChildInput, ChildState
-from gateway.model import Role
+
+if TYPE_CHECKING:
+    from gateway.ike.peering import Peering
 
 
 class Tunnel:
-    """What the sessions of one connection share."""
+    """The Child SAs of one ChildConfig, whichever IKE SAs they were made in."""
 
-    def __init__(self, connection: Connection, env: Environment) -> None:
-        self.connection = connection
-        self.mode: PpkMode = connection.ppk
-        self.sessions: list[TunnelSession] = []  # oldest first
+    def __init__(self, config: ChildConfig, peering: Peering, env: Environment) -> None:
+        self.config = config
+        self.peering = peering
+        self.mode: PpkMode = config.ppk
         self.children: list[ChildSa] = []  # oldest first
         self._env = env
 
     @property
     def name(self) -> str:
-        return self.connection.name
+        return self.config.name
+
+    @property
+    def key_source(self) -> str:
+        """The tunnel that looks up QKD keys for this one: itself."""
+        return self.name
 
     @property
     def timing(self) -> Timing:
-        return self.connection.timing or self._env.timing
+        return self.peering.timing
+
+    def agrees_with(self, config: ChildConfig) -> bool:
+        """Whether SAs made under our settings hold under these."""
+        return replace(config, ppk=self.config.ppk) == self.config
 
     @property
     def active(self) -> ChildSa | None:
@@ -60,7 +74,7 @@ class Tunnel:
         if not child.announced:
             child.announced = True
             self._env.outbox.events.append(_child_up(child))
-            self._settle_sessions(child.owner, now)
+            self.peering.settle_sessions(child.owner, now)
 
     def retire(self, child: ChildSa, *, reason: str, rekeyed: bool, now: float) -> None:
         """Out of use: the outbound half goes now, the inbound half after the linger."""
@@ -128,57 +142,10 @@ class Tunnel:
             )
         )
 
-    def make_room(self, newest: TunnelSession, now: float) -> None:
-        """A peer that sets up IKE SAs and deletes none loses the oldest."""
-        carrying = None if self.active is None else self.active.owner
-        others = [
-            one
-            for one in self.sessions
-            if one.established and one is not newest and one is not carrying
-        ]
-        for other in others[: max(0, len(others) + 2 - IKE_SAS_PER_TUNNEL_MAX)]:
-            other.replace(tell_peer=False, now=now)
-
-    def _settle_sessions(self, newest: TunnelSession, now: float) -> None:
-        """A session has got its first child into use: what becomes of the others."""
-        for other in tuple(self.sessions):
-            if other is newest or not other.established:
-                continue
-            if _overlap(newest, other) and newest.role is not other.role:
-                self._settle_duplicate(newest, other, now)
-            elif other.began_at > newest.began_at:
-                continue
-            elif newest.role is Role.INITIATOR:
-                other.replace(tell_peer=True, now=now)
-            elif newest.initial_contact:  # RFC 7296 2.4: the peer has forgotten the others
-                other.replace(tell_peer=False, now=now)
-            else:
-                other.replace_later(now)
-
-    @staticmethod
-    def _settle_duplicate(one: TunnelSession, two: TunnelSession, now: float) -> None:
-        """Both sides began at the same time and now there are two IKE SAs.
-
-        As for simultaneous rekeying (RFC 7296 2.8.1): the one with the lowest of the four
-        nonces is redundant, and whoever began it deletes it.
-        """
-        redundant = one if one.lowest_nonce < two.lowest_nonce else two
-        if redundant.role is Role.INITIATOR:
-            redundant.replace(tell_peer=True, now=now)
-        else:
-            redundant.replace_later(now)
-
-
-def _overlap(one: TunnelSession, two: TunnelSession) -> bool:
-    """Whether each began before the other was established."""
-    if one.established_at is None or two.established_at is None:
-        return False
-    return one.began_at < two.established_at and two.began_at < one.established_at
-
 
 def _child_up(child: ChildSa) -> ChildUp:
     return ChildUp(
-        tunnel=child.tunnel,
+        tunnel=child.tunnel.name,
         role=child.role,
         spi_in=child.spi_in,
         spi_out=child.spi_out,

@@ -42,5 +42,6 @@ class ChildFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelFacts:
     name: str
+    connection: str  # tunnels of one connection have their IKE SAs in common
     ike: tuple[IkeFacts, ...]  # newest first
     children: tuple[ChildFacts, ...]  # newest first

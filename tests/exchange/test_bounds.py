@@ -189,7 +189,7 @@ def test_child_after_child_without_a_delete():
         send_as_moon(pair, child_request(0xC1000000 + number, last), CHILD)
         if newest(pair.sun).children[-1].spi_out == 0xC1000000 + number:
             last = 0xC1000000 + number
-    assert len(newest(pair.sun).children) <= limits.CHILDREN_PER_IKE_SA_MAX
+    assert len(newest(pair.sun).children) <= limits.CHILDREN_PER_TUNNEL_MAX
     assert notify_of(pair) == NotifyType.NO_ADDITIONAL_SAS
     assert not pair.sun.closed
 
@@ -234,7 +234,7 @@ def test_ike_sas_without_end(monkeypatch):
         pair.moon.endpoint = fresh.moon.endpoint
         pair.moon.endpoint.initiate("net", ppk=None, now=pair.now)
         pair.run(0.1)
-        assert len(pair.sun.facts.ike) == min(number + 1, limits.IKE_SAS_PER_TUNNEL_MAX)
+        assert len(pair.sun.facts.ike) == min(number + 1, limits.IKE_SAS_PER_PEER_MAX)
     assert pair.carries(pair.sun)
 
 
@@ -248,7 +248,7 @@ def test_childless_ike_sas_without_end():
         pair.moon.endpoint.initiate("net", ppk=None, now=pair.now)
         pair.fault = lambda flight: [] if flight.header.exchange == 37 else [(0.0, flight.data)]
         pair.run(0.1)
-    assert len(pair.sun.facts.ike) <= limits.IKE_SAS_PER_TUNNEL_MAX
+    assert len(pair.sun.facts.ike) <= limits.IKE_SAS_PER_PEER_MAX
 
 
 def test_delete_that_names_a_child_many_times_is_answered_once():

@@ -10,7 +10,7 @@ from gateway.crypto.secret import Secret
 from gateway.ike.config import PpkMode
 from gateway.ike.events import ChildDown
 from gateway.ike.registry import ExchangeType as X
-from tests.support.ike_pair import Flight, Pair
+from tests.support.ike_pair import Flight, Pair, with_children
 
 
 def downs(side) -> list[ChildDown]:
@@ -223,7 +223,8 @@ def test_old_ike_sa_lost_before_the_new_one_has_taken_over():
 def test_changed_configuration_closes_what_changed():
     pair = Pair().initiate()
     pair.watch_traffic()
-    alike = replace(pair.moon.connection, fragment_size=576, ppk=PpkMode.REQUIRE)
+    alike = replace(pair.moon.connection, fragment_size=576)
+    alike = with_children(alike, ppk=PpkMode.REQUIRE)
     pair.moon.endpoint.set_connections([alike], pair.now)
     pair.run()
     pair.check_mirrored()
@@ -277,5 +278,5 @@ def test_nothing_stays_behind_in_memory():
         assert not endpoint._env.desk._open
         assert endpoint.next_deadline() is None
         (tunnel,) = endpoint._tunnels.values()
-        assert not tunnel.sessions
+        assert not tunnel.peering.sessions
         assert not tunnel.children

@@ -420,7 +420,7 @@ def test_soft_expiry_is_for_policy():
 
 def test_rekey_of_a_child_the_peer_does_not_know():
     pair = Pair().initiate()
-    pair.sun.endpoint._tunnels["net"].sessions[0].sa.children[0].spi_out ^= 1
+    pair.sun.endpoint._tunnels["net"].peering.sessions[0].sa.children[0].spi_out ^= 1
     pair.rekey()
     assert pair.moon.failures[0].notify == "CHILD_SA_NOT_FOUND"
     pair.check_settled()

@@ -8,8 +8,8 @@ must always hold. A test bends the wire with a ``Fault`` and the kernel with fla
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address, ip_network
 from typing import ClassVar
 from uuid import UUID
@@ -32,7 +32,7 @@ from gateway.ike.commands import (
     SpiAllocated,
     WatchInbound,
 )
-from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.config import ChildConfig, Connection, Timing
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import ChildUp, Event, ExchangeFailed, IkeClosed, IkeEstablished
 from gateway.ike.identity import Identity
@@ -44,6 +44,7 @@ from tests.support.witness import Witness
 
 MOON = ip_address("10.0.12.1")
 SUN = ip_address("10.0.23.3")
+TUNNELS = ("net", "scada", "voice")
 IKE_HYBRID = "aes256gcm16-prfsha512-x25519-ke1_mlkem768"
 ESP_HYBRID = "aes256gcm16-x25519-ke1_mlkem768-esn"
 TIMING = Timing(retransmit_base=1.0, retransmit_factor=1.5, retransmit_tries=5)
@@ -97,7 +98,7 @@ class Kernel:
         self.reserved: set[SaId] = set()
         self.sas: dict[SaId, SaSpec] = {}
         self.keys: dict[SaId, bytes] = {}
-        self.outbound: SaId | None = None  # where the outbound policy points
+        self.leads: dict[str, SaId] = {}  # by tunnel: where the outbound policy points
         self.watched: set[SaId] = set()
         self.seen: set[bytes] = set()  # every key ever installed, per direction
         self.fail_install = ""
@@ -125,7 +126,7 @@ class Kernel:
     def activate(self, command: ActivateOutbound) -> None:
         sa_id = SaId(command.destination, command.spi)
         assert sa_id in self.sas, "outbound traffic moved to an SA that is not there"
-        self.outbound = sa_id
+        self.leads[command.tunnel] = sa_id
 
     def remove(self, command: RemoveSas) -> None:
         for sa_id in command.sa_ids:
@@ -134,11 +135,20 @@ class Kernel:
             self.keys.pop(sa_id, None)
             self.watched.discard(sa_id)
 
-    def inbound(self) -> list[SaSpec]:
-        return [spec for spec in self.sas.values() if spec.direction == "in"]
+    @property
+    def outbound(self) -> SaId | None:
+        """Where the only tunnel's outbound policy points."""
+        (sa_id,) = self.leads.values() or (None,)
+        return sa_id
 
-    def outbounds(self) -> list[SaSpec]:
-        return [spec for spec in self.sas.values() if spec.direction == "out"]
+    def inbound(self, tunnel: str | None = None) -> list[SaSpec]:
+        return [spec for spec in self._of(tunnel) if spec.direction == "in"]
+
+    def outbounds(self, tunnel: str | None = None) -> list[SaSpec]:
+        return [spec for spec in self._of(tunnel) if spec.direction == "out"]
+
+    def _of(self, tunnel: str | None) -> list[SaSpec]:
+        return [spec for spec in self.sas.values() if tunnel in (None, spec.tunnel)]
 
 
 @dataclass
@@ -179,7 +189,15 @@ class Side:
 
     @property
     def facts(self):
+        """Of the first tunnel."""
         return self.endpoint.views()[0]
+
+    @property
+    def tunnels(self) -> tuple[str, ...]:
+        return tuple(child.name for child in self.connection.children)
+
+    def facts_of(self, tunnel: str):
+        return next(facts for facts in self.endpoint.views() if facts.name == tunnel)
 
     def carry_out(self, command: Command, now: float) -> None:
         kernel = self.kernel
@@ -244,34 +262,57 @@ def no_fault(flight: Flight) -> list[tuple[float, bytes]]:
     return [(0.0, flight.data)]
 
 
+CHILD_FIELDS = {item.name for item in fields(ChildConfig)} - {"name"}
+
+
+def child(local: str, name: str, **changes: object) -> ChildConfig:
+    """moon's or sun's end of the tunnel ``name``, one of TUNNELS."""
+    number = TUNNELS.index(name)
+    networks = (ip_network(f"10.1.{number}.0/24"),), (ip_network(f"10.2.{number}.0/24"),)
+    made = ChildConfig(
+        name=name,
+        esp_proposals=(ProposalSpec.parse(ESP_HYBRID),),
+        local_networks=networks[0 if local == "moon" else 1],
+        remote_networks=networks[1 if local == "moon" else 0],
+    )
+    return replace(made, **changes)
+
+
+def with_children(made: Connection, **changes: object) -> Connection:
+    """The same connection with something changed in each of its tunnels."""
+    return replace(made, children=tuple(replace(one, **changes) for one in made.children))
+
+
 def connection(
     local: str,
     *,
+    tunnels: tuple[str, ...] = ("net",),
+    each: Mapping[str, Mapping[str, object]] | None = None,
     ike: tuple[str, ...] = (IKE_HYBRID,),
     esp: tuple[str, ...] = (ESP_HYBRID,),
-    ppk: PpkMode = PpkMode.PREFER,
     psk: bytes = b"a pre-shared key of some length",
     **changes: object,
 ) -> Connection:
-    """moon's or sun's end of the tunnel "net"."""
-    ends = {
-        "moon": (MOON, "moon.example", "10.1.0.0/24"),
-        "sun": (SUN, "sun.example", "10.2.0.0/24"),
-    }
+    """moon's or sun's end. ``changes`` of a ChildConfig are made in every tunnel, those in
+    ``each`` in the one they are given for."""
+    ends = {"moon": (MOON, "moon.example"), "sun": (SUN, "sun.example")}
     ours = ends[local]
     theirs = ends["sun" if local == "moon" else "moon"]
+    of_child: dict[str, object] = {
+        "esp_proposals": tuple(ProposalSpec.parse(text) for text in esp),
+        **{name: changes.pop(name) for name in CHILD_FIELDS & changes.keys()},
+    }
     made = Connection(
-        name="net",
+        name=tunnels[0] if tunnels else "net",
         local_address=ours[0],
         remote_address=theirs[0],
         local_id=Identity.parse(ours[1]),
         remote_id=Identity.parse(theirs[1]),
         psk=Secret(psk),
         ike_proposals=tuple(ProposalSpec.parse(text) for text in ike),
-        esp_proposals=tuple(ProposalSpec.parse(text) for text in esp),
-        local_networks=(ip_network(ours[2]),),
-        remote_networks=(ip_network(theirs[2]),),
-        ppk=ppk,
+        children=tuple(
+            child(local, name, **{**of_child, **(each or {}).get(name, {})}) for name in tunnels
+        ),
     )
     return replace(made, **changes)
 
@@ -345,7 +386,7 @@ class Pair:
         side.kernel.sas.clear()
         side.kernel.keys.clear()
         side.kernel.reserved.clear()
-        side.kernel.outbound = None
+        side.kernel.leads.clear()
         side.handed.clear()
         side.settled.clear()
         self._watching_traffic = False
@@ -439,19 +480,25 @@ class Pair:
     def _see_inbound(self, side: Side) -> None:
         """Traffic flows all the time: what the peer sends on is seen at once."""
         peer = self.sun if side is self.moon else self.moon
-        active = peer.kernel.outbound
-        if self.report_inbound and active is not None and active in side.kernel.watched:
-            side.kernel.watched.discard(active)
-            side.endpoint.inbound_seen(active, self.now)
+        if self.report_inbound:
+            for active in set(peer.kernel.leads.values()) & side.kernel.watched:
+                side.kernel.watched.discard(active)
+                side.endpoint.inbound_seen(active, self.now)
 
     # --- what must hold --------------------------------------------------------------------
 
-    def carries(self, sender: Side) -> bool:
-        """Whether a packet that leaves ``sender`` now is decrypted at the other end."""
+    def carries(self, sender: Side, tunnel: str | None = None) -> bool:
+        """Whether a packet that leaves ``sender`` now is decrypted at the other end.
+
+        In this tunnel, or in each.
+        """
         receiver = self.sun if sender is self.moon else self.moon
-        active = sender.kernel.outbound
-        key = None if active is None else sender.kernel.keys.get(active)
-        return key is not None and receiver.kernel.keys.get(active) == key
+        for name in (tunnel,) if tunnel is not None else sender.tunnels:
+            active = sender.kernel.leads.get(name)
+            key = None if active is None else sender.kernel.keys.get(active)
+            if active is None or key is None or receiver.kernel.keys.get(active) != key:
+                return False
+        return True
 
     def watch_traffic(self) -> None:
         """From now on every single step must leave both directions working."""
@@ -474,11 +521,12 @@ class Pair:
         assert sorted(settled) == sorted(side.handed), side.name
 
     def check_mirrored(self) -> None:
-        """One child per side, each the mirror image of the other."""
+        """One child per tunnel and side, each the mirror image of the other."""
         self.check_traffic()
         for ours, theirs in ((self.moon, self.sun), (self.sun, self.moon)):
-            assert len(ours.kernel.inbound()) == 1, ours.name
-            assert len(ours.kernel.outbounds()) == 1, ours.name
+            for tunnel in ours.tunnels:
+                assert len(ours.kernel.inbound(tunnel)) == 1, (ours.name, tunnel)
+                assert len(ours.kernel.outbounds(tunnel)) == 1, (ours.name, tunnel)
             assert not ours.kernel.reserved, ours.name
             for sa_id, key in ours.kernel.keys.items():
                 assert theirs.kernel.keys[sa_id] == key
@@ -494,18 +542,22 @@ class Pair:
 
     # --- short ways ------------------------------------------------------------------------
 
-    def initiate(self, *, ppk: bool = True, side: Side | None = None) -> Pair:
+    def initiate(self, *, ppk: bool = True, side: Side | None = None, tunnel: str = "net") -> Pair:
         """moon (or ``side``) sets up the tunnel, with a QKD key unless told otherwise."""
-        ours = side or self.moon
-        key = self.key(ours) if ppk else None
-        ours.endpoint.initiate("net", ppk=key, now=self.now)
+        self.begin(ppk=ppk, side=side, tunnel=tunnel)
         self.run()
         return self
 
-    def rekey(self, *, ppk: bool = True, side: Side | None = None) -> Pair:
+    def begin(self, *, ppk: bool = True, side: Side | None = None, tunnel: str = "net") -> None:
+        """As ``initiate``, but nothing is delivered yet."""
         ours = side or self.moon
         key = self.key(ours) if ppk else None
-        ours.endpoint.rekey_child("net", ppk=key, now=self.now)
+        ours.endpoint.initiate(tunnel, ppk=key, now=self.now)
+
+    def rekey(self, *, ppk: bool = True, side: Side | None = None, tunnel: str = "net") -> Pair:
+        ours = side or self.moon
+        key = self.key(ours) if ppk else None
+        ours.endpoint.rekey_child(tunnel, ppk=key, now=self.now)
         self.run()
         return self
 

@@ -171,8 +171,8 @@ class MemoryGateway:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self.drops[event.reason] += 1
-        elif event.tunnel in self.roster.tunnels:
-            self.roster.tunnels[event.tunnel].on_event(event)
+        else:
+            self.roster.on_event(event)
 
 
 class Wire:

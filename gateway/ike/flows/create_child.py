@@ -19,7 +19,7 @@ from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike import limits
 from gateway.ike.child import ChildSa
-from gateway.ike.config import PpkMode
+from gateway.ike.config import ChildConfig, PpkMode
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import (
     CommandError,
@@ -38,6 +38,7 @@ from gateway.ike.negotiation import (
     accept_child,
     activate,
     check_peer_spi,
+    choose_tunnel,
     narrow_traffic,
     proposal_payload,
     traffic_payloads,
@@ -51,6 +52,7 @@ from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, KeMethod, NotifyType, ProtocolId, ke_name
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildState, IkeState
+from gateway.ike.tunnel import Tunnel
 from gateway.ike.wire import syntax_error
 from gateway.model import Role
 
@@ -61,6 +63,7 @@ from gateway.model import Role
 class Opened:
     """What the exchange gave its initiator."""
 
+    config: ChildConfig
     chosen: Chosen
     traffic: Traffic
     nonces: bytes  # Ni | Nr
@@ -71,7 +74,7 @@ class Opened:
 
 def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Opened]:
     """ProtocolError or ExchangeError where it comes to nothing."""
-    specs = sa.connection.esp_proposals
+    specs = attempt.tunnel.config.esp_proposals
     ours = {method for spec in specs for method in spec.key_exchanges}
     method = specs[0].key_exchanges[0] if specs[0].key_exchanges else KeMethod.NONE
     for _ in range(limits.KE_ROUNDS_MAX):
@@ -86,8 +89,8 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
         if wanted is not None and int.from_bytes(wanted.data, "big") in ours:
             method = KeMethod(int.from_bytes(wanted.data, "big"))
             continue
-        _check_error(sa, received)
-        chosen, traffic = accept_child(sa, received, specs, attempt.spi_octets)
+        _check_error(attempt, received)
+        chosen, traffic = accept_child(attempt, received, specs)
         shared: tuple[Secret, ...] = ()
         if chosen.key_exchange is not KeMethod.NONE:
             ke = received.need(KePayload)
@@ -95,6 +98,7 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
                 raise syntax_error("KE payload is not the chosen one")
             shared = (kex.finish(ke.data),)
         return Opened(
+            config=attempt.tunnel.config,
             chosen=chosen,
             traffic=traffic,
             nonces=nonce + received.nonce(sa.prf),
@@ -105,9 +109,10 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
     raise ExchangeError("peer keeps asking for other key exchanges", from_peer=True)
 
 
-def _check_error(sa: IkeSa, received: Received) -> None:
+def _check_error(attempt: ChildAttempt, received: Received) -> None:
     error = received.error()
-    if error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN and takes_fresh_ppk(sa):
+    refused = error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN
+    if refused and takes_fresh_ppk(attempt.sa):
         raise ExchangeError(
             "peer insists on a QKD key it has not got, or takes none of our ESP proposals "
             "(NO_PROPOSAL_CHOSEN)",
@@ -115,27 +120,25 @@ def _check_error(sa: IkeSa, received: Received) -> None:
             from_peer=True,
             ppk_missing=True,
         )
-    raise_on_error(received, sa.connection, sa.connection.esp_proposals)
+    config = attempt.tunnel.config
+    raise_on_error(received, config.esp_proposals, config)
 
 
 def _request_payloads(
     sa: IkeSa, attempt: ChildAttempt, nonce: bytes, ppk: HeldPpk | None
 ) -> list[Payload]:
-    connection = sa.connection
+    config = attempt.tunnel.config
     payloads: list[Payload] = []
     if attempt.replaces is not None:  # RFC 7296 1.3.3: our inbound SPI
         spi = attempt.replaces.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
         payloads.append(NotifyPayload(type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=spi))
     payloads += [
-        proposal_payload(connection.esp_proposals, attempt.spi_octets),
+        proposal_payload(config.esp_proposals, attempt.spi_octets),
         NoncePayload(data=nonce),
     ]
     if ppk is not None:
         payloads.append(ppk_choice.offer(ppk, _confirm(sa, nonce)))
-    return [
-        *payloads,
-        *traffic_payloads(connection.local_networks, connection.remote_networks, Role.INITIATOR),
-    ]
+    return [*payloads, *traffic_payloads(Traffic.of(config), Role.INITIATOR)]
 
 
 def _link(received: Received, chosen: Chosen) -> bytes:
@@ -157,10 +160,15 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     offered = received.need(SaPayload).proposals
     if any(proposal.protocol == ProtocolId.IKE for proposal in offered):
         raise refuse(NotifyType.NO_ADDITIONAL_SAS, "peer wants to rekey the IKE SA")
-    sa.abandon_pending("the peer has begun anew")
     old = _child_to_replace(sa, received)
-    traffic = narrow_traffic(sa, received)
-    specs = sa.connection.esp_proposals
+    if old is not None:
+        tunnel, traffic = old.tunnel, narrow_traffic(old.tunnel, received)
+    else:
+        tunnel, traffic = choose_tunnel(sa, received)
+        _check_new(sa, tunnel)
+    sa.asked_for = tunnel
+    sa.abandon_pending("the peer has begun anew", tunnel)
+    specs = tunnel.config.esp_proposals
     chosen = select(offered, specs)
     if chosen is None:
         reason = f"no ESP proposal in common, ours: {proposals_text(specs)}"
@@ -168,8 +176,8 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     check_peer_spi(sa, chosen)
     nonce_i = received.nonce(sa.prf)
     ke, shared = _key_exchange(sa, received, chosen)
-    attempt = ChildAttempt(sa, Role.RESPONDER, old)
-    ppk = yield from _choose_ppk(sa, received, nonce_i)
+    attempt = ChildAttempt(sa, tunnel, Role.RESPONDER, old)
+    ppk = yield from _choose_ppk(sa, tunnel, received, nonce_i)
     pending = PendingChild(
         attempt=attempt, chosen=chosen, traffic=traffic, nonces=b"", shared=shared, ppk=ppk
     )
@@ -198,7 +206,7 @@ def complete(sa: IkeSa, pending: PendingChild, payloads: list[Payload]) -> Flow[
         secret.wipe()
     if pending.ppk is not None:
         pending.ppk.settle(used=True, reason="mixed into a Child SA")
-    alone = sa.tunnel.stand_in(child) is None
+    alone = child.tunnel.stand_in(child) is None
     if not alone:
         watch(sa, child)
     yield Respond(payloads=payloads)
@@ -215,7 +223,7 @@ def keep(sa: IkeSa, pending: PendingChild) -> NotifyPayload:
         sa.pending.pop(link, None)
         pending.abandon("IKE_FOLLOWUP_KE did not come")
 
-    when = sa.now + sa.tunnel.timing.followup_timeout
+    when = sa.now + sa.peering.timing.followup_timeout
     sa.env.deadlines.set(("followup", link), when, forget)
     return NotifyPayload(type=NotifyType.ADDITIONAL_KEY_EXCHANGE, data=link)
 
@@ -224,8 +232,6 @@ def _child_to_replace(sa: IkeSa, received: Received) -> ChildSa | None:
     """The child REKEY_SA names; None for a request for a new one."""
     notify = received.notify(NotifyType.REKEY_SA)
     if notify is None:
-        if sa.current_child() is not None:
-            raise refuse(NotifyType.NO_ADDITIONAL_SAS, "there is a Child SA already")
         return None
     child = sa.child_by_outbound(int.from_bytes(notify.spi, "big"))
     if child is None:  # RFC 7296 2.25.1
@@ -237,9 +243,14 @@ def _child_to_replace(sa: IkeSa, received: Received) -> ChildSa | None:
             f"peer wants to rekey a Child SA that is "
             f"{'replaced' if replaced else child.state} here",
         )
-    if len(sa.children) >= limits.CHILDREN_PER_IKE_SA_MAX:
+    if len(sa.children_of(child.tunnel)) >= limits.CHILDREN_PER_TUNNEL_MAX:
         raise refuse(NotifyType.NO_ADDITIONAL_SAS, "peer deletes none of the Child SAs it replaces")
     return child
+
+
+def _check_new(sa: IkeSa, tunnel: Tunnel) -> None:
+    if sa.current_child(tunnel) is not None:
+        raise refuse(NotifyType.NO_ADDITIONAL_SAS, f"{tunnel.name} has a Child SA already")
 
 
 class ChildNotFoundError(ProtocolError):
@@ -273,12 +284,18 @@ def _key_exchange(
     return KePayload(method=chosen.key_exchange, data=public), [shared]
 
 
-def _choose_ppk(sa: IkeSa, received: Received, nonce_i: bytes) -> Flow[HeldPpk | None]:
+def _choose_ppk(
+    sa: IkeSa, tunnel: Tunnel, received: Received, nonce_i: bytes
+) -> Flow[HeldPpk | None]:
     if takes_fresh_ppk(sa):
         confirm = _confirm(sa, nonce_i)
         # The IKE SA lives on, so this is no failure of authentication.
-        return (yield from ppk_choice.choose(sa, received, confirm, NotifyType.NO_PROPOSAL_CHOSEN))
-    if sa.mode is PpkMode.REQUIRE and sa.ppk_method is None:
+        return (
+            yield from ppk_choice.choose(
+                sa, tunnel, received, confirm, NotifyType.NO_PROPOSAL_CHOSEN
+            )
+        )
+    if tunnel.mode is PpkMode.REQUIRE and sa.ppk_method is None:
         raise PpkMissingError(
             NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key in the IKE SA, and policy requires one"
         )
@@ -294,8 +311,7 @@ def _response_payloads(
         payloads.append(ke)
     if pending.ppk is not None:
         payloads.append(ppk_choice.answer(pending.ppk))
-    traffic = pending.traffic
-    return [*payloads, *traffic_payloads(traffic.local, traffic.remote, Role.RESPONDER)]
+    return [*payloads, *traffic_payloads(pending.traffic, Role.RESPONDER)]
 
 
 # --- both ------------------------------------------------------------------------------------

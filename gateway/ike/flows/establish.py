@@ -29,6 +29,6 @@ def establish(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
 def _no_ppk_support(sa: IkeSa, ppk: HeldPpk) -> None:
     reason = "peer cannot use QKD keys: it agreed to neither USE_PPK_INT nor USE_PPK"
     ppk.settle(used=False, reason=reason)
-    if sa.mode is PpkMode.REQUIRE:
+    if sa.policy.mode is PpkMode.REQUIRE:
         raise ExchangeError(f"{reason}, and policy requires one", ppk_missing=True)
-    sa.ppk_not_used(ppk.key_id, reason)
+    sa.ppk_not_used(sa.policy, ppk.key_id, reason)

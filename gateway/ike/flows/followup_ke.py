@@ -37,7 +37,7 @@ def initiate(sa: IkeSa, opened: Opened) -> Flow[tuple[Secret, ...]]:
             ],
         )
         received = reply.payloads
-        raise_on_error(received, sa.connection, sa.connection.esp_proposals)
+        raise_on_error(received, opened.config.esp_proposals, opened.config)
         ke = received.need(KePayload)
         if ke.method != method:
             raise syntax_error(f"KE payload is for {ke_name(ke.method)}, not {ke_name(method)}")
@@ -58,6 +58,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     pending = None if notify is None else sa.pending.pop(notify.data, None)
     if notify is None or pending is None:
         raise refuse(NotifyType.STATE_NOT_FOUND, "peer continues an exchange we do not know")
+    sa.asked_for = pending.attempt.tunnel
     sa.env.deadlines.cancel(("followup", notify.data))
     try:
         method = pending.next_method

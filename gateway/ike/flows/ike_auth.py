@@ -36,12 +36,13 @@ from gateway.ike.keymat import IkeKeys, ppk_auth_keys
 from gateway.ike.negotiation import (
     ChildAttempt,
     ChildSecrets,
+    Traffic,
     accept_child,
     activate,
     check_peer_spi,
+    choose_tunnel,
     esp_offers,
     first_child_specs,
-    narrow_traffic,
     proposal_payload,
     traffic_payloads,
     watch,
@@ -61,6 +62,7 @@ from gateway.ike.registry import (
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import IkeInput
 from gateway.ike.transforms import Proposal
+from gateway.ike.tunnel import Tunnel
 from gateway.ike.wire import syntax_error
 from gateway.model import PpkMethod, Role
 
@@ -69,7 +71,7 @@ from gateway.model import PpkMethod, Role
 
 def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     """``ppk``: for RFC 8784, where nothing was mixed in before."""
-    attempt = ChildAttempt(sa, Role.INITIATOR)
+    attempt = ChildAttempt(sa, _first_tunnel(sa), Role.INITIATOR)
     try:
         yield from attempt.reserve()
         mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
@@ -78,10 +80,10 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
         reply = yield from request(ExchangeType.IKE_AUTH, payloads)
         received = reply.payloads
         if received.find(AuthPayload) is None:  # an error before or instead of AUTH
-            raise_on_error(received, sa.connection, sa.connection.ike_proposals)
+            raise_on_error(received, sa.connection.ike_proposals, attempt.tunnel.config)
         _verify_responder(sa, received, ppk, mixed)
         _established(sa)
-        child = yield from _install(sa, received, attempt)
+        child = yield from _install(received, attempt)
     finally:
         attempt.abandon()
     yield from activate(sa, child)
@@ -99,14 +101,16 @@ def _request_payloads(
         identity,
         IdPayload(initiator=False, identity=connection.remote_id),
         AuthPayload(method=AuthMethod.SHARED_KEY, data=auth),
-        proposal_payload(first_child_specs(sa), attempt.spi_octets),
-        *traffic_payloads(connection.local_networks, connection.remote_networks, Role.INITIATOR),
+        proposal_payload(first_child_specs(attempt.tunnel), attempt.spi_octets),
+        *traffic_payloads(Traffic.of(attempt.tunnel.config), Role.INITIATOR),
     ]
-    if not any(other.established for other in sa.tunnel.sessions):  # RFC 7296 2.4
+    if not any(other.established for other in sa.peering.sessions):  # RFC 7296 2.4
         payloads.append(NotifyPayload(type=NotifyType.INITIAL_CONTACT))
     if ppk is not None:
         payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY, data=encode_ppk_id(ppk.key_id)))
-        if sa.mode is not PpkMode.REQUIRE:  # RFC 8784 3: present iff the PPK is optional for us
+        if (
+            sa.policy.mode is not PpkMode.REQUIRE
+        ):  # RFC 8784 3: present iff the PPK is optional for us
             plain = _auth_data(sa, Role.INITIATOR, sa.keys.sk_pi, identity)
             payloads.append(NotifyPayload(type=NotifyType.NO_PPK_AUTH, data=plain))
     return payloads
@@ -134,13 +138,14 @@ def _verify_responder(
     if ppk is not None and mixed is not None and used:
         _adopt(sa, mixed, ppk)
     if sa.ppk_method is None:
-        ppk_choice.without(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
+        ppk_choice.without(sa, sa.policy, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
-def _install(sa: IkeSa, received: Received, attempt: ChildAttempt) -> Flow[ChildSa]:
-    specs = first_child_specs(sa)
-    raise_on_error(received, sa.connection, specs)
-    chosen, traffic = accept_child(sa, received, specs, attempt.spi_octets)
+def _install(received: Received, attempt: ChildAttempt) -> Flow[ChildSa]:
+    sa, tunnel = attempt.sa, attempt.tunnel
+    specs = first_child_specs(tunnel)
+    raise_on_error(received, specs, tunnel.config)
+    chosen, traffic = accept_child(attempt, received, specs)
     # RFC 7296 2.17: the first child is keyed with the nonces of IKE_SA_INIT
     secrets = ChildSecrets(nonces=sa.nonce_i + sa.nonce_r)
     return (yield from attempt.install(chosen, traffic, secrets))
@@ -168,7 +173,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
         payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY))
     more, child = yield from _respond_child(sa, received)
     _established(sa)
-    at_once = child is not None and sa.tunnel.stand_in(child) is None
+    at_once = child is not None and child.tunnel.stand_in(child) is None
     if child is not None and not at_once:
         sa.waiting_child = child
         watch(sa, child)
@@ -210,7 +215,7 @@ def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flo
         use_ppk=sa.peer.ppk_auth,
         no_ppk_auth=fallback is not None,
         have_ppk=sa.ppk is not None,
-        mode=sa.mode,
+        mode=sa.policy.mode,
     )
     plain = auth if fallback is None else AuthPayload(method=auth.method, data=fallback.data)
     if verdict is PpkVerdict.USE and sa.ppk is not None:
@@ -226,8 +231,8 @@ def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flo
         _need_good(sa, sa.keys.sk_pi, identity, plain)
     if verdict is PpkVerdict.ABORT:
         raise PpkMissingError(NotifyType.AUTHENTICATION_FAILED, f"{reason}; a QKD key is required")
-    if sa.connection.ppk is not PpkMode.OFF and not sa.peer.ppk_intermediate:
-        sa.ppk_not_used(None, reason)
+    if sa.connection.uses_ppk and not sa.peer.ppk_intermediate:
+        sa.ppk_not_used(sa.policy, None, reason)
     return sa.keys
 
 
@@ -237,11 +242,11 @@ def _fetch_named(sa: IkeSa, received: Received) -> Flow[str]:
     if named is None:  # RFC 8784 3
         raise refuse(NotifyType.AUTHENTICATION_FAILED, "USE_PPK was agreed and no PPK is named")
     key_id = key_id_of(named.data)
-    if sa.mode is PpkMode.OFF:
+    if sa.policy.mode is PpkMode.OFF:
         return "QKD keys are switched off here"
     if key_id is None:
         return "peer named no key_ID in the form of a UUID"
-    held = yield from ppk_choice.fetch(sa, key_id)
+    held = yield from ppk_choice.fetch(sa, sa.policy, key_id)
     if isinstance(held, str):
         return held
     sa.ppk = held
@@ -265,11 +270,14 @@ def _need_good(sa: IkeSa, sk_pi: Secret, identity: IdPayload, auth: AuthPayload)
 
 def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], ChildSa | None]]:
     """The payloads for the first child, or the notify that says why there is none."""
-    attempt = ChildAttempt(sa, Role.RESPONDER)
+    attempt = None
     offered = _without_key_exchange(esp_offers(received))
     try:
-        traffic = narrow_traffic(sa, received)
-        specs = first_child_specs(sa)
+        tunnel, traffic = choose_tunnel(sa, received)
+        sa.asked_for = sa.tunnel = tunnel
+        _check_ppk(sa, tunnel)
+        attempt = ChildAttempt(sa, tunnel, Role.RESPONDER)
+        specs = first_child_specs(tunnel)
         chosen = select(offered, specs)
         if chosen is None:
             ours = proposals_text(specs)
@@ -281,15 +289,25 @@ def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], C
     except ProtocolError as error:
         if error.notify is NotifyType.INVALID_SYNTAX:
             raise
-        sa.tunnel.failed("respond", error.reason, notify=error.notify.name)
+        missing = isinstance(error, PpkMissingError)
+        sa.policy.failed("respond", error.reason, notify=error.notify.name, ppk_missing=missing)
         return [NotifyPayload(type=error.notify, data=error.data)], None
     except CommandError as error:
-        sa.tunnel.failed("respond", error.reason)
+        sa.policy.failed("respond", error.reason)
         return [NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)], None
     finally:
-        attempt.abandon()
+        if attempt is not None:
+            attempt.abandon()
     answer = SaPayload(proposals=(chosen.answer(attempt.spi_octets),))
-    return [answer, *traffic_payloads(traffic.local, traffic.remote, Role.RESPONDER)], child
+    return [answer, *traffic_payloads(traffic, Role.RESPONDER)], child
+
+
+def _check_ppk(sa: IkeSa, tunnel: Tunnel) -> None:
+    """What this tunnel wants, now that it is known which one it is: only its child fails."""
+    if tunnel.mode is PpkMode.REQUIRE and sa.ppk_method is None:
+        raise PpkMissingError(
+            NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key in the IKE SA, and policy requires one"
+        )
 
 
 def _without_key_exchange(offered: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
@@ -302,6 +320,12 @@ def _without_key_exchange(offered: tuple[Proposal, ...]) -> tuple[Proposal, ...]
 
 
 # --- both ------------------------------------------------------------------------------------
+
+
+def _first_tunnel(sa: IkeSa) -> Tunnel:
+    if sa.tunnel is None:
+        raise RuntimeError("no tunnel to set up the first Child SA for")
+    return sa.tunnel
 
 
 def _identity(received: Received, *, initiator: bool) -> IdPayload:
@@ -351,12 +375,12 @@ def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
 def _established(sa: IkeSa) -> None:
     sa.happened(IkeInput.AUTHENTICATED)
     sa.established_at = sa.now
-    sa.tunnel.make_room(sa.owner, sa.now)
+    sa.peering.make_room(sa.owner, sa.now)
     if sa.ppk is not None:
         sa.ppk.settle(used=True, reason="mixed into an IKE SA")
     sa.emit(
         IkeEstablished(
-            tunnel=sa.name,
+            connection=sa.peering.name,
             role=sa.role,
             spi_i=sa.spi_i,
             spi_r=sa.spi_r,

@@ -95,7 +95,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[str]:
     )
     yield Respond(payloads=[DeletePayload(protocol=ProtocolId.ESP, spis=ours)] if ours else [])
     for child in named:
-        moved = sa.tunnel.active is not None and sa.tunnel.active is not child
+        moved = child.tunnel.active not in (None, child)
         _forget(sa, child, reason="rekeyed" if moved else "deleted by the peer", rekeyed=moved)
     return ""
 
@@ -104,15 +104,15 @@ def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
     """Where our traffic leaves through a child that goes, move it first (RFC 7296 2.8)."""
     for child in leaving:
         if child.carries_outbound:
-            other = sa.tunnel.stand_in(*leaving)
+            other = child.tunnel.stand_in(*leaving)
             if other is not None:
                 try:
                     yield from activate(sa, other)
                 except CommandError as error:  # then it stays where it is and is dropped
-                    sa.tunnel.failed("respond", error.reason)
+                    child.tunnel.failed("respond", error.reason)
 
 
 def _forget(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> None:
     if child in sa.children:
         sa.children.remove(child)
-    sa.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now)
+    child.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now)

@@ -58,7 +58,7 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
         sa.rotate(keys)
     # Only now, under the keys the responder has by now, can we tell it that we give up.
     if ppk is not None and taken is None:
-        ppk_choice.without(sa, ppk, NotifyType.AUTHENTICATION_FAILED)
+        ppk_choice.without(sa, sa.policy, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
 def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:
@@ -75,7 +75,7 @@ def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:
             from_peer=True,
             ppk_missing=True,
         )
-    raise_on_error(received, sa.connection, sa.connection.ike_proposals)
+    raise_on_error(received, sa.connection.ike_proposals)
 
 
 # --- responder -------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     ppk = None
     if index + 1 == sa.intermediates_due and sa.peer.ppk_intermediate:
         ppk = yield from ppk_choice.choose(
-            sa, received, _confirm(sa), NotifyType.AUTHENTICATION_FAILED
+            sa, sa.policy, received, _confirm(sa), NotifyType.AUTHENTICATION_FAILED
         )
         if ppk is not None:
             payloads.append(ppk_choice.answer(ppk))

@@ -27,7 +27,7 @@ from gateway.ike.ppk import (
 )
 from gateway.ike.received import Received
 from gateway.ike.registry import NotifyType
-from gateway.ike.sa import IkeSa
+from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.states import IkeState
 from gateway.model import KeyId
 
@@ -49,7 +49,7 @@ def accepted(received: Received, ppk: HeldPpk) -> bool:
     return answer is not None and answer.data == encode_ppk_id(ppk.key_id)
 
 
-def without(sa: IkeSa, ppk: HeldPpk | None, error: NotifyType) -> None:
+def without(sa: IkeSa, policy: KeyPolicy, ppk: HeldPpk | None, error: NotifyType) -> None:
     """No PPK is mixed in: end here, or note it, as policy has it now.
 
     ``ppk``: what we offered and the responder did not take. PpkMissingError(``error``).
@@ -58,19 +58,19 @@ def without(sa: IkeSa, ppk: HeldPpk | None, error: NotifyType) -> None:
     if ppk is not None:
         reason = "peer did not take the QKD key we offered"
         ppk.settle(used=False, reason=reason)
-    if sa.mode is PpkMode.REQUIRE:
+    if policy.mode is PpkMode.REQUIRE:
         raise PpkMissingError(error, f"{reason}, and policy requires one")
     if ppk is not None:
-        sa.ppk_not_used(ppk.key_id, reason)
+        sa.ppk_not_used(policy, ppk.key_id, reason)
 
 
 # --- responder -------------------------------------------------------------------------------
 
 
 def choose(
-    sa: IkeSa, received: Received, confirm: Confirm, refusal: NotifyType
+    sa: IkeSa, policy: KeyPolicy, received: Received, confirm: Confirm, refusal: NotifyType
 ) -> Flow[HeldPpk | None]:
-    """The first offered key we can get and that the peer really holds, as policy has it.
+    """The first offered key we can get and that the peer really holds, as ``policy`` has it.
 
     PpkMissingError(``refusal``) where policy requires one and there is none.
     """
@@ -78,16 +78,17 @@ def choose(
         decode_offer(notify.data) for notify in received.notifies(NotifyType.PPK_IDENTITY_KEY)
     ]
     held, reason = None, "peer offered no QKD key"
-    if sa.mode is PpkMode.OFF:
+    if policy.mode is PpkMode.OFF:
         if offers:
-            sa.ppk_not_used(key_id_of(offers[0].ppk_id), "QKD keys are switched off here")
+            key_id = key_id_of(offers[0].ppk_id)
+            sa.ppk_not_used(policy, key_id, "QKD keys are switched off here")
         return None
     if offers:
-        held, reason = yield from _first_good(sa, offers, confirm)
+        held, reason = yield from _first_good(sa, policy, offers, confirm)
     if held is None:
-        if sa.mode is PpkMode.REQUIRE:
+        if policy.mode is PpkMode.REQUIRE:
             raise PpkMissingError(refusal, f"{reason}, and policy requires one")
-        sa.ppk_not_used(key_id_of(offers[0].ppk_id) if offers else None, reason)
+        sa.ppk_not_used(policy, key_id_of(offers[0].ppk_id) if offers else None, reason)
     return held
 
 
@@ -96,7 +97,7 @@ def answer(held: HeldPpk) -> NotifyPayload:
 
 
 def _first_good(
-    sa: IkeSa, offers: list[PpkOffer], confirm: Confirm
+    sa: IkeSa, policy: KeyPolicy, offers: list[PpkOffer], confirm: Confirm
 ) -> Flow[tuple[HeldPpk | None, str]]:
     reason = "peer offered no key_ID in the form of a UUID"
     fetches = 0
@@ -107,7 +108,7 @@ def _first_good(
         fetches += 1
         if fetches > PPK_FETCHES_PER_EXCHANGE:
             break
-        held = yield from fetch(sa, key_id)
+        held = yield from fetch(sa, policy, key_id)
         if isinstance(held, str):
             reason = held
             continue
@@ -118,18 +119,19 @@ def _first_good(
     return None, reason
 
 
-def fetch(sa: IkeSa, key_id: KeyId) -> Flow[HeldPpk | str]:
+def fetch(sa: IkeSa, policy: KeyPolicy, key_id: KeyId) -> Flow[HeldPpk | str]:
     """The key with this ID, or why there is none. Limited while the peer is a stranger."""
     stranger = sa.state is not IkeState.ESTABLISHED
     source = sa.remote[0]
-    if stranger and not sa.env.fetches.admit(source, sa.name):
+    if stranger and not sa.env.fetches.admit(source, sa.peering.name):
         return "too many key look-ups for peers that are not authenticated"
-    command = FetchPpk(token=sa.env.desk.token(), tunnel=sa.name, key_id=key_id)
+    tunnel = policy.key_source
+    command = FetchPpk(token=sa.env.desk.token(), tunnel=tunnel, key_id=key_id)
     try:
         got = yield from fetch_ppk(command)
     finally:
         if stranger:
-            sa.env.fetches.release(source, sa.name)
+            sa.env.fetches.release(source, sa.peering.name)
     if isinstance(got, str):
         return f"no QKD key {key_id}: {got}"
-    return sa.hold(got)
+    return HeldPpk(got, tunnel=tunnel, outbox=sa.env.outbox)

@@ -19,12 +19,13 @@ from gateway.ike.ppk import HeldPpk
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
+from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
 
 
-def rekey(sa: IkeSa, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
-    """``old`` None: the IKE SA has no child, make one. ``ppk`` is settled when this ends."""
-    attempt = ChildAttempt(sa, Role.INITIATOR, old)
+def rekey(sa: IkeSa, tunnel: Tunnel, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
+    """``old`` None: the tunnel has no child here, make one. ``ppk`` is settled when this ends."""
+    attempt = ChildAttempt(sa, tunnel, Role.INITIATOR, old)
     if old is not None:
         old.happened(ChildInput.REKEY)
     try:
@@ -46,7 +47,7 @@ def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Ch
     try:
         opened = yield from create_child.initiate(sa, attempt, ppk)
         if opened.ppk is None:
-            ppk_choice.without(sa, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
+            ppk_choice.without(sa, attempt.tunnel, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
         shared = yield from followup_ke.initiate(sa, opened)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, opened.traffic, secrets)

@@ -141,7 +141,7 @@ def _request_payloads(
 
 def _ppk_offers(sa: IkeSa, *, offer_ppk: bool) -> list[Payload]:
     offered: list[Payload] = []
-    if sa.connection.ppk is not PpkMode.OFF:
+    if sa.connection.uses_ppk:
         # Offered without a key too: a later rekey may bring one (RFC 9867 3.2).
         offered.append(NotifyPayload(type=NotifyType.USE_PPK_INT))
     if offer_ppk:  # RFC 8784 3: who offers it must name a PPK in IKE_AUTH
@@ -260,7 +260,7 @@ def _peer_traits(
     connection: Connection, received: Received, mode: PpkMode | None = None
 ) -> PeerTraits:
     """``mode`` is given by a responder, which decides; an initiator takes what came back."""
-    capable = connection.ppk is not PpkMode.OFF
+    capable = connection.uses_ppk
     intermediate = received.has(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)
     ppk_intermediate = capable and intermediate and received.has(NotifyType.USE_PPK_INT)
     ppk_auth = capable and not ppk_intermediate and received.has(NotifyType.USE_PPK)

@@ -1,0 +1,138 @@
+"""One connection at work: its IKE SAs, and the tunnels they serve.
+
+One IKE SA serves them all; there are two while one replaces another, and where both sides
+set one up at the same time.
+"""
+
+from __future__ import annotations
+
+from gateway.ike.child import PeerSession
+from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.environment import Environment
+from gateway.ike.events import ExchangeFailed
+from gateway.ike.limits import IKE_SAS_PER_PEER_MAX
+from gateway.ike.tunnel import Tunnel
+from gateway.model import Role
+
+
+class Peering:
+    """What the sessions and tunnels of one connection share."""
+
+    def __init__(self, connection: Connection, env: Environment) -> None:
+        self.connection = connection
+        self.sessions: list[PeerSession] = []  # oldest first
+        self._env = env
+        self.tunnels = {child.name: Tunnel(child, self, env) for child in connection.children}
+
+    @property
+    def name(self) -> str:
+        return self.connection.name
+
+    @property
+    def timing(self) -> Timing:
+        return self.connection.timing or self._env.timing
+
+    @property
+    def mode(self) -> PpkMode:
+        """What to insist on while the tunnel an IKE SA is made for is not known.
+
+        REQUIRE only where every tunnel does: what one tunnel wants is asked again for its child.
+        """
+        modes = {tunnel.mode for tunnel in self.tunnels.values()}
+        return modes.pop() if len(modes) == 1 else PpkMode.PREFER
+
+    @property
+    def key_source(self) -> str:
+        """The tunnel that looks QKD keys up while it is not known which one they are for."""
+        for tunnel in self.tunnels.values():
+            if tunnel.mode is not PpkMode.OFF:
+                return tunnel.name
+        return self.name
+
+    def reconfigure(self, connection: Connection) -> list[Tunnel]:
+        """Other tunnels, or other settings that change nothing for the IKE SA.
+
+        Returns the tunnels that are no more, or are others under the same name now.
+        """
+        self.connection = connection
+        before = self.tunnels
+        self.tunnels = {}
+        for child in connection.children:
+            tunnel = before.get(child.name)
+            if tunnel is not None and tunnel.agrees_with(child):
+                tunnel.config = child
+                tunnel.mode = child.ppk
+            else:
+                tunnel = Tunnel(child, self, self._env)
+            self.tunnels[child.name] = tunnel
+        return [one for name, one in before.items() if self.tunnels.get(name) is not one]
+
+    def failed(
+        self,
+        what: str,
+        reason: str,
+        *,
+        notify: str | None = None,
+        from_peer: bool = False,
+        ppk_missing: bool = False,
+    ) -> None:
+        """An attempt that was for no tunnel, or not yet known for which, came to nothing."""
+        self._env.outbox.events.append(
+            ExchangeFailed(
+                tunnel=self.name,
+                what=what,
+                reason=reason,
+                notify=notify,
+                from_peer=from_peer,
+                ppk_missing=ppk_missing,
+            )
+        )
+
+    def make_room(self, newest: PeerSession, now: float) -> None:
+        """A peer that sets up IKE SAs and deletes none loses the oldest."""
+        carrying = {
+            tunnel.active.owner for tunnel in self.tunnels.values() if tunnel.active is not None
+        }
+        others = [
+            one
+            for one in self.sessions
+            if one.established and one is not newest and one not in carrying
+        ]
+        for other in others[: max(0, len(others) + 2 - IKE_SAS_PER_PEER_MAX)]:
+            other.replace(tell_peer=False, now=now)
+
+    def settle_sessions(self, newest: PeerSession, now: float) -> None:
+        """A session has got a child into use: what becomes of the others."""
+        for other in tuple(self.sessions):
+            if other is newest or not other.established:
+                continue
+            if _overlap(newest, other) and newest.role is not other.role:
+                self._settle_duplicate(newest, other, now)
+            elif other.began_at > newest.began_at:
+                continue
+            elif newest.role is Role.INITIATOR:
+                other.replace(tell_peer=True, now=now)
+            elif newest.initial_contact:  # RFC 7296 2.4: the peer has forgotten the others
+                other.replace(tell_peer=False, now=now)
+            else:
+                other.replace_later(now)
+
+    @staticmethod
+    def _settle_duplicate(one: PeerSession, two: PeerSession, now: float) -> None:
+        """Both sides began at the same time and now there are two IKE SAs.
+
+        As for simultaneous rekeying (RFC 7296 2.8.1): the one with the lowest of the four
+        nonces is redundant, and whoever began it deletes it.
+        """
+        redundant = one if one.lowest_nonce < two.lowest_nonce else two
+        if redundant.role is Role.INITIATOR:
+            redundant.replace(tell_peer=True, now=now)
+        else:
+            redundant.replace_later(now)
+
+
+def _overlap(one: PeerSession, two: PeerSession) -> bool:
+    """Whether each began before the other was established."""
+    if one.established_at is None or two.established_at is None:
+        return False
+    return one.began_at < two.established_at and two.began_at < one.established_at
