@@ -165,9 +165,9 @@ def test_initiator_takes_no_narrowing_to_a_protocol(monkeypatch):
     """Our policies are for whole networks: what the peer would drop we must not send."""
     original = ike_auth.traffic_payloads
 
-    def tcp_only(local, remote, role):
-        payloads = original(local, remote, role)
-        if local != (ip_network("10.2.0.0/24"),):
+    def tcp_only(traffic, role):
+        payloads = original(traffic, role)
+        if traffic.local != (ip_network("10.2.0.0/24"),):
             return payloads
         return [
             replace(one, selectors=tuple(replace(each, protocol=6) for each in one.selectors))
@@ -400,7 +400,7 @@ def test_traffic_goes_back_where_its_new_child_went_away():
     pair.sun.endpoint.sa_expired(new.inbound, hard=True, now=pair.now)
     pair.run()
     pair.moon.carry_out = original
-    pair.moon.kernel.outbound = new.inbound  # where the kernel has moved it
+    pair.moon.kernel.leads["net"] = new.inbound  # where the kernel has moved it
     pair.moon.endpoint.answer(Done(token=held[0].token), pair.now)
     pair.run()
     assert pair.carries(pair.moon)
