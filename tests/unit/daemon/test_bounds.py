@@ -140,8 +140,10 @@ def test_many_rekeys_leave_no_more_behind_than_a_few() -> None:
         async with MemorySite() as site:
             await site.until_both(Protection.HYBRID, 15)
             sizes = []
+            endpoint = site.moon.driver.endpoint
             for _ in range(2):
                 await asyncio.sleep(900)
+                await site.until(lambda: len(endpoint.views()[0].children) == 1)  # none lingers
                 sizes.append(
                     [
                         len(site.moon.executor._tasks),
@@ -149,8 +151,8 @@ def test_many_rekeys_leave_no_more_behind_than_a_few() -> None:
                         len(site.moon.tunnel.events.live),
                         len(site.moon.tunnel.keys._ledger._open),
                         len(site.sun.tunnel.keys._ledger._open),
-                        len(site.moon.driver.endpoint.views()[0].children),
-                        len(site.moon.driver.endpoint._by_spi),
+                        len(endpoint.views()[0].children),
+                        len(endpoint._by_spi),
                         len(asyncio.all_tasks()),
                     ]
                 )
