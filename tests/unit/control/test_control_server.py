@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import stat
@@ -22,6 +23,7 @@ from gateway.errors import StartupError
 from tests.support.snapshots import event
 
 LINE_MAX = 1 << 20
+STOP_TURNS = 10  # of the event loop: cancel, close the generator, leave, gather
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -208,9 +210,10 @@ async def test_socket_mode_and_removal(server: Any, path: Path) -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 20])
 async def test_stop_hangs_up_on_clients_without_a_word_in_the_log(
-    server: Any, path: Path, daemon: Any, turns: int
+    server: Any, path: Path, daemon: Any, turns: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The idle client may be anywhere between the backlog and its first request."""
+    caplog.set_level(logging.DEBUG)
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     reader, writer = await connect(path)
@@ -220,7 +223,11 @@ async def test_stop_hangs_up_on_clients_without_a_word_in_the_log(
     idle, idle_writer = await connect(path)
     for _ in range(turns):
         await asyncio.sleep(0)
-    await server.stop()
+    stopping = asyncio.create_task(server.stop())
+    for _ in range(STOP_TURNS):
+        await asyncio.sleep(0)
+    assert stopping.done()
+    stopping.result()
     async with asyncio.timeout(5):
         assert await reader.read() == b""
         with contextlib.suppress(ConnectionResetError):  # it was in the backlog still
@@ -229,6 +236,7 @@ async def test_stop_hangs_up_on_clients_without_a_word_in_the_log(
         one.close()
     await asyncio.sleep(0)
     assert faults == []
+    assert [line.getMessage() for line in caplog.records if line.levelno > logging.INFO] == []
 
 
 async def test_a_living_daemon_keeps_its_socket(server: Any, path: Path, daemon: Any) -> None:
