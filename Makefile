@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-host test-lab check bench liboqs lock clean
+.PHONY: help setup demo test test-host test-lab interop check bench liboqs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,6 +28,9 @@ test-host: $(READY)  ## tests that need no lab: unit, exchange, property, vector
 
 test-lab: $(READY)  ## tests inside the lab's kernel
 	$(RUN)/qsgw-lab test
+
+interop: $(READY)  ## our gateway against strongSwan and libreswan, fetched into .cache
+	$(RUN)/qsgw-lab interop
 
 check: $(READY)  ## ruff, mypy --strict, direction of imports
 	$(RUN)/ruff check .

@@ -250,6 +250,7 @@ class KeysView:
 
     peer_sae: str
     pool: int  # keys held here, ready for use
+    key_ids: tuple[str, ...]  # theirs, the next to be used in front
     pool_target: int
     stored_at_kme: int | None  # as the KME's status says; None = unknown
     rate: float  # keys per second, measured

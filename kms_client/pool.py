@@ -60,6 +60,7 @@ class PoolStock:
     """What a pool holds and knows. Times are readings of the pool's clock."""
 
     ready: int
+    key_ids: tuple[str, ...]  # of the keys that are ready, the one to be taken first in front
     target: int
     stored_at_kme: int | None  # None: no status, or the last look failed
     rate: float  # keys per second, see kms_client.rate
@@ -155,8 +156,10 @@ class KeyPool:
 
     def stock(self) -> PoolStock:
         now = self._clock()
+        ready = [held.key.key_id for held in self._held if not self._too_old(held, now)]
         return PoolStock(
-            ready=sum(1 for held in self._held if not self._too_old(held, now)),
+            ready=len(ready),
+            key_ids=tuple(ready),
             target=self._settings.target,
             stored_at_kme=self._status.stored_key_count if self._status else None,
             rate=self._rate.rate,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netns_lab import doctor, paths, place, terminal, testing, timeline
 from netns_lab.errors import LabError
+from netns_lab.interop import front
 from netns_lab.job import Job
 from netns_lab.lab import RUNS
 
@@ -54,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_SECONDS)
     verb.set_defaults(run=_demo)
 
+    verb = verbs.add_parser("interop", help="our gateway against strongSwan and libreswan")
+    verb.add_argument("--list", action="store_true", help="say which scenarios there are")
+    _add_machines(verb)
+    verb.add_argument("words", nargs="*", metavar="WORD", help="only those with it in their name")
+    verb.set_defaults(run=_interop)
+
     verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
     verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
     verb.set_defaults(run=_up)
@@ -87,15 +94,19 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("test", help="run the lab tests; further arguments go to pytest")
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=TEST_SECONDS)
-    verb.add_argument(
+    _add_machines(verb)
+    verb.set_defaults(run=_test, pytest=True)
+    return parser
+
+
+def _add_machines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--machines",
         type=int,
         metavar="N",
         default=MACHINES_MAX,
         help=f"at most so many labs side by side, one on a CPU (default: {MACHINES_MAX})",
     )
-    verb.set_defaults(run=_test, pytest=True)
-    return parser
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -103,6 +114,13 @@ def _demo(arguments: argparse.Namespace) -> int:
     picture = timeline.draw_run(paths.build() / "demo")
     say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
     return code
+
+
+def _interop(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        print(front.listing())
+        return 0
+    return front.run(arguments.words, arguments.machines, say)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

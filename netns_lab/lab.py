@@ -33,8 +33,9 @@ _numbers = itertools.count(1)
 class Lab:
     """A network of hosts. ``run_dir`` holds configurations, sockets, ``log`` and ``capture``."""
 
-    def __init__(self, name: str, network: Network, run_dir: Path) -> None:
+    def __init__(self, name: str, network: Network, run_dir: Path, post_mortem: Path) -> None:
         self.name = name
+        self.post_mortem = post_mortem
         self.network = network
         self.run_dir = run_dir
         self.daemons: dict[str, Daemon] = {}
@@ -42,10 +43,13 @@ class Lab:
 
     @classmethod
     @asynccontextmanager
-    async def up(cls, name: str, *, topology: Topology = SITE_TO_SITE) -> AsyncIterator[Lab]:
+    async def up(
+        cls, name: str, *, topology: Topology = SITE_TO_SITE, post_mortem: Path | None = None
+    ) -> AsyncIterator[Lab]:
         """Build the network; at the end stop every daemon and take it down again.
 
-        An exception on the way out leaves a post-mortem folder, named in a note on it.
+        An exception on the way out leaves a post-mortem folder, named in a note on it:
+        ``post_mortem``, or ``build/failed/NAME``.
         """
         if not doctor.inside():
             raise LabError("this runs inside the lab only; use qsgw-lab run, test or up")
@@ -54,7 +58,7 @@ class Lab:
         for part in ("log", "capture"):
             (run_dir / part).mkdir(parents=True)
         network = Network(topology, run)
-        lab = cls(name, network, run_dir)
+        lab = cls(name, network, run_dir, post_mortem or paths.build() / "failed" / name)
         try:
             await network.build()
             yield lab
@@ -144,8 +148,8 @@ class Lab:
             await collector(folder)
 
     async def note_failure(self, error: BaseException) -> Path:
-        """Leave a post-mortem in ``build/failed/NAME`` and say so in a note on ``error``."""
-        folder = paths.build() / "failed" / self.name
+        """Leave a post-mortem and say where in a note on ``error``."""
+        folder = self.post_mortem
         try:
             shutil.rmtree(folder, ignore_errors=True)
             await self.collect(folder)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +48,13 @@ async def run(
     namespace: str, command: Sequence[str], *, text: str = "", timeout: float = 30.0
 ) -> Completed:
     """Run ``command`` to its end. Raises LabError when it takes longer than ``timeout`` s."""
-    process = await popen(namespace, command)
+    done = await finish(in_namespace(namespace, command), text=text, timeout=timeout)
+    return replace(done, command=tuple(command))
+
+
+async def finish(command: Sequence[str], *, text: str = "", timeout: float = 30.0) -> Completed:
+    """``run``, in no host's namespace."""
+    process = await _piped(command)
     try:
         async with asyncio.timeout(timeout):
             out, err = await process.communicate(text.encode())
@@ -70,8 +76,14 @@ async def popen(
     namespace: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:
     """Start ``command`` with pipes on all three of its streams."""
+    return await _piped(in_namespace(namespace, command), environment)
+
+
+async def _piped(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *in_namespace(namespace, command),
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -32,7 +32,7 @@ _IKE_PORT, _NATT_PORT = 500, 4500
 _NON_ESP_MARKER = bytes(4)  # RFC 3948 2.2
 _KEEPALIVE = b"\xff"  # RFC 3948 2.3
 
-_ALGORITHM = "AES-GCM with 16 octet ICV [RFC4106]"
+ALGORITHM = "AES-GCM with 16 octet ICV [RFC4106]"
 _SALT = 4  # octets at the end of the key, RFC 4106 8.1
 
 
@@ -121,7 +121,7 @@ def load_keys(path: Path) -> dict[tuple[IpAddress, int], EspKey]:
     keys = {}
     with path.open(newline="") as file:
         for row in csv.reader(file):
-            if len(row) != 8 or row[4] != _ALGORITHM:
+            if len(row) != 8 or row[4] != ALGORITHM:
                 raise LabError(f"{path}: not a row of an esp_sa table with AES-GCM")
             entry = EspKey(ip_address(row[2]), int(row[3], 16), bytes.fromhex(row[5][2:]))
             keys[entry.destination, entry.spi] = entry

@@ -49,9 +49,11 @@ class Site:
 
     @classmethod
     @asynccontextmanager
-    async def prepared(cls, name: str, options: SiteOptions | None = None) -> AsyncIterator[Site]:
+    async def prepared(
+        cls, name: str, options: SiteOptions | None = None, *, post_mortem: Path | None = None
+    ) -> AsyncIterator[Site]:
         """Network and files, nothing started: for scenarios with an order of their own."""
-        async with Lab.up(name) as lab:
+        async with Lab.up(name, post_mortem=post_mortem) as lab:
             site = cls(lab, options or SiteOptions())
             await site.write_files()
             yield site

@@ -7,17 +7,14 @@ host's package lists are empty or stale, private ones are fetched into the cache
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from netns_lab import paths
+from netns_lab import debian, paths
 from netns_lab.errors import ToolMissingError
 
 Say = Callable[[str], None]
@@ -85,7 +82,7 @@ def ensure(programs: Iterable[str], say: Say) -> dict[str, Path]:
     """Paths of ``programs``, fetching what the host lacks. Raises ToolMissingError."""
     wanted = tuple(programs)
     if any(find(program) is None for program in wanted):
-        with _locked(paths.cache() / "debian"):
+        with debian.locked(paths.cache() / "debian"):
             # Another process may have fetched it while we waited.
             missing = {PACKAGE_OF[program] for program in wanted if find(program) is None}
             if missing:
@@ -97,15 +94,6 @@ def ensure(programs: Iterable[str], say: Say) -> dict[str, Path]:
     return {program: path for program, path in found.items() if path is not None}
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One fetch at a time, also across processes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _advice(packages: list[str], detail: str = "") -> str:
     names = " ".join(packages)
     text = f"missing on this host: {names}\nrun as root: apt-get install {names}"
@@ -114,12 +102,12 @@ def _advice(packages: list[str], detail: str = "") -> str:
 
 def fetch(packages: list[str], say: Say) -> None:
     """Unpack ``packages`` and what they need into the cache. Raises ToolMissingError."""
-    with _locked(paths.cache() / "debian"):
+    with debian.locked(paths.cache() / "debian"):
         _fetch(packages, say)
 
 
 def _fetch(packages: list[str], say: Say) -> None:
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+    if not debian.available():
         raise ToolMissingError(_advice(packages, "(no apt-get here to fetch them with)"))
     archives = paths.cache() / "debian" / "archives"
     archives.mkdir(parents=True, exist_ok=True)
@@ -131,12 +119,11 @@ def _fetch(packages: list[str], say: Say) -> None:
         try:
             names = _download(packages, archives, _private_lists())
         except subprocess.CalledProcessError as error:
-            tail = (error.stderr or "").strip().splitlines()[-3:]
-            raise ToolMissingError(_advice(packages, "\n".join(tail))) from error
+            raise ToolMissingError(_advice(packages, debian.last_words(error, 3))) from error
     unpacked().mkdir(parents=True, exist_ok=True)
     for name in names:
         for archive in sorted(archives.glob(f"{name}_*.deb")):
-            _run(["dpkg-deb", "-x", str(archive), str(unpacked())], archives)
+            debian.unpack(archive, unpacked())
             archive.unlink()
     relink(unpacked())
 
@@ -144,23 +131,16 @@ def _fetch(packages: list[str], say: Say) -> None:
 def _private_lists() -> list[str]:
     """Options for package lists of our own; downloads them."""
     state = paths.cache() / "debian" / "apt"
-    (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    (state / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    options = ["-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={state / 'cache'}"]
-    _run(["apt-get", *_SANDBOX, *options, "-q", "update"], state)
+    options = debian.own_lists(state)
+    debian.apt_get(["update"], state, options)
     return options
-
-
-# apt would change to the user _apt, who may not be able to write to the cache.
-_SANDBOX = ("-o", f"APT::Sandbox::User={getpass.getuser()}")
 
 
 def _download(packages: list[str], folder: Path, options: list[str]) -> list[str]:
     """Fetch ``packages`` and those of their dependencies the host lacks; their names."""
-    apt = ["apt-get", *_SANDBOX, *options, "-q"]
-    plan = _run([*apt, "-s", "--no-install-recommends", "install", *packages], folder)
-    names = missing_in_plan(plan)
-    _run([*apt, "download", *names], folder)
+    wanted = ["-s", "--no-install-recommends", "install", *packages]
+    names = missing_in_plan(debian.apt_get(wanted, folder, options))
+    debian.apt_get(["download", *names], folder, options)
     return names
 
 
@@ -184,18 +164,6 @@ def relink(root: Path) -> None:
                 if inside.exists():
                     link.unlink()
                     link.symlink_to(os.path.relpath(inside, link.parent))
-
-
-def _run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-    )
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from kms_client.errors import QsgwError
+from kms_client.tls import TlsFiles
 from qkd_adapters import control
 from qkd_adapters.config import load_kme, load_link
 from qkd_adapters.faults import Fault
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_linkctl(commands.add_parser("linkctl", help="control a running link"))
     _add_kmectl(commands.add_parser("kmectl", help="ask or disturb a running KME"))
+    _add_get(commands.add_parser("get", help="take keys from a KME, for a peer that cannot"))
     _add_pki(commands.add_parser("pki", help="make a CA and certificates for KMEs and SAEs"))
     return parser
 
@@ -82,6 +84,18 @@ def _add_kmectl(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="show stores, accounting and link")
     status.add_argument("--json", action="store_true")
     parser.set_defaults(run=_kmectl, words=[], switch=None, json=False)
+
+
+def _add_get(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", required=True, metavar="https://ADDRESS:PORT")
+    for name, what in (("ca", "that signs the KME"), ("certificate", "ours"), ("key", "ours")):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help=what)
+    parser.add_argument("--peer", required=True, metavar="SAE", help="SAE at the other end")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "key_ids", nargs="*", metavar="KEY_ID", help="keys the peer was given; none = a new key"
+    )
+    parser.set_defaults(run=_get)
 
 
 def _add_pki(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +221,16 @@ def _print_kme(status: dict[str, Any]) -> None:
         )
     if status["faults"]:
         print("  faults on: " + ", ".join(status["faults"]))
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    from qkd_adapters.get import get_keys  # noqa: PLC0415  (as above)
+
+    files = TlsFiles(ca=arguments.ca, certificate=arguments.certificate, key=arguments.key)
+    wanted = get_keys(arguments.url, files, arguments.peer, arguments.key_ids, arguments.out)
+    for path in asyncio.run(wanted):
+        print(path)
+    return 0
 
 
 def _pki(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,10 @@ class ControlRequestError(QsgwError):
     """A control request was refused, or the control socket did not answer."""
 
 
+class KeyFileError(QsgwError):
+    """A key taken from a KME cannot be written to its file; the key is lost."""
+
+
 class PkiError(QsgwError):
     """Certificates could not be made or read."""
 

@@ -127,6 +127,7 @@ class TunnelKeys:
         return KeysView(
             peer_sae=self._peer_sae,
             pool=stock.ready,
+            key_ids=stock.key_ids,
             pool_target=stock.target,
             stored_at_kme=stock.stored_at_kme,
             rate=stock.rate,

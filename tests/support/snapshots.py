@@ -76,6 +76,7 @@ def keys_view(**changes: Any) -> KeysView:
         KeysView(
             peer_sae="sun",
             pool=4,
+            key_ids=(KEY_ID,),
             pool_target=4,
             stored_at_kme=120,
             rate=0.5,

@@ -386,3 +386,12 @@ def test_no_key_in_any_repr():
     key = QkdKey(key_id="x", key=Secret(b"\xab" * 32))
     assert "xab" not in repr(key)
     assert "ab" * 4 not in repr(key)
+
+
+async def test_key_ids_of_what_is_ready_stand_in_the_order_of_use(make, kme):
+    pool = await filled(make(target=3, low_water=0))
+    assert pool.stock().key_ids == tuple(key.key_id for key in kme.delivered)
+    taken = pool.take()
+    assert taken is not None
+    assert taken.key_id not in pool.stock().key_ids
+    assert len(pool.stock().key_ids) == pool.stock().ready

@@ -1,0 +1,1 @@
+"""Scenarios of our gateway against IKE daemons of other makers."""

@@ -1,0 +1,67 @@
+"""Brings QKD keys into a peer that speaks no ETSI 014: what its operator would have running.
+
+The peer looks a PPK up by its PPK_ID the moment it is named, so the key must be there before.
+Where our gateway is the initiator, its status tells which key_IDs it will use next, and those
+are fetched as slave SAE. Where the peer is the initiator, a new key is fetched as master SAE
+and the peer told to name it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from netns_lab.errors import LabError
+from netns_lab.site import Site
+
+POLL_SECONDS = 0.2
+
+Give = Callable[[str, bytes], Awaitable[None]]
+
+
+class KeyBridge:
+    """Between sun's KME and the peer on sun."""
+
+    def __init__(self, site: Site, give: Give) -> None:
+        self._site = site
+        self._give = give
+        self._known: set[str] = set()
+
+    async def fresh(self) -> str:
+        """A new key, for the peer to name as initiator; its key_ID."""
+        ((key_id, key),) = await self._take()
+        await self._give(key_id, key)
+        return key_id
+
+    async def follow(self) -> None:
+        """Give the peer each key that moon is about to use; until cancelled."""
+        while True:
+            with suppress(LabError):  # moon is not up yet, or no more
+                for key_id in await self._announced():
+                    self._known.add(key_id)
+                    for name, key in await self._take(key_id):
+                        await self._give(name, key)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _announced(self) -> list[str]:
+        keys = (await self._site.tunnel("moon"))["keys"] or {"key_ids": ()}
+        return [key_id for key_id in keys["key_ids"] if key_id not in self._known]
+
+    async def _take(self, *key_ids: str) -> list[tuple[str, bytes]]:
+        """Keys by the command an operator would use: ``qsgw-kme get``."""
+        pki = self._site.folder("pki")
+        command = [
+            *("qsgw-kme", "get", "--url", self._site.kme("kme-sun").url, "--peer", "moon"),
+            *("--ca", str(pki / "ca.pem"), "--certificate", str(pki / "sun.pem")),
+            *("--key", str(pki / "sun.key"), "--out", str(self._site.folder("bridge"))),
+            *key_ids,
+        ]
+        done = (await self._site.lab.run("sun", command)).check()
+        taken = []
+        for line in done.stdout.split():
+            file = Path(line)
+            taken.append((file.name, bytes.fromhex(file.read_text())))
+            file.unlink()
+        return taken

@@ -1,0 +1,1 @@
+"""IKE daemons of other makers, run in the lab in place of qsgwd."""

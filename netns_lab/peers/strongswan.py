@@ -1,0 +1,129 @@
+"""strongSwan in a host of the lab, in place of qsgwd: charon-systemd, steered by swanctl."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from netns_lab.errors import LabError
+from netns_lab.lab import Lab
+from netns_lab.peers import strongswan_files as files
+from netns_lab.peers.facts import PeerSettings, SaFacts
+from netns_lab.peers.fetch import Tree
+from netns_lab.peers.root import PeerRoot
+from netns_lab.process import Completed, Daemon
+from netns_lab.readiness import wait_until
+
+_DAEMON = "/usr/sbin/charon-systemd"
+_SWANCTL = "/usr/sbin/swanctl"
+_READY_SECONDS = 20.0
+_ACT_SECONDS = 30
+
+
+class StrongSwan:
+    """One strongSwan on ``host``; ``close`` it before the lab goes."""
+
+    def __init__(self, lab: Lab, host: str, tree: Tree, settings: PeerSettings) -> None:
+        self.settings = settings
+        self.version = tree.version
+        self._lab = lab
+        self._host = host
+        self._root = PeerRoot(tree, f"{lab.namespace(host)}-strongswan")
+        self._name = f"strongswan-{host}"
+
+    @property
+    def daemon(self) -> Daemon:
+        return self._lab.daemons[self._name]
+
+    @property
+    def log(self) -> Path:
+        return self.daemon.log
+
+    async def prepare(self) -> None:
+        """Its root, with the configuration in it."""
+        await self._root.build()
+        self._root.write("/etc/strongswan.conf", files.daemon_file(self.settings))
+        self._write_connections()
+
+    async def start(self) -> None:
+        """Return when it has its connection and secrets."""
+        self._root.remove("/run/charon.vici")
+        command = self._root.command([_DAEMON])
+        await self._lab.start(self._host, command, name=self._name, ready=None)
+        await wait_until(self._answers, _READY_SECONDS, f"{self._name} answers")
+        await self.load()
+
+    async def close(self) -> None:
+        """End it and take its root down."""
+        if self._name in self._lab.daemons:
+            await self.daemon.stop()
+        await self._root.destroy()
+
+    async def restart(self) -> None:
+        """As an operator would: it says goodbye, and has forgotten everything."""
+        await self.daemon.stop()
+        await self.start()
+
+    async def clear_kernel(self) -> None:
+        """Take away what a crash left in its kernel."""
+        for what in ("state", "policy"):
+            (await self._lab.run(self._host, ["ip", "xfrm", what, "flush"])).check()
+
+    async def load(self) -> None:
+        """Connections and secrets, as the files have them now."""
+        (await self.swanctl("--load-creds", "--noprompt")).check()
+        (await self.swanctl("--load-conns")).check()
+
+    async def give_ppk(self, key_id: str, key: bytes) -> None:
+        """A PPK to know by its key_ID."""
+        file = f"/etc/swanctl/conf.d/ppk-{key_id}.conf"
+        self._root.write(file, files.ppk_file(key_id, key), mode=0o600)
+        (await self.swanctl("--load-creds", "--noprompt")).check()
+
+    async def configure(self, settings: PeerSettings) -> None:
+        """Another configuration, without a restart."""
+        self.settings = settings
+        self._write_connections()
+        (await self.swanctl("--load-conns")).check()
+
+    async def sas(self) -> tuple[SaFacts, ...]:
+        """Its IKE SAs, in any state."""
+        if not self.daemon.alive:
+            return ()
+        return files.sas((await self.swanctl("--list-sas", "--pretty")).check().stdout)
+
+    def same_ike(self, sa: SaFacts, ours: dict[str, Any]) -> bool:
+        """The same SPIs and, word for word, the same algorithms."""
+        spis = (sa.spi_i, sa.spi_r) == (ours["spi_i"], ours["spi_r"])
+        return spis and sa.algorithms == ours["proposal"]
+
+    async def initiate(self) -> Completed:
+        """Set the tunnel up; what swanctl said, failed or not."""
+        child = self.settings.children[0].name
+        return await self.swanctl("--initiate", "--child", child, "--timeout", str(_ACT_SECONDS))
+
+    async def rekey_child(self) -> None:
+        (await self.swanctl("--rekey", "--child", self.settings.children[0].name)).check()
+
+    async def rekey_ike(self) -> None:
+        (await self.swanctl("--rekey", "--ike", files.CONNECTION)).check()
+
+    async def reauthenticate(self) -> None:
+        (await self.swanctl("--rekey", "--ike", files.CONNECTION, "--reauth")).check()
+
+    async def terminate(self) -> None:
+        words = ("--terminate", "--ike", files.CONNECTION, "--timeout", str(_ACT_SECONDS))
+        (await self.swanctl(*words)).check()
+
+    async def swanctl(self, *words: str) -> Completed:
+        command = self._root.command([_SWANCTL, *words])
+        return await self._lab.run(self._host, command, timeout=_ACT_SECONDS + 10.0)
+
+    async def _answers(self) -> bool:
+        if not self.daemon.alive:
+            raise LabError(f"{self._name} died\n{self.daemon.log_tail()}")
+        return (await self.swanctl("--stats")).code == 0
+
+    def _write_connections(self) -> None:
+        text = files.connections_file(self.settings)
+        self._root.write("/etc/swanctl/swanctl.conf", text, mode=0o600)

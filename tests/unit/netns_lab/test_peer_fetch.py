@@ -1,0 +1,52 @@
+"""Foreign peers: where they are fetched from, and which version they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from netns_lab.peers import fetch
+
+
+def test_mirror_is_the_archive_and_not_its_updates() -> None:
+    targets = """\
+http://a.example/debian-security/ bookworm-security main
+http://a.example/debian/ bookworm-updates main
+http://b.example/debian/ bookworm contrib
+http://b.example/debian/ bookworm main
+"""
+    assert fetch.mirror(targets) == "http://b.example/debian/"
+    assert fetch.mirror("http://a.example/debian-security/ stable/updates main\n") is None
+    assert fetch.mirror("") is None
+
+
+def test_sources_name_every_suite_and_the_keyring_only_where_there_is_one() -> None:
+    plain = fetch.sources("http://a.example/debian/", None).splitlines()
+    assert plain == [f"deb http://a.example/debian/ {suite} main" for suite in fetch.SUITES]
+    signed = fetch.sources("http://a.example/debian/", Path("/keys.gpg"))
+    assert signed.count("[signed-by=/keys.gpg]") == len(fetch.SUITES)
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [("6.1.0-2", "6.1.0"), ("1:5.4-1~exp1", "5.4"), ("5.2-2.5", "5.2"), ("7", "7")],
+)
+def test_version_is_upstreams(version: str, shown: str) -> None:
+    assert fetch.upstream(version) == shown
+
+
+def test_tree_is_present_only_if_it_is_of_these_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QSGW_CACHE", str(tmp_path))
+    bundle = fetch.Bundle(name="thing", packages=("thing-daemon", "thing-tools"))
+    root = tmp_path / "peers" / "thing"
+    assert fetch.present(bundle) is None
+    root.mkdir(parents=True)
+    stamp = {"packages": list(bundle.packages), "versions": {"thing-daemon": "1.2-3"}}
+    root.with_suffix(".json").write_text(json.dumps(stamp))
+    assert fetch.present(bundle) == fetch.Tree(name="thing", root=root, version="1.2")
+    other = fetch.Bundle(name="thing", packages=("thing-daemon",))
+    assert fetch.present(other) is None
