@@ -118,8 +118,7 @@ class Endpoint:
         """Replace the tunnel's Child SA, or make one where the IKE SA has none.
 
         Ends in ChildUp or ExchangeFailed("rekey"). A ``ppk`` for a peer that takes none in
-        CREATE_CHILD_SA goes into a new IKE SA instead, made before the old one is closed;
-        then the failure is ExchangeFailed("initiate").
+        CREATE_CHILD_SA goes into a new IKE SA instead, made before the old one is closed.
         """
         tunnel = self._tunnels[name]
         session = self._current_session(tunnel)
@@ -248,7 +247,7 @@ class Endpoint:
                 now=now,
             )
             session = self._add(sa)
-            session.initiate(self._hold(tunnel, ppk))
+            session.initiate(self._hold(tunnel, ppk), what=what)
 
     def _add(self, sa: IkeSa) -> Session:
         session = Session(sa, self._session_ended)

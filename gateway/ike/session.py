@@ -57,6 +57,7 @@ class Session:
         self._queue: deque[tuple[Task, Request]] = deque()
         self._asking: Task | None = None  # whose request is unanswered
         self._close_reason = ""
+        self._initiated_for = "initiate"  # or "rekey", where a new IKE SA is the way to it
 
     # --- what the peering wants to know (PeerSession) --------------------------------------
 
@@ -117,7 +118,9 @@ class Session:
 
     # --- wishes ----------------------------------------------------------------------------
 
-    def initiate(self, ppk: HeldPpk | None) -> None:
+    def initiate(self, ppk: HeldPpk | None, *, what: str) -> None:
+        """Set the IKE SA up. ``what`` was asked for, and is what has failed if this does."""
+        self._initiated_for = what
         flow = establish.establish(self.sa, ppk)
         self._tasks.start(Task(flow=flow, what="initiate", tunnel=self.sa.tunnel))
 
@@ -249,6 +252,8 @@ class Session:
             return
         if task.what != "liveness":
             what = task.what if task.what in OPERATORS else "respond"
+            if what == "initiate":
+                what = self._initiated_for
             self._concerned(task).failed(
                 what,
                 failure.reason,

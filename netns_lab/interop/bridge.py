@@ -9,7 +9,7 @@ and the peer told to name it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from netns_lab.site import Site
 
 POLL_SECONDS = 0.2
 
-Give = Callable[[str, bytes], Awaitable[None]]
+Give = Callable[[Mapping[str, bytes]], Awaitable[None]]
 
 
 class KeyBridge:
@@ -31,26 +31,25 @@ class KeyBridge:
 
     async def fresh(self) -> str:
         """A new key, for the peer to name as initiator; its key_ID."""
-        ((key_id, key),) = await self._take()
-        await self._give(key_id, key)
-        return key_id
+        keys = await self._take()
+        await self._give(keys)
+        return next(iter(keys))
 
     async def follow(self) -> None:
         """Give the peer each key that moon is about to use; until cancelled."""
         while True:
             with suppress(LabError):  # moon is not up yet, or no more
-                for key_id in await self._announced():
-                    self._known.add(key_id)
-                    for name, key in await self._take(key_id):
-                        await self._give(name, key)
+                if announced := await self._announced():
+                    self._known.update(announced)
+                    await self._give(await self._take(*announced))
             await asyncio.sleep(POLL_SECONDS)
 
     async def _announced(self) -> list[str]:
         keys = (await self._site.tunnel("moon"))["keys"] or {"key_ids": ()}
         return [key_id for key_id in keys["key_ids"] if key_id not in self._known]
 
-    async def _take(self, *key_ids: str) -> list[tuple[str, bytes]]:
-        """Keys by the command an operator would use: ``qsgw-kme get``."""
+    async def _take(self, *key_ids: str) -> dict[str, bytes]:
+        """Keys by key_ID, with the command an operator would use: ``qsgw-kme get``."""
         pki = self._site.folder("pki")
         command = [
             *("qsgw-kme", "get", "--url", self._site.kme("kme-sun").url, "--peer", "moon"),
@@ -59,9 +58,9 @@ class KeyBridge:
             *key_ids,
         ]
         done = (await self._site.lab.run("sun", command)).check()
-        taken = []
+        taken = {}
         for line in done.stdout.split():
             file = Path(line)
-            taken.append((file.name, bytes.fromhex(file.read_text())))
+            taken[file.name] = bytes.fromhex(file.read_text())
             file.unlink()
         return taken

@@ -79,7 +79,7 @@ class Pair:
         self.peer = peer
         self.setup = setup
         self.we_initiate = we_initiate
-        self.bridge = KeyBridge(site, peer.give_ppk)
+        self.bridge = KeyBridge(site, peer.give_ppks)
         self.findings = findings
         self._dropped = False  # by policy, as it should be, and counted by the kernel
         self._peer_keys: dict[str, str] = {}  # rows of an esp_sa table, by SPI

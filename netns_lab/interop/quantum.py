@@ -42,7 +42,7 @@ async def ppk_ours_only_required(run: Run) -> None:
 async def ppk_peer_only_optional(run: Run) -> None:
     """The peer would like a PPK, we use none: up without."""
     async with run.pair(Setup(peer_ppk="prefer")) as pair:
-        await pair.peer.give_ppk(STRAY_KEY_ID, STRAY_KEY)
+        await pair.peer.give_ppks({STRAY_KEY_ID: STRAY_KEY})
         if not pair.we_initiate:
             await pair.peer_names(STRAY_KEY_ID)
         await pair.up("PQC_ONLY")
@@ -53,7 +53,7 @@ async def ppk_peer_only_optional(run: Run) -> None:
 async def ppk_peer_only_required(run: Run) -> None:
     """The peer insists on a PPK, we use none: refused, nothing passes."""
     async with run.pair(Setup(peer_ppk="require")) as pair:
-        await pair.peer.give_ppk(STRAY_KEY_ID, STRAY_KEY)
+        await pair.peer.give_ppks({STRAY_KEY_ID: STRAY_KEY})
         if not pair.we_initiate:
             await pair.peer_names(STRAY_KEY_ID)
             await pair.peer_initiates()

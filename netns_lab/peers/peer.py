@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,8 +44,8 @@ class Peer(Protocol):
     async def configure(self, settings: PeerSettings) -> None:
         """Another configuration, without a restart."""
 
-    async def give_ppk(self, key_id: str, key: bytes) -> None:
-        """A PPK to know by its key_ID."""
+    async def give_ppks(self, ppks: Mapping[str, bytes]) -> None:
+        """PPKs to know by their key_IDs, beside those it has."""
 
     async def sas(self) -> tuple[SaFacts, ...]:
         """Its IKE SAs, in any state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,11 @@ class StrongSwan:
         (await self.swanctl("--load-creds", "--noprompt")).check()
         (await self.swanctl("--load-conns")).check()
 
-    async def give_ppk(self, key_id: str, key: bytes) -> None:
-        """A PPK to know by its key_ID."""
-        file = f"/etc/swanctl/conf.d/ppk-{key_id}.conf"
-        self._root.write(file, files.ppk_file(key_id, key), mode=0o600)
+    async def give_ppks(self, ppks: Mapping[str, bytes]) -> None:
+        """PPKs to know by their key_IDs, beside those it has."""
+        for key_id, key in ppks.items():
+            file = f"/etc/swanctl/conf.d/ppk-{key_id}.conf"
+            self._root.write(file, files.ppk_file(key_id, key), mode=0o600)
         (await self.swanctl("--load-creds", "--noprompt")).check()
 
     async def configure(self, settings: PeerSettings) -> None:

@@ -249,6 +249,20 @@ def test_peer_of_another_vendor_gets_the_key_in_a_new_ike_sa(foreign_peer):
     assert all(len(side.facts.ike) == 1 for side in pair.sides)
 
 
+def test_peer_of_another_vendor_that_lacks_the_key_fails_the_rekey_that_was_asked_for(
+    foreign_peer,
+):
+    """By way of a new IKE SA, and still a rekey: policy waits for the end of one."""
+    pair = Pair(ppk=PpkMode.REQUIRE).initiate()
+    pair.watch_traffic()
+    key = pair.key(at_peer=None)
+    pair.moon.endpoint.rekey_child("net", ppk=key, now=pair.now)
+    pair.run(3)
+    assert [failure.what for failure in pair.moon.failures] == ["rekey"]
+    assert len(pair.moon.ups) == 1
+    pair.check_mirrored()
+
+
 def test_peer_of_another_vendor_without_a_key(foreign_peer):
     pair = Pair().initiate()
     pair.rekey(ppk=False)
