@@ -1,11 +1,13 @@
-"""What is negotiated: algorithms, fragments, address families."""
+"""What is negotiated: algorithms, cookies, fragments, address families."""
 
 from __future__ import annotations
 
 from netns_lab.errors import LabError
 from netns_lab.interop.pair import Setup
 from netns_lab.interop.scenario import Run, scenario
+from netns_lab.readiness import wait_until
 
+COOKIE_SECONDS = 5.0  # until the capture is on disk
 STRONG_IKE = "aes256gcm16-prfsha384-ecp384-ke1_mlkem1024"
 STRONG_ESP = "aes256gcm16-ecp384-ke1_mlkem1024-esn"
 
@@ -51,3 +53,32 @@ async def ipv6_outside(run: Run) -> None:
     async with run.pair(Setup(outer=6)) as pair:
         await pair.up("PQC_ONLY")
         await pair.prove()
+
+
+@scenario("cookies-theirs", roles=("initiator",))
+async def cookies_theirs(run: Run) -> None:
+    """The peer has a half-open IKE SA already and asks us for a cookie."""
+    async with run.pair(Setup(peer={"cookies": True})) as pair:
+        await pair.up("PQC_ONLY")
+        await pair.prove()
+        await pair.site.act("moon", "terminate")
+        await pair.shown("DOWN")
+        await pair.stray_requests("sun", 1)
+        await pair.site.act("moon", "initiate")
+        await pair.shown("PQC_ONLY")
+        await pair.prove()
+        await wait_until(pair.cookies_asked, COOKIE_SECONDS, "a cookie asked for at isp")
+
+
+@scenario("cookies-ours", roles=("responder",))
+async def cookies_ours(run: Run) -> None:
+    """We have half-open IKE SAs from the peer's address and ask it for a cookie."""
+    async with run.pair(Setup()) as pair:
+        await pair.up("PQC_ONLY")
+        await pair.prove()
+        await pair.peer.terminate()
+        await pair.shown("DOWN")
+        await pair.stray_requests("moon", 3)
+        await pair.up("PQC_ONLY")
+        await pair.prove()
+        await wait_until(pair.cookies_asked, COOKIE_SECONDS, "a cookie asked for at isp")

@@ -10,6 +10,7 @@ from netns_lab.errors import LabError
 from netns_lab.lab import Lab
 from netns_lab.peers.facts import PeerSettings, SaFacts
 from netns_lab.peers.fetch import Tree
+from netns_lab.peers.libreswan import Libreswan
 from netns_lab.peers.strongswan import StrongSwan
 from netns_lab.process import Completed, Daemon
 
@@ -68,5 +69,7 @@ def make(lab: Lab, host: str, tree: Tree, settings: PeerSettings) -> Peer:
     match tree.name:
         case "strongswan":
             return StrongSwan(lab, host, tree, settings)
+        case "libreswan":
+            return Libreswan(lab, host, tree, settings)
         case other:
             raise LabError(f"no peer {other!r}")

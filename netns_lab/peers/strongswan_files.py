@@ -28,7 +28,7 @@ OUR_WORD: Mapping[str, str] = {
 
 def daemon_file(settings: PeerSettings) -> str:
     """``strongswan.conf`` for charon-systemd: the log on standard error, little waiting."""
-    cookies = "cookie_threshold = 0\n  cookie_threshold_ip = 0" if settings.cookies else ""
+    cookies = "cookie_threshold = 1" if settings.cookies else ""
     return f"""\
 charon-systemd {{
   load = {_PLUGINS}

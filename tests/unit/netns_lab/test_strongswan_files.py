@@ -132,4 +132,4 @@ def test_every_child_has_a_section_and_braces_match() -> None:
 
 def test_cookies_are_demanded_only_on_request() -> None:
     assert "cookie" not in files.daemon_file(SETTINGS)
-    assert "cookie_threshold = 0" in files.daemon_file(replace(SETTINGS, cookies=True))
+    assert "cookie_threshold = 1" in files.daemon_file(replace(SETTINGS, cookies=True))
