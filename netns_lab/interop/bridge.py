@@ -9,7 +9,7 @@ and the peer told to name it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,10 +39,22 @@ class KeyBridge:
         """Give the peer each key that moon is about to use; until cancelled."""
         while True:
             with suppress(LabError):  # moon is not up yet, or no more
-                if announced := await self._announced():
-                    self._known.update(announced)
-                    await self._give(await self._take(*announced))
+                announced = await self._announced()
+                # One the KME does not have yet, or no more, must not keep the others away.
+                if announced and not await self._bring(announced):
+                    for key_id in announced:
+                        await self._bring([key_id])
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _bring(self, key_ids: Sequence[str]) -> bool:
+        """Give the peer these keys; False if the KME does not deliver them all."""
+        try:
+            keys = await self._take(*key_ids)
+        except LabError:
+            return False
+        self._known.update(keys)
+        await self._give(keys)
+        return True
 
     async def _announced(self) -> list[str]:
         keys = (await self._site.tunnel("moon"))["keys"] or {"key_ids": ()}

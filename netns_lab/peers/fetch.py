@@ -165,7 +165,12 @@ def _download(bundle: Bundle, state: Path, say: Say) -> list[Path]:
         *("-o", "Dir::Etc::preferencesparts=/dev/null"),
     ]
     say(f"{bundle.name}: reading the package lists of {' and '.join(SUITES)}")
-    debian.apt_get(["update"], state, options)
+    try:
+        debian.apt_get(["update", "-o", "APT::Update::Error-Mode=any"], state, options)
+    except subprocess.CalledProcessError as error:
+        why = f"the host's Debian mirror does not serve {' and '.join(SUITES)}"
+        said = (error.stderr or "").strip().partition("\n")[0]
+        raise ToolMissingError(f"{bundle.name}: {why}: {said}") from error
     say(f"{bundle.name}: fetching packages (nothing is installed)")
     debian.apt_get(
         ["--yes", "--download-only", "--no-install-recommends", "install", *bundle.packages],
