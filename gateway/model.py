@@ -38,6 +38,22 @@ class QkdPolicy(StrEnum):
     OFF = "off"
 
 
+class Renewal(StrEnum):
+    """What a tunnel that has no SA does about it."""
+
+    RESTART = "restart"  # set up again, until it is up
+    TRAP = "trap"  # set up when traffic wants to leave
+    NONE = "none"  # wait for the peer or the operator
+
+
+class Ended(StrEnum):
+    """Who ended a Child SA that nothing replaced."""
+
+    HERE = "here"  # us, or our kernel
+    BY_PEER = "by-peer"
+    PEER_LOST = "peer-lost"  # it does not answer any more
+
+
 class Role(StrEnum):
     INITIATOR = "initiator"
     RESPONDER = "responder"
@@ -266,6 +282,7 @@ class TunnelView:
     reason: str
     since: str
     qkd: QkdPolicy
+    on_demand: bool  # it is DOWN while nobody needs it, and traffic sets it up
     local_id: str
     remote_id: str
     local_address: str

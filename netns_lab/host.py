@@ -44,7 +44,7 @@ def started(job: Job, say: Say, fds: tuple[int, ...] = ()) -> Iterator[subproces
         [*namespaces(), "sh", "-c", _PRELUDE + command_script(job)],
         stdin=subprocess.DEVNULL,
         pass_fds=fds,
-        env=variables(job, "host"),
+        env=variables("host"),
     )
     try:
         yield process

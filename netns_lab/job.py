@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from netns_lab import paths, tools
@@ -21,10 +21,9 @@ class Job:
     directory: Path  # working directory
     writable: tuple[Path, ...]  # folders whose changes the host is to keep
     timeout: float | None = None  # seconds, boot included; None = unlimited
-    environment: dict[str, str] = field(default_factory=dict)
 
 
-def variables(job: Job, kernel: str) -> dict[str, str]:
+def variables(kernel: str) -> dict[str, str]:
     """The whole environment of the job's command: nothing of the caller's leaks in."""
     return {
         "HOME": "/tmp",  # noqa: S108 - private to the lab: a tmpfs or the overlay
@@ -35,7 +34,6 @@ def variables(job: Job, kernel: str) -> dict[str, str]:
         **tools.environment(),
         "QSGW_CACHE": str(paths.cache()),
         "QSGW_BUILD": str(paths.build()),
-        **job.environment,
         INSIDE: "1",
         KERNEL: kernel,
     }

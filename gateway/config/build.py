@@ -120,6 +120,9 @@ class Builder:
                 "remote_subnets", units.parse_network, table.remote_subnets
             ),
             start=table.start,
+            dpd_action=table.dpd_action,
+            close_action=table.close_action,
+            idle_timeout=at.read("idle_timeout", units.parse_duration, table.idle_timeout) or None,
             qkd=table.qkd,
             kmes=table.kmes,
             peer_sae=at.read("peer_sae", units.parse_sae_id, table.peer_sae),
@@ -134,7 +137,7 @@ class Builder:
             ike=table.ike,
             esp=table.esp,
             allow_classical=table.allow_classical,
-            liveness=at.read("liveness", _positive_duration, table.liveness),
+            liveness=at.read("liveness", units.parse_duration, table.liveness),
             retransmit_base=at.read_optional(
                 "retransmit_base", _positive_duration, table.retransmit_base
             ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Problems, TableProblems, did_you_mean
-from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
+from gateway.config.schema import GatewayConfig, KmeConfig, Start, TunnelConfig
 from gateway.config.units import parse_address
 from gateway.model import IpAddress, IpNetwork, QkdPolicy
 
@@ -127,6 +127,17 @@ def _check_times(at: TableProblems, tunnel: TunnelConfig) -> None:
         at.error(
             "rekey_min",
             f"{tunnel.rekey_min:g} s is more than rekey_max = {tunnel.rekey_max:g} s",
+        )
+    if tunnel.idle_timeout is not None and tunnel.start is Start.INITIATE:
+        at.error(
+            "idle_timeout",
+            'a tunnel with start = "initiate" would be set up again at once: write start = "trap"',
+        )
+    if tunnel.liveness == 0:
+        at.warn(
+            "liveness",
+            "a peer that is gone is noticed only when it does not answer a rekey, after up to "
+            f"{tunnel.rekey_max:g} s; traffic is lost until then",
         )
     if tunnel.degraded_max is not None and tunnel.qkd is not QkdPolicy.PREFER:
         at.warn("degraded_max", f'has no meaning with qkd = "{tunnel.qkd}"')

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gateway.crypto.secret import Secret
-from gateway.model import IpAddress, IpNetwork, QkdPolicy
+from gateway.model import IpAddress, IpNetwork, QkdPolicy, Renewal
 
 
 class OnStop(StrEnum):
@@ -27,6 +27,7 @@ class Start(StrEnum):
 
     INITIATE = "initiate"
     RESPOND = "respond"
+    TRAP = "trap"  # traffic does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,9 @@ class TunnelConfig:
     local_subnets: tuple[IpNetwork, ...]
     remote_subnets: tuple[IpNetwork, ...]
     start: Start
+    dpd_action: Renewal | None  # when the peer is lost; None = as at the start
+    close_action: Renewal | None  # when the peer closes; None = as at the start
+    idle_timeout: float | None  # seconds without traffic until the tunnel closes; None = never
     qkd: QkdPolicy
     kmes: tuple[str, ...]  # names of [kme.*] tables, in order of preference
     peer_sae: str  # "" when qkd is off
@@ -103,7 +107,7 @@ class TunnelConfig:
     ike: tuple[str, ...]  # each parses as gateway.ike.proposals.ProposalSpec
     esp: tuple[str, ...]
     allow_classical: bool
-    liveness: float  # seconds of silence before the peer is probed
+    liveness: float  # seconds of silence before the peer is probed; 0 = never
     retransmit_base: float | None  # seconds; None = the default of gateway.ike
 
 

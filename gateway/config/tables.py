@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.schema import OnStop, Start
-from gateway.model import QkdPolicy
+from gateway.model import QkdPolicy, Renewal
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 NonEmptyList = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -65,6 +65,9 @@ class TunnelTable(Table, frozen=True):
     local_subnets: NonEmptyList
     remote_subnets: NonEmptyList
     start: Start = Start.INITIATE
+    dpd_action: Renewal | None = None  # as at the start
+    close_action: Renewal | None = None
+    idle_timeout: str = "0"
     qkd: QkdPolicy = QkdPolicy.PREFER
     kmes: tuple[str, ...] = ()
     peer_sae: str = ""

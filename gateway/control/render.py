@@ -94,6 +94,8 @@ def complaints(snapshot: Json) -> list[str]:
         protection, wants_qkd = tunnel["protection"], tunnel["qkd"] != "off"
         if protection == "HYBRID" or (protection == "PQC_ONLY" and not wants_qkd):
             continue
+        if protection == "DOWN" and tunnel.get("on_demand"):
+            continue  # nobody needs it; where it cannot be set up, an alarm stands
         found.append(f"{clean(tunnel['name'])} is {protection}: {clean(tunnel['reason'])}")
     found += [
         _with_subject(alarm) for alarm in snapshot["alarms"] if alarm["severity"] == "critical"

@@ -78,6 +78,9 @@ def protection_settings(config: TunnelConfig) -> ProtectionSettings:
     return ProtectionSettings(
         qkd=config.qkd,
         initiates=config.start is Start.INITIATE,
+        on_demand=config.start is Start.TRAP,
+        dpd_action=config.dpd_action,
+        close_action=config.close_action,
         allow_classical=config.allow_classical,
         restore_dwell=config.restore_dwell,
         degraded_max=config.degraded_max,
@@ -94,7 +97,7 @@ def sa_limits(config: TunnelConfig) -> SaLimits:
         octets=config.rekey_bytes,
         packets=config.rekey_packets,
         seconds=math.ceil(config.rekey_max * HARD_AGE_FACTOR) + KERNEL_GRACE,
-        early=config.start is Start.INITIATE,
+        early=config.start is not Start.RESPOND,
     )
 
 

@@ -18,7 +18,7 @@ from gateway.errors import DataplaneError
 from gateway.ike.states import ChildState
 from gateway.ike.views import TunnelFacts
 from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId, SaState
-from gateway.protection.inputs import SaExpiring
+from gateway.protection import inputs
 
 log = logging.getLogger("qsgw.kernel")
 
@@ -81,7 +81,9 @@ class KernelKeeper:
                     log.warning("kernel events were lost: reading everything back")
                     self._enqueue(self._audit)
                     self._enqueue(self._look_at_limits)
-                case PeerMoved() | TrafficWaiting():
+                case TrafficWaiting():
+                    self._waiting(event)
+                case PeerMoved():
                     log.debug("kernel: %s", event)
                 case _:
                     assert_never(event)
@@ -131,6 +133,7 @@ class KernelKeeper:
             self._gone(sa_id)
         for tunnel in self._tunnels.values():
             await tunnel.steer_back()
+            tunnel.watch_idle(snapshot)
         self._move_what_waits()
         await self._clear_away(snapshot)
 
@@ -199,16 +202,23 @@ class KernelKeeper:
             if self._owner(sa_id) is not None:  # else a reservation, or one already replaced
                 log.warning("%s: SA %08x reached its hard lifetime", tunnel.name, sa_id.spi)
             self._gone(sa_id)
-        elif sa_id in _carrying(tunnel):  # else it is being replaced as it is
-            tunnel.feed(SaExpiring())
+        elif sa_id in tunnel.in_use():  # else it is being replaced as it is
+            tunnel.feed(inputs.SaExpiring())
+
+    def _waiting(self, event: TrafficWaiting) -> None:
+        """Policy is asked only where a trap is laid, and tells no second time while it sets up."""
+        for tunnel in self._tunnels.values():
+            if tunnel.reqid == event.reqid:
+                reason = f"traffic from {event.source} to {event.destination} waits"
+                tunnel.feed(inputs.TrafficWaiting(reason=reason))
 
     async def _look_at_limits(self) -> None:
         """The kernel tells of a soft limit once; the telling may have been lost."""
         snapshot = await self._dataplane.snapshot()
         for tunnel in self._tunnels.values():
-            carrying = _carrying(tunnel)
-            if any(_past_soft_limit(sa) for sa in snapshot.sas if sa.sa_id in carrying):
-                tunnel.feed(SaExpiring())
+            in_use = tunnel.in_use()
+            if any(_past_soft_limit(sa) for sa in snapshot.sas if sa.sa_id in in_use):
+                tunnel.feed(inputs.SaExpiring())
 
     def _seen(self, sa_id: SaId) -> None:
         now = self._clock()
@@ -225,14 +235,6 @@ def _sas_of(tunnel: Tunnel, facts: TunnelFacts) -> set[SaId]:
         for child in facts.children
         for sa_id in (SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out))
     }
-
-
-def _carrying(tunnel: Tunnel) -> set[SaId]:
-    """The SAs of the child that carries the tunnel's traffic."""
-    child = tunnel.carrying()
-    if child is None:
-        return set()
-    return {SaId(tunnel.local, child.spi_in), SaId(tunnel.remote, child.spi_out)}
 
 
 def _past_soft_limit(sa: SaState) -> bool:

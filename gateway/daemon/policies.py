@@ -3,6 +3,10 @@
 The guard policies (block) of the configured subnets lie beneath everything from the first
 moment on. Policies that lead into an SA lie above: inbound ones from the first SA on, the
 outbound ones pinned to one SPI. Without those the tunnel drops; that is all blocking needs.
+
+A trap is an outbound policy that leads into an SA but names none, laid while there is none: the
+kernel drops the packet and tells (XFRM ACQUIRE), once until its note of that expires
+(net.core.xfrm_acq_expires, 30 s), however many packets come.
 """
 
 from __future__ import annotations
@@ -53,6 +57,7 @@ class TunnelPolicies:
             for policy in self._policies(local_networks, remote_networks)
             if policy.action is PolicyAction.BLOCK
         )
+        self._traps = outbound_pins(self._policies(local_networks, remote_networks), 0)
         self._protect: dict[PolicyKey, PolicySpec] = {}
 
     @property
@@ -91,9 +96,22 @@ class TunnelPolicies:
         try:
             for policy in (*inbound, *outbound_pins(protecting, spi)):
                 await self._set(policy)
+            await self.untrap()
         except DataplaneError:
             await self._put_back(before)
             raise
+
+    async def trap(self) -> None:
+        """Be told of traffic that wants to leave; it is dropped. Only while there is no SA."""
+        for policy in self._traps:
+            await self._set(policy)
+
+    async def untrap(self) -> None:
+        """Drop without being told."""
+        traps = [policy for policy in self._protect.values() if _is_trap(policy)]
+        for policy in traps:
+            del self._protect[policy_key(policy)]
+        await self._remove(traps)
 
     async def block(self) -> None:
         """Drop everything: take the ways into SAs away, outbound first."""
@@ -160,3 +178,7 @@ class TunnelPolicies:
             spi=None,
             mode=PolicyMode.PROTECT,
         )
+
+
+def _is_trap(policy: PolicySpec) -> bool:
+    return is_pin(policy) and not policy.outbound_spi

@@ -15,6 +15,7 @@ from typing import assert_never
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
+from gateway.daemon.idle import IdleWatch
 from gateway.daemon.lifetimes import SaLimits
 from gateway.daemon.orphans import Orphans
 from gateway.daemon.policies import TunnelPolicies
@@ -29,6 +30,7 @@ from gateway.ike.views import ChildFacts
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
     IpAddress,
+    KernelSnapshot,
     KeyId,
     Ppk,
     Protection,
@@ -47,6 +49,7 @@ from gateway.protection.decisions import (
     QuarantineKeys,
     RaiseAlarm,
     Rekey,
+    TrapTraffic,
     Unblock,
 )
 from gateway.protection.health import HealthMonitor
@@ -57,6 +60,7 @@ from gateway.protection.inputs import (
     OperatorRekey,
     OperatorTerminate,
     SaUp,
+    TrafficCeased,
 )
 from gateway.protection.machine import TunnelProtection
 
@@ -75,6 +79,7 @@ class Tunnel:
         reqid: int,
         networks: tuple[Networks, Networks],
         limits: SaLimits,
+        idle_timeout: float | None,
         protection: TunnelProtection,
         health: HealthMonitor | None,
         keys: TunnelKeys | None,
@@ -90,6 +95,8 @@ class Tunnel:
         self.remote = remote
         self.reqid = reqid
         self._limits = limits
+        self._idle_timeout = idle_timeout
+        self._idle = None if idle_timeout is None else IdleWatch(idle_timeout)
         self.protection = protection
         self.keys = keys
         self.policies = policies
@@ -176,6 +183,11 @@ class Tunnel:
         for change in self._health.observe(self.keys.observe()):
             self.feed(change)
 
+    def watch_idle(self, kernel: KernelSnapshot) -> None:
+        """Look whether traffic has ceased. Part of the audit."""
+        if self._idle is not None and self._idle.ceased(self.in_use(), kernel, self._clock()):
+            self.feed(TrafficCeased(reason=f"no traffic for {self._idle_timeout:g} s"))
+
     def on_event(self, event: Event) -> None:
         """Something happened in the IKE core."""
         if isinstance(event, ChildUp):
@@ -188,6 +200,13 @@ class Tunnel:
             if facts.name == self.name:
                 return next((each for each in facts.children if each.carries_outbound), None)
         return None
+
+    def in_use(self) -> frozenset[SaId]:
+        """The SAs of the child that carries our traffic; none without one."""
+        child = self.carrying()
+        if child is None:
+            return frozenset()
+        return frozenset((SaId(self.local, child.spi_in), SaId(self.remote, child.spi_out)))
 
     async def abandon(self) -> None:
         """Nothing leads into an SA any more, and what an earlier run left goes as well."""
@@ -239,6 +258,8 @@ class Tunnel:
                 )
             case Unblock(reason=reason):
                 self._bulletin.publish("unblocked", reason, tunnel=self.name, level=logging.DEBUG)
+            case TrapTraffic(on=on):
+                self._kernel(self.policies.trap if on else self.policies.untrap)
             case AcceptPpk(mode=mode):
                 self.accepted = mode
                 now = self._clock()

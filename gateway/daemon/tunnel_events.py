@@ -154,9 +154,9 @@ class TunnelEvents:
             rekeyed=event.rekeyed,
         )
         if not self.live and self._is_taken_over():
-            self._kernel(partial(self._down_unless_moved, event.reason))
+            self._kernel(partial(self._down_unless_moved, event))
         elif not self.live:
-            self._feed(SaDown(reason=event.reason))
+            self._feed(SaDown(reason=event.reason, ended=event.ended))
 
     def _is_taken_over(self) -> bool:
         """Whether a new SA is in the kernel, and our traffic about to be moved to it."""
@@ -166,10 +166,10 @@ class TunnelEvents:
             for child in facts.children
         )
 
-    async def _down_unless_moved(self, reason: str) -> None:
+    async def _down_unless_moved(self, event: ChildDown) -> None:
         """Kernel work: it is the turn of this once the traffic was moved, or could not be."""
         if not self.live:
-            self._feed(SaDown(reason=reason))
+            self._feed(SaDown(reason=event.reason, ended=event.ended))
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
         self.tally.failed(event.reason)

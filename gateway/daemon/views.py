@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.config.schema import TunnelConfig
+from gateway.config.schema import Start, TunnelConfig
 from gateway.daemon.bulletin import timestamp
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.reconcile import is_pin, policy_key
@@ -50,6 +50,7 @@ class Viewer:
             reason=reason,
             since=self.wall(tunnel.protection.since),
             qkd=config.qkd,
+            on_demand=config.start is Start.TRAP,
             local_id=config.local_id,
             remote_id=config.remote_id,
             local_address=str(config.local),

@@ -33,6 +33,7 @@ from gateway.model import (
 )
 
 FIRST_SPI = 0xC000_0001
+ACQUIRE_EXPIRES = 30.0  # seconds; net.core.xfrm_acq_expires
 PACKET_SIZE = 100  # octets, for the byte counters
 
 
@@ -91,6 +92,7 @@ class MemoryDataPlane:
         self._installed = 0
         self._next_spi = FIRST_SPI
         self._refusals: dict[str, DataplaneError] = {}
+        self._told: dict[int, float] = {}  # reqid -> until when the kernel tells no second time
         self._events: asyncio.Queue[KernelEvent | None] = asyncio.Queue()
 
     # --- the port ----------------------------------------------------------------------------
@@ -126,6 +128,8 @@ class MemoryDataPlane:
         self._keys.add(digest)
         if sa.direction is Direction.INBOUND and not self._reservations.pop(sa.sa_id, None):
             self.fallbacks += 1
+        if sa.direction is Direction.OUTBOUND:
+            self._told.pop(sa.reqid, None)
         self._installed += 1
         held = replace(sa, key=Secret(sa.key.expose()))  # a kernel copies; the caller wipes its own
         self._sas[sa.sa_id] = _Sa(spec=held, added_at=int(self._now()), order=self._installed)
@@ -219,7 +223,10 @@ class MemoryDataPlane:
             return Transmission(fate=Fate.DROPPED, reason="blocked")
         found = self._outbound(policy)
         if found is None:
-            self.emit(TrafficWaiting(reqid=policy.reqid, source=source, destination=destination))
+            if self._told.get(policy.reqid, 0.0) <= self._now():
+                self._told[policy.reqid] = self._now() + ACQUIRE_EXPIRES
+                waiting = TrafficWaiting(reqid=policy.reqid, source=source, destination=destination)
+                self.emit(waiting)
             return Transmission(fate=Fate.DROPPED, reason="no SA")
         if self._used_up(found):
             return Transmission(fate=Fate.DROPPED, reason="hard limit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.model import IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
+from gateway.model import Ended, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
 
 
 class DropReason(StrEnum):
@@ -80,6 +80,7 @@ class ChildDown:
     spi_out: int
     reason: str
     rekeyed: bool  # replaced by another one
+    ended: Ended  # by whom, where nothing replaced it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.states import ChildState, IkeInput, IkeState
 from gateway.ike.tasks import Task, Tasks
 from gateway.ike.tunnel import Tunnel
-from gateway.model import Role
+from gateway.model import Ended, Role
 
 OPERATORS = ("initiate", "rekey")
 """Tasks somebody asked for: each ends in ChildUp or ExchangeFailed."""
@@ -224,9 +224,9 @@ class Session:
         if notify is not None and sa.state is IkeState.INIT_SENT:
             reason = refusal(notify, sa.connection.ike_proposals)
             name = notify_name(notify.type)
-            self._end(reason, peer_lost=True, notify=name)
+            self._end(reason, ended=Ended.PEER_LOST, notify=name)
         else:
-            self._end(reason, peer_lost=True)
+            self._end(reason, ended=Ended.PEER_LOST)
 
     # --- flows (TaskHost) ------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class Session:
         if task.what == "delete":
             self._end(self._close_reason)
         elif result:  # from informational.respond: why the IKE SA is over
-            self._end(str(result))
+            self._end(str(result), ended=Ended.BY_PEER)
 
     def task_failed(self, task: Task, error: QsgwError) -> None:
         failure = failure_of(error)
@@ -311,14 +311,17 @@ class Session:
 
     @property
     def _liveness_interval(self) -> float:
-        return self.sa.peering.timing.liveness_interval
+        """Until the next look; where liveness is off, whether it still is."""
+        return self.sa.peering.timing.liveness_interval or limits.LIVENESS_INTERVAL
 
     def _check_liveness(self) -> None:
         if not self.established:
             return
         quiet_until = (self._courier.heard_at or 0.0) + self._liveness_interval
         if quiet_until <= self.sa.now:
-            if not self.sa.requests.busy:  # any unanswered request asks the same question
+            wanted = self.sa.peering.timing.liveness_interval > 0
+            # any unanswered request asks the same question
+            if wanted and not self.sa.requests.busy:
                 self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
             quiet_until = self.sa.now + self._liveness_interval
         self._at(quiet_until, "liveness", self._check_liveness)
@@ -361,7 +364,7 @@ class Session:
                     task.what, reason, notify=notify, from_peer=notify is not None
                 )
 
-    def _end(self, reason: str, *, peer_lost: bool = False, notify: str | None = None) -> None:
+    def _end(self, reason: str, *, ended: Ended = Ended.HERE, notify: str | None = None) -> None:
         sa = self.sa
         if sa.state is IkeState.CLOSED:
             return
@@ -373,7 +376,7 @@ class Session:
         sa.abandon_pending(reason)
         if sa.ppk is not None:
             sa.ppk.settle(used=False, reason=reason)
-        self._release_children(reason)
+        self._release_children(reason, ended)
         if sa.keys_now is not None:
             sa.keys_now.wipe()
         sa.peering.sessions.remove(self)
@@ -384,12 +387,12 @@ class Session:
                     spi_i=sa.spi_i,
                     spi_r=sa.spi_r,
                     reason=reason,
-                    peer_lost=peer_lost,
+                    peer_lost=ended is Ended.PEER_LOST,
                 )
             )
         self._ended(self)
 
-    def _release_children(self, reason: str) -> None:
+    def _release_children(self, reason: str, ended: Ended) -> None:
         """Where another child carries on, packets in flight may still come in on these."""
         leaving, self.sa.children[:] = tuple(self.sa.children), ()
         carried_on = {
@@ -399,7 +402,7 @@ class Session:
             if child.tunnel in carried_on:
                 child.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
             else:
-                child.tunnel.remove(child, reason=reason)
+                child.tunnel.remove(child, reason=reason, ended=ended)
         for tunnel in dict.fromkeys(child.tunnel for child in leaving):
             self._find_stand_in(tunnel)
 

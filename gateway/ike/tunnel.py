@@ -16,6 +16,7 @@ from gateway.ike.environment import Environment
 from gateway.ike.events import ChildDown, ChildUp, ExchangeFailed
 from gateway.ike.limits import LINGERING_MAX
 from gateway.ike.states import ChildInput, ChildState
+from gateway.model import Ended
 
 if TYPE_CHECKING:
     from gateway.ike.peering import Peering
@@ -76,13 +77,21 @@ class Tunnel:
             self._env.outbox.events.append(_child_up(child))
             self.peering.settle_sessions(child.owner, now)
 
-    def retire(self, child: ChildSa, *, reason: str, rekeyed: bool, now: float) -> None:
+    def retire(
+        self,
+        child: ChildSa,
+        *,
+        reason: str,
+        rekeyed: bool,
+        now: float,
+        ended: Ended = Ended.HERE,
+    ) -> None:
         """Out of use: the outbound half goes now, the inbound half after the linger."""
         if child.state in (ChildState.LINGERING, ChildState.GONE):
             return
         child.happened(ChildInput.RETIRE)
         self._env.outbox.commands.append(RemoveSas(tunnel=self.name, sa_ids=(child.outbound,)))
-        self._report(child, reason, rekeyed=rekeyed)
+        self._report(child, reason, rekeyed=rekeyed, ended=ended)
 
         def end(_when: float) -> None:
             child.happened(ChildInput.REMOVE)
@@ -94,7 +103,7 @@ class Tunnel:
         for oldest in lingering[:-LINGERING_MAX]:
             self.remove(oldest, reason=reason)
 
-    def remove(self, child: ChildSa, *, reason: str, rekeyed: bool = False) -> None:
+    def remove(self, child: ChildSa, *, reason: str, ended: Ended = Ended.HERE) -> None:
         """Both halves go now."""
         if child.state is ChildState.GONE:
             return
@@ -106,7 +115,7 @@ class Tunnel:
             RemoveSas(tunnel=self.name, sa_ids=(child.outbound, child.inbound))
         )
         if not reported:
-            self._report(child, reason, rekeyed=rekeyed)
+            self._report(child, reason, rekeyed=False, ended=ended)
 
     def failed(
         self,
@@ -129,7 +138,7 @@ class Tunnel:
             )
         )
 
-    def _report(self, child: ChildSa, reason: str, *, rekeyed: bool) -> None:
+    def _report(self, child: ChildSa, reason: str, *, rekeyed: bool, ended: Ended) -> None:
         if not child.announced:
             return
         self._env.outbox.events.append(
@@ -139,6 +148,7 @@ class Tunnel:
                 spi_out=child.spi_out,
                 reason=reason,
                 rekeyed=rekeyed,
+                ended=ended,
             )
         )
 

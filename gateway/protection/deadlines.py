@@ -53,7 +53,7 @@ def _while_blocked(facts: TunnelFacts) -> Iterator[Deadline]:
 
 def _while_up(facts: TunnelFacts) -> Iterator[Deadline]:
     settings = facts.settings
-    ceiling = settings.rekey_max if settings.initiates else BACKUP_FACTOR * settings.rekey_max
+    ceiling = settings.rekey_max if facts.leads else BACKUP_FACTOR * settings.rekey_max
     yield (
         facts.sa_since + HARD_AGE_FACTOR * settings.rekey_max,
         Trigger.AGE_OVER,
@@ -68,7 +68,7 @@ def _while_up(facts: TunnelFacts) -> Iterator[Deadline]:
     trusted_at = facts.quantum.trusted_at()
     if facts.needs_key and (trusted_at is None or facts.peer_lacks_key):
         yield facts.sa_since + ceiling, Trigger.LIFE_OVER, _why_no_key(facts)
-    if falls_back and settings.initiates and trusted_at is not None:
+    if falls_back and facts.leads and trusted_at is not None:
         yield max(facts.retry_at, trusted_at), Trigger.RETURN_DUE, "QKD is healthy again"
     if not facts.needs_key or trusted_at is not None:
         yield _rekey(facts)
@@ -83,7 +83,7 @@ def _rekey(facts: TunnelFacts) -> Deadline:
 
 def _interval(facts: TunnelFacts) -> float:
     settings = facts.settings
-    if not settings.initiates:
+    if not facts.leads:
         return BACKUP_FACTOR * settings.rekey_max
     ceiling = settings.rekey_max * (1.0 - REKEY_SPREAD * settings.jitter)
     if facts.state is State.DEGRADED:

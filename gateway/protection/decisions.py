@@ -50,6 +50,13 @@ class Unblock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrapTraffic:
+    """Whether to be told of traffic that wants to leave while there is no SA for it."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptPpk:
     """What to insist on, or accept, in exchanges from now on (``Endpoint.set_ppk_mode``)."""
 
@@ -89,6 +96,7 @@ Decision = (
     | CloseTunnel
     | Block
     | Unblock
+    | TrapTraffic
     | AcceptPpk
     | QuarantineKeys
     | RaiseAlarm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.model import Protection, QkdPolicy
+from gateway.model import Ended, Protection, QkdPolicy, Renewal
 from gateway.protection.quantum import QuantumSide
 from gateway.protection.settings import ProtectionSettings
 from gateway.protection.table import State
@@ -27,17 +27,20 @@ class TunnelFacts:
     quantum: QuantumSide
     started_at: float
     last_reason: str
+    renewal: Renewal  # what to do while DOWN
     state: State = State.DOWN
     attempt: Attempt | None = None
     # the SA that carries the tunnel
     sa: Protection = Protection.DOWN
     sa_since: float = 0.0
+    sa_initiated: bool = False  # by us
     up_since: float = 0.0  # since when there has been an SA without a break
     degraded_since: float = 0.0
     degraded_before: float = 0.0  # seconds in earlier DEGRADED spells since the last HYBRID
     degraded_expired: bool = False  # degraded_max ran out: HYBRID or nothing
     # plans
-    connecting: bool = False  # set up whenever DOWN
+    ended: Ended = Ended.HERE  # how the last SA did
+    connecting: bool = False  # set up now
     first_wait_until: float | None = None  # a first set-up waits for the first key
     retry_at: float = 0.0  # no attempt before
     rekey_wanted_at: float | None = None
@@ -48,6 +51,21 @@ class TunnelFacts:
     held_back: bool = False  # blocked, and not up since
     troubled: bool = False  # an SA was lost or an attempt failed, and not up since
     trouble: str = ""  # why there is no SA; what is tried since does not change it
+
+    def renew(self, renewal: Renewal) -> None:
+        """What to do from now on while there is no SA."""
+        self.renewal = renewal
+        self.connecting = renewal is Renewal.RESTART
+
+    @property
+    def leads(self) -> bool:
+        """We are the end that is to rekey first."""
+        return self.settings.initiates or (self.settings.on_demand and self.sa_initiated)
+
+    @property
+    def trapping(self) -> bool:
+        """Traffic is to set the tunnel up."""
+        return self.state is State.DOWN and self.renewal is Renewal.TRAP
 
     @property
     def needs_key(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.model import Protection
+from gateway.model import Ended, Protection
 
 
 class Health(StrEnum):
@@ -48,9 +48,10 @@ class SaUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaDown:
-    """The tunnel has no Child SA any more, and it was not us who closed it."""
+    """The tunnel has no Child SA any more, and it was not policy that closed it."""
 
     reason: str
+    ended: Ended = Ended.HERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,20 @@ class SaExpiring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficWaiting:
+    """The kernel holds a packet back for want of an SA (XFRM ACQUIRE)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficCeased:
+    """Nothing has passed through the SA in either direction for ``idle_timeout``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorInitiate:
     """``qsgw initiate``: set the tunnel up now; also ends an earlier terminate."""
 
@@ -111,6 +126,8 @@ Input = (
     | AttemptFailed
     | PeerFailed
     | SaExpiring
+    | TrafficWaiting
+    | TrafficCeased
     | OperatorInitiate
     | OperatorRekey
     | OperatorTerminate

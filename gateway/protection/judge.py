@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from gateway.model import Protection, QkdPolicy
+from gateway.model import Ended, Protection, QkdPolicy
 from gateway.protection.facts import TunnelFacts
 from gateway.protection.inputs import (
     AttemptFailed,
@@ -20,6 +20,8 @@ from gateway.protection.inputs import (
     SaDown,
     SaExpiring,
     SaUp,
+    TrafficCeased,
+    TrafficWaiting,
 )
 from gateway.protection.table import State, Trigger
 
@@ -36,7 +38,11 @@ def judge(item: Input, facts: TunnelFacts, now: float) -> Judged | None:
             return None
         case SaUp():
             return _judge_sa(item, facts)
-        case SaDown() | PeerLost():
+        case SaDown():
+            facts.ended = item.ended
+            return Trigger.SA_GONE, item.reason
+        case PeerLost():
+            facts.ended = Ended.PEER_LOST
             return Trigger.SA_GONE, item.reason
         case AttemptFailed():
             return _judge_failure(item, facts)
@@ -46,6 +52,12 @@ def judge(item: Input, facts: TunnelFacts, now: float) -> Judged | None:
             return None
         case SaExpiring():
             return Trigger.EXPIRING, "the SA reached its soft limit"
+        case TrafficWaiting():
+            waits = facts.trapping and not facts.connecting and facts.attempt is None
+            return (Trigger.TRAFFIC, item.reason) if waits else None
+        case TrafficCeased():
+            is_up = facts.state in (State.HYBRID, State.DEGRADED)
+            return (Trigger.IDLE, item.reason) if is_up else None
         case OperatorInitiate():
             return Trigger.OPERATOR_INITIATE, item.reason
         case OperatorRekey():
@@ -72,6 +84,7 @@ def _judge_health(item: QuantumHealth, facts: TunnelFacts, now: float) -> Judged
 
 def _judge_sa(item: SaUp, facts: TunnelFacts) -> Judged:
     facts.sa = item.protection
+    facts.sa_initiated = item.initiated
     offered = item.offered_ppk
     if item.initiated and facts.attempt is not None:
         offered = facts.attempt.with_ppk  # only the initiator of an exchange offers

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from gateway.ike.config import PpkMode
-from gateway.model import Protection, QkdPolicy, Severity
+from gateway.model import Ended, Protection, QkdPolicy, Renewal, Severity
 from gateway.protection.alarms import FOLLOWED, standing_alarms
 from gateway.protection.deadlines import deadlines
 from gateway.protection.decisions import (
@@ -28,6 +28,7 @@ from gateway.protection.decisions import (
     QuarantineKeys,
     RaiseAlarm,
     Rekey,
+    TrapTraffic,
     Unblock,
 )
 from gateway.protection.facts import Attempt, TunnelFacts
@@ -61,6 +62,13 @@ _TROUBLE = {
 """What explains why a tunnel has no SA."""
 
 
+_AT_START = {
+    Renewal.RESTART: "setting up, no answer yet",
+    Renewal.TRAP: "waiting for traffic",
+    Renewal.NONE: "waiting for peer",
+}
+
+
 class TunnelProtection:
     """Decides for one tunnel. ``handle_timer`` is first due at once."""
 
@@ -70,13 +78,15 @@ class TunnelProtection:
             settings=settings,
             quantum=QuantumSide(dwell=settings.restore_dwell),
             started_at=now,
+            renewal=settings.at_start,
             connecting=settings.initiates,
-            last_reason="setting up, no answer yet" if settings.initiates else "waiting for peer",
+            last_reason=_AT_START[settings.at_start],
             first_wait_until=now + FIRST_KEY_WAIT if uses_qkd else None,
         )
         self._out: list[Decision] = []
         self._started = False
         self._accept: PpkMode | None = None  # as last reported
+        self._trap: bool | None = None  # as last reported
         self._alarms: dict[str, tuple[Severity, str]] = {}  # as last reported
         self.protection = Protection.DOWN
         self.reason = self._facts.last_reason
@@ -161,15 +171,19 @@ class TunnelProtection:
             case Action.LOSE:
                 self._lose(now)
             case Action.DEMAND:
-                facts.rekey_wanted_at = now if facts.settings.initiates else now + BACKUP_GRACE
+                facts.rekey_wanted_at = now if facts.leads else now + BACKUP_GRACE
                 facts.retry_at = now
             case Action.DEMAND_NOW:
                 facts.rekey_wanted_at = facts.retry_at = now
             case Action.CONNECT_SOON:
+                facts.renew(facts.settings.at_start)
                 facts.connecting = True
-                facts.retry_at = now
-                facts.failures = facts.short_lived = 0
-                facts.troubled = False
+                self._forgive(now)
+            case Action.CONNECT_ONCE:
+                facts.connecting = True
+            case Action.REST:
+                facts.renew(facts.settings.at_start)
+                self._forgive(now)
             case Action.INITIATE:
                 self._attempt(reason, now, rekey=False, with_ppk=facts.key_trusted(now))
             case Action.INITIATE_WITHOUT_KEY:
@@ -179,11 +193,7 @@ class TunnelProtection:
             case Action.REKEY_WITHOUT_KEY:
                 self._attempt(reason, now, rekey=True, with_ppk=False)
             case Action.BACK_OFF:
-                facts.attempt = None
-                facts.troubled = True
-                facts.failures += 1
-                facts.retry_at = now + self._delay(facts.failures)
-                facts.connecting = facts.settings.initiates
+                self._back_off(now)
             case Action.DWELL:
                 facts.quantum.hold(now)
             case Action.DWELL_LONGER:
@@ -205,6 +215,21 @@ class TunnelProtection:
             case _:
                 assert_never(action)
 
+    def _forgive(self, now: float) -> None:
+        """What failed before delays nothing and is no trouble."""
+        facts = self._facts
+        facts.retry_at = now
+        facts.failures = facts.short_lived = 0
+        facts.troubled = False
+
+    def _back_off(self, now: float) -> None:
+        facts = self._facts
+        facts.attempt = None
+        facts.troubled = True
+        facts.failures += 1
+        facts.retry_at = now + self._delay(facts.failures)
+        facts.connecting = facts.renewal is Renewal.RESTART
+
     def _dwell_longer(self, now: float) -> None:
         facts, settings = self._facts, self._facts.settings
         facts.keyless += 1
@@ -214,6 +239,8 @@ class TunnelProtection:
     def _adopt(self, now: float, *, was_up: bool) -> None:
         facts = self._facts
         facts.sa_since = now
+        facts.renew(facts.settings.at_start)
+        facts.ended = Ended.HERE
         if not was_up:
             facts.up_since = now
         facts.rekey_wanted_at = None
@@ -233,12 +260,14 @@ class TunnelProtection:
         facts = self._facts
         if facts.attempt is not None and facts.attempt.rekey:
             facts.attempt = None
-        facts.troubled = True
         lived_long = now - facts.up_since >= facts.settings.retry_max
         facts.short_lived = 0 if lived_long else facts.short_lived + 1
         facts.retry_at = now + (self._delay(facts.short_lived) if facts.short_lived else 0.0)
         facts.rekey_wanted_at = None
-        facts.connecting = facts.settings.initiates
+        facts.renew(facts.settings.after(facts.ended))
+        # A peer that is done with an on-demand tunnel is no trouble.
+        facts.troubled = not (facts.ended is Ended.BY_PEER and facts.renewal is Renewal.TRAP)
+        facts.ended = Ended.HERE
 
     def _attempt(self, reason: str, now: float, *, rekey: bool, with_ppk: bool) -> None:
         facts = self._facts
@@ -289,6 +318,9 @@ class TunnelProtection:
         if accept is not self._accept:
             self._accept = accept
             first = (AcceptPpk(mode=accept),)  # before any Initiate or Rekey of this round
+        if facts.trapping is not self._trap:
+            self._trap = facts.trapping
+            self._out.append(TrapTraffic(on=facts.trapping))
         decisions = first + tuple(self._out)
         self._out = []
         return decisions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.model import QkdPolicy
+from gateway.model import Ended, QkdPolicy, Renewal
 
 FIRST_KEY_WAIT = 5.0
 """How long a first set-up waits for the first QKD key: one KME round trip with its timeout
@@ -39,6 +39,9 @@ class ProtectionSettings:
 
     qkd: QkdPolicy
     initiates: bool  # start = "initiate"
+    on_demand: bool = False  # start = "trap"
+    dpd_action: Renewal | None = None  # when the peer is lost; None = as at the start
+    close_action: Renewal | None = None  # when the peer closes; None = as at the start
     allow_classical: bool = False
     restore_dwell: float = 60.0  # QKD must be healthy this long before HYBRID comes back
     degraded_max: float | None = None  # PQC_ONLY may last this long; None = unlimited
@@ -48,3 +51,19 @@ class ProtectionSettings:
     retry_min: float = 1.0
     retry_max: float = 60.0
     jitter: float = 0.0  # 0 <= jitter < 1, drawn once per tunnel by the daemon
+
+    @property
+    def at_start(self) -> Renewal:
+        if self.initiates:
+            return Renewal.RESTART
+        return Renewal.TRAP if self.on_demand else Renewal.NONE
+
+    def after(self, ended: Ended) -> Renewal:
+        """What to do once the SA has ended so."""
+        match ended:
+            case Ended.HERE:
+                return self.at_start
+            case Ended.BY_PEER:
+                return self.close_action or self.at_start
+            case Ended.PEER_LOST:
+                return self.dpd_action or self.at_start

@@ -38,6 +38,8 @@ class Trigger(Enum):
     CLEARED = auto()
     # kernel and operator ...
     EXPIRING = auto()
+    TRAFFIC = auto()  # waits for an SA
+    IDLE = auto()  # there was none for long enough
     OPERATOR_INITIATE = auto()
     OPERATOR_REKEY = auto()
     OPERATOR_TERMINATE = auto()
@@ -58,6 +60,8 @@ class Action(Enum):
     DEMAND = auto()  # rekey soon: the initiator at once, the responder after a grace
     DEMAND_NOW = auto()
     CONNECT_SOON = auto()
+    CONNECT_ONCE = auto()  # no sooner than the back-off lets us
+    REST = auto()  # be as at the start
     INITIATE = auto()
     INITIATE_WITHOUT_KEY = auto()
     REKEY = auto()
@@ -100,6 +104,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.DOWN, _T.SUSPECTED_FATAL): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL, _A.BLOCK),
     (_S.DOWN, _T.CLEARED): _row(_S.DOWN, _A.QUARANTINE, _A.DWELL),
     (_S.DOWN, _T.EXPIRING): _row(_S.DOWN),
+    (_S.DOWN, _T.TRAFFIC): _row(_S.DOWN, _A.CONNECT_ONCE),
     (_S.DOWN, _T.OPERATOR_INITIATE): _row(_S.DOWN, _A.CONNECT_SOON),
     (_S.DOWN, _T.OPERATOR_REKEY): _row(_S.DOWN),
     (_S.DOWN, _T.OPERATOR_TERMINATE): _row(_S.STOPPED, _A.CLOSE),
@@ -119,6 +124,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.HYBRID, _T.SUSPECTED_FATAL): _row(_S.BLOCKED, _A.QUARANTINE, _A.DWELL, _A.BLOCK),
     (_S.HYBRID, _T.CLEARED): _row(_S.HYBRID, _A.QUARANTINE, _A.DWELL),
     (_S.HYBRID, _T.EXPIRING): _row(_S.HYBRID, _A.DEMAND),
+    (_S.HYBRID, _T.IDLE): _row(_S.DOWN, _A.CLOSE, _A.REST),
     (_S.HYBRID, _T.OPERATOR_INITIATE): _row(_S.HYBRID),
     (_S.HYBRID, _T.OPERATOR_REKEY): _row(_S.HYBRID, _A.DEMAND_NOW),
     (_S.HYBRID, _T.OPERATOR_TERMINATE): _row(_S.STOPPED, _A.CLOSE),
@@ -137,6 +143,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.DEGRADED, _T.SUSPECTED_TOLERATED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
     (_S.DEGRADED, _T.CLEARED): _row(_S.DEGRADED, _A.QUARANTINE, _A.DWELL),
     (_S.DEGRADED, _T.EXPIRING): _row(_S.DEGRADED, _A.DEMAND),
+    (_S.DEGRADED, _T.IDLE): _row(_S.DOWN, _A.CLOSE, _A.REST),
     (_S.DEGRADED, _T.OPERATOR_INITIATE): _row(_S.DEGRADED),
     (_S.DEGRADED, _T.OPERATOR_REKEY): _row(_S.DEGRADED, _A.DEMAND_NOW),
     (_S.DEGRADED, _T.OPERATOR_TERMINATE): _row(_S.STOPPED, _A.CLOSE),

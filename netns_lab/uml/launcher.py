@@ -110,7 +110,7 @@ def _prepare(folder: Path, job: Job) -> None:
     for path in job.writable:
         path.mkdir(parents=True, exist_ok=True)
     (folder / "writable").write_text("".join(f"{path}\n" for path in job.writable))
-    (folder / "environment").write_text(environment_script(variables(job, "uml")))
+    (folder / "environment").write_text(environment_script(variables("uml")))
     (folder / "command").write_text(command_script(job))
     for name in ("console", "stdout", "stderr"):
         (folder / name).touch()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ike.config import PpkMode
-from gateway.model import Protection, QkdPolicy
+from gateway.model import Ended, Protection, QkdPolicy, Renewal
 from gateway.protection.alarms import FOLLOWED
 from gateway.protection.decisions import (
     AcceptPpk,
@@ -20,6 +20,7 @@ from gateway.protection.decisions import (
     ProtectionChanged,
     RaiseAlarm,
     Rekey,
+    TrapTraffic,
 )
 from gateway.protection.inputs import (
     AttemptFailed,
@@ -35,6 +36,8 @@ from gateway.protection.inputs import (
     SaDown,
     SaExpiring,
     SaUp,
+    TrafficCeased,
+    TrafficWaiting,
 )
 from gateway.protection.machine import TunnelProtection
 from gateway.protection.settings import ATTEMPT_LIMIT, FIRST_KEY_WAIT, ProtectionSettings
@@ -55,7 +58,7 @@ INPUTS = st.one_of(
         offered_ppk=st.booleans(),
         initiated=st.booleans(),
     ),
-    st.just(SaDown(reason="deleted")),
+    st.builds(SaDown, reason=st.just("deleted"), ended=st.sampled_from(Ended)),
     st.just(PeerLost(reason="silent")),
     st.just(PeerFailed(reason="wrong pre-shared key")),
     st.builds(
@@ -65,6 +68,8 @@ INPUTS = st.one_of(
         rekey=st.sampled_from([None, True, False]),
     ),
     st.just(SaExpiring()),
+    st.just(TrafficWaiting(reason="a packet waits")),
+    st.just(TrafficCeased(reason="no traffic")),
     st.just(OperatorInitiate()),
     st.just(OperatorRekey()),
     st.just(OperatorTerminate()),
@@ -74,6 +79,9 @@ SETTINGS = st.builds(
     ProtectionSettings,
     qkd=st.sampled_from(QkdPolicy),
     initiates=st.booleans(),
+    on_demand=st.booleans(),
+    dpd_action=st.sampled_from([None, *Renewal]),
+    close_action=st.sampled_from([None, *Renewal]),
     allow_classical=st.booleans(),
     restore_dwell=st.sampled_from([0.0, 60.0]),
     degraded_max=st.sampled_from([None, 0.5, 100.0]),
@@ -97,6 +105,7 @@ class Auditor:
         self.in_kernel: Protection | None = None
         self.alarms: dict[str, str] = {}  # id -> text
         self.mode: PpkMode | None = None
+        self.trapping: bool | None = None
         self.suspect = False
         self.ready = 0
         self.stopped = False
@@ -123,6 +132,8 @@ class Auditor:
                 self.in_kernel = item.protection
                 if item.initiated:
                     self.attempt = None
+            case TrafficCeased() if self.in_kernel is not None:
+                self.attempt = None  # the tunnel is closed, whatever was under way
             case SaDown() | PeerLost():
                 self.in_kernel = None
                 if isinstance(self.attempt, Rekey):
@@ -172,6 +183,9 @@ class Auditor:
                 self.alarms[item.id] = item.text
             case ClearAlarm():
                 del self.alarms[item.id]
+            case TrapTraffic():
+                assert item.on is not self.trapping
+                self.trapping = item.on
             case AcceptPpk():
                 assert item.mode is not self.mode
                 self.mode = item.mode
@@ -184,6 +198,8 @@ class Auditor:
 
     def check_rest(self) -> None:
         policy, shown = self.settings.qkd, self.shown
+        if self.stopped or self.in_kernel is not None:
+            assert not self.trapping, "a trap is for a tunnel without an SA that may have one"
         if shown in {Protection.HYBRID, Protection.PQC_ONLY, Protection.CLASSICAL}:
             assert shown is self.in_kernel, "shown is what is in the kernel"
         else:

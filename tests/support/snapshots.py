@@ -96,6 +96,7 @@ def tunnel_view(name: str = "sun", **changes: Any) -> TunnelView:
             reason="",
             since="2026-11-21T09:59:00.000Z",
             qkd=QkdPolicy.PREFER,
+            on_demand=False,
             local_id="moon.example",
             remote_id="sun.example",
             local_address="10.0.12.1",

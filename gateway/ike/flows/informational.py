@@ -17,6 +17,7 @@ from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId, notify_name
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
+from gateway.model import Ended
 
 _FATAL = (NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_SYNTAX)
 
@@ -96,7 +97,8 @@ def respond(sa: IkeSa, received: Received) -> Flow[str]:
     yield Respond(payloads=[DeletePayload(protocol=ProtocolId.ESP, spis=ours)] if ours else [])
     for child in named:
         moved = child.tunnel.active not in (None, child)
-        _forget(sa, child, reason="rekeyed" if moved else "deleted by the peer", rekeyed=moved)
+        reason = "rekeyed" if moved else "deleted by the peer"
+        _forget(sa, child, reason=reason, rekeyed=moved, ended=Ended.BY_PEER)
     return ""
 
 
@@ -112,7 +114,9 @@ def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
                     child.tunnel.failed("respond", error.reason)
 
 
-def _forget(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> None:
+def _forget(
+    sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool, ended: Ended = Ended.HERE
+) -> None:
     if child in sa.children:
         sa.children.remove(child)
-    child.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now)
+    child.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now, ended=ended)

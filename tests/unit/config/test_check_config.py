@@ -34,6 +34,10 @@ def warnings_of(file: Any) -> tuple[ConfigProblem, ...]:
         ({"peer_sae": None}, "peer_sae", "needs the SAE_ID of the peer"),
         ({"peer_sae": "moon"}, "peer_sae", "is our own [gateway] sae_id"),
         ({"key_reserve": 4}, "key_reserve", "leaves none to use"),
+        ({"idle_timeout": "5m"}, "idle_timeout", 'write start = "trap"'),
+        ({"start": "on-demand"}, "start", "on-demand"),
+        ({"rekey_bytes": "1 kB"}, "rekey_bytes", "below 1 MiB it would rekey without end"),
+        ({"rekey_packets": "10"}, "rekey_packets", "below 1000 it would rekey without end"),
         ({"rekey_min": "2h"}, "rekey_min", "7200 s is more than rekey_max = 3600 s"),
         ({"remote_subnets": ["10.1.0.0/24"]}, "remote_subnets", "is on both sides"),
         (
@@ -153,6 +157,7 @@ def test_reqid_collision(folder: Any, problems_of: Any, monkeypatch: pytest.Monk
             {"local_subnets": ["10.0.12.0/24"], "remote_subnets": ["10.0.23.0/24"]},
             "remote_subnets",
         ),
+        ({"liveness": "0"}, "liveness"),
     ],
 )
 def test_warnings(folder: Any, changes: dict[str, Any], key: str) -> None:

@@ -14,6 +14,8 @@ from gateway.protection.inputs import (
     OperatorTerminate,
     PeerLost,
     SaExpiring,
+    TrafficCeased,
+    TrafficWaiting,
 )
 from gateway.protection.machine import TunnelProtection
 from gateway.protection.table import TABLE, State, Trigger
@@ -26,9 +28,13 @@ Step = Callable[[Bench], tuple[Decision, ...]]
 Arrow = tuple[State, Trigger, Callable[[], Bench], Step, State, list[str]]
 
 
-def down(policy: str, *, keys: int = 1, initiates: bool = True) -> Bench:
+WAITS = TrafficWaiting(reason="traffic waits")
+CEASED = TrafficCeased(reason="no traffic")
+
+
+def down(policy: str, *, keys: int = 1, initiates: bool = True, on_demand: bool = False) -> Bench:
     """DOWN; an initiator has an attempt under way where policy lets it."""
-    bench = Bench(policy, initiates=initiates)
+    bench = Bench(policy, initiates=initiates, on_demand=on_demand)
     bench.healthy()
     bench.keys(keys)
     if not keys and policy == "prefer":
@@ -112,6 +118,7 @@ ARROWS: list[Arrow] = [
     (D, T.SUSPECTED_FATAL, lambda: down("require"), lambda b: b.suspect(), B, ["quarantine", "block", "close"]),
     (D, T.CLEARED, lambda: suspected(down("prefer")), lambda b: b.healthy(), D, ["quarantine"]),
     (D, T.EXPIRING, lambda: down("prefer"), lambda b: b.put(SaExpiring()), D, []),
+    (D, T.TRAFFIC, lambda: down("prefer", initiates=False, on_demand=True), lambda b: b.put(WAITS), D, ["initiate+"]),
     (D, T.OPERATOR_INITIATE, lambda: down("prefer", initiates=False), lambda b: b.put(OperatorInitiate()), D, ["initiate+"]),
     (D, T.OPERATOR_REKEY, lambda: down("prefer"), lambda b: b.put(OperatorRekey()), D, []),
     (D, T.OPERATOR_TERMINATE, lambda: down("prefer"), lambda b: b.put(OperatorTerminate()), S, ["close"]),
@@ -130,6 +137,7 @@ ARROWS: list[Arrow] = [
     (H, T.SUSPECTED_FATAL, lambda: hybrid("require"), lambda b: b.suspect(), B, ["quarantine", "block", "close"]),
     (H, T.CLEARED, lambda: suspected(hybrid()), lambda b: b.healthy(), H, ["quarantine"]),
     (H, T.EXPIRING, hybrid, lambda b: b.put(SaExpiring()), H, ["rekey+"]),
+    (H, T.IDLE, hybrid, lambda b: b.put(CEASED), D, ["close", "initiate+"]),
     (H, T.OPERATOR_INITIATE, hybrid, lambda b: b.put(OperatorInitiate()), H, []),
     (H, T.OPERATOR_REKEY, hybrid, lambda b: b.put(OperatorRekey()), H, ["rekey+"]),
     (H, T.OPERATOR_TERMINATE, hybrid, lambda b: b.put(OperatorTerminate()), S, ["close"]),
@@ -147,6 +155,7 @@ ARROWS: list[Arrow] = [
     (G, T.SUSPECTED_TOLERATED, degraded, lambda b: b.suspect(), G, ["quarantine"]),
     (G, T.CLEARED, lambda: suspected(degraded()), lambda b: b.healthy(), G, ["quarantine"]),
     (G, T.EXPIRING, degraded, lambda b: b.put(SaExpiring()), G, ["rekey-"]),
+    (G, T.IDLE, degraded, lambda b: b.put(CEASED), D, ["close", "initiate-"]),
     (G, T.OPERATOR_INITIATE, degraded, lambda b: b.put(OperatorInitiate()), G, []),
     (G, T.OPERATOR_REKEY, degraded, lambda b: b.put(OperatorRekey()), G, ["rekey-"]),
     (G, T.OPERATOR_TERMINATE, degraded, lambda b: b.put(OperatorTerminate()), S, ["close"]),
