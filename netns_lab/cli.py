@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("demo", help="cut and heal the quantum link under a hybrid tunnel")
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_SECONDS)
+    verb.add_argument(
+        "--keep-keys",
+        action="store_true",
+        help="leave the key log in build/demo/wireshark, to open the capture with Wireshark",
+    )
     verb.set_defaults(run=_demo)
 
     verb = verbs.add_parser("interop", help="our gateway against strongSwan and libreswan")
@@ -110,7 +115,8 @@ def _add_machines(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    code = inside((sys.executable, "-m", "netns_lab.scenarios.demo"), arguments.timeout)
+    keep = ("--keep-keys",) if arguments.keep_keys else ()
+    code = inside((sys.executable, "-m", "netns_lab.scenarios.demo", *keep), arguments.timeout)
     picture = timeline.draw_run(paths.build() / "demo")
     say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
     return code
@@ -178,6 +184,8 @@ def _test(arguments: argparse.Namespace) -> int:
         raise LabError("the tests are in the source tree: run qsgw-lab from a checkout")
     os.chdir(checkout)
     chosen = testing.select(arguments.rest, Path("tests/lab"))
+    if not doctor.inside():
+        testing.fetch_extras(chosen, say)
     cpus = tuple(sorted(os.sched_getaffinity(0)))[: arguments.machines]
     if len(chosen.files) > 1 and len(cpus) > 1 and not doctor.inside():
         return testing.SideBySide(

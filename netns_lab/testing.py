@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netns_lab import paths
+from netns_lab import paths, tools
+from netns_lab.errors import ToolMissingError
 from netns_lab.tools import Say
 
 HANG_SECONDS = 120
+EXTRAS = {"test_wireshark.py": "tshark"}
+"""Test file -> program that it wants and no other needs."""
 _POLL_SECONDS = 0.2
 _RESULTS = ("failure", "error", "skipped")  # elements of JUnit's format
 _NO_TESTS = 5  # pytest's exit code when the other arguments leave none of a file's tests
@@ -48,6 +51,17 @@ def select(arguments: Sequence[str], folder: Path) -> Selection:
 
 def _files(path: Path) -> list[Path]:
     return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+
+
+def fetch_extras(chosen: Selection, say: Say) -> None:
+    """Programs that single tests want; where one cannot be had, its tests are skipped."""
+    names = [*(file.name for file in chosen.files), *chosen.exact]
+    for part, program in EXTRAS.items():
+        if any(part in name for name in names):
+            try:
+                tools.ensure((program,), say)
+            except ToolMissingError:
+                say(f"{program} cannot be had here: {part} is skipped")
 
 
 def pytest_command(words: Sequence[str], report: Path, *, colour: bool) -> tuple[str, ...]:

@@ -248,6 +248,8 @@ class Courier:
             return
         try:
             due = sa.channel.is_retransmission(data, header)
+        except NotEncryptedError as error:
+            self._drop(DropReason.UNPROTECTED, str(error), remote)
         except CryptoError as error:
             self._drop(DropReason.INTEGRITY, str(error), remote)
         except (ProtocolError, FragmentError) as error:

@@ -2,11 +2,13 @@
 
     python -m netns_lab.scenarios.demo        (inside the lab; ``qsgw-lab demo`` from outside)
 
-Exit code 0 only if everything held. What it measured is in ``build/demo/report.json``.
+Exit code 0 only if everything held. What it measured is in ``build/demo/report.json``. With
+``--keep-keys`` the key log of moon stays in ``build/demo/wireshark``, to open the capture with.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -364,7 +366,7 @@ def _sockets(_folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.endswith(".notify")]
 
 
-async def run(out: Path) -> Report:
+async def run(out: Path, *, keep_keys: bool = False) -> Report:
     """Play the demonstration. Raises LabError with a post-mortem when something did not hold."""
     started = time.monotonic()
     features = doctor.probe()
@@ -373,6 +375,8 @@ async def run(out: Path) -> Report:
         demo = Demo(site, out, started)
         demo.say("alice - moon = isp = sun - bob, kme-moon - kme-sun: up, with a PKI of their own")
         report = await demo.play()
+        if keep_keys:  # after the search: nothing but this folder has a key in it
+            shutil.copytree(site.key_log("moon"), out / "wireshark")
         print(table(report), flush=True)
         failed = [check.what for check in report.checks() if not check.holds]
         if failed:
@@ -381,11 +385,14 @@ async def run(out: Path) -> Report:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="The demonstration, inside the lab.")
+    parser.add_argument("--keep-keys", action="store_true")
+    arguments = parser.parse_args()
     out = paths.build() / "demo"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     try:
-        asyncio.run(run(out))
+        asyncio.run(run(out, keep_keys=arguments.keep_keys))
     except LabError as error:
         print(f"demo: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1

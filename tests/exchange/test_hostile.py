@@ -12,10 +12,10 @@ from gateway.ike.encrypted import CounterIv, seal
 from gateway.ike.events import DropReason
 from gateway.ike.message import Header, encode_message
 from gateway.ike.outbox import Datagram
-from gateway.ike.payloads import DeletePayload, NotifyPayload, UnknownPayload
+from gateway.ike.payloads import DeletePayload, NoncePayload, NotifyPayload, UnknownPayload
 from gateway.ike.registry import ExchangeType as X
 from gateway.ike.registry import NotifyType, ProtocolId
-from tests.support.hostile_peer import TO_SUN, drops, header_of, inject, send_as_moon
+from tests.support.hostile_peer import TO_SUN, drops, header_of, inject, newest, send_as_moon
 from tests.support.ike_pair import Flight, Pair
 
 
@@ -264,3 +264,15 @@ def test_key_fetched_for_a_peer_that_fails_is_burned():
     pair = Pair(moon={"psk": b"guessed"}).initiate()
     assert [command.used for command in pair.sun.settled] == [False]
     pair.check_settled()
+
+
+@pytest.mark.parametrize("back", [0, 1])
+def test_a_request_in_the_clear_is_dropped_as_new_and_as_repeated(back):
+    """Whoever has seen the SPIs can send it: to be counted, not to be answered or to throw."""
+    pair = Pair().initiate()
+    before = len(pair.sent)
+    header = header_of(pair, message_id=newest(pair.sun).responses.expected - back)
+    inject(pair, encode_message(header, [NoncePayload(data=bytes(16))]))
+    assert drops(pair.sun) == {DropReason.UNPROTECTED: 1}
+    assert len(pair.sent) == before
+    pair.check_mirrored()

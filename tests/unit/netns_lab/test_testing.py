@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from netns_lab import cli
-from netns_lab.testing import select, summary
+from netns_lab import cli, tools
+from netns_lab.errors import ToolMissingError
+from netns_lab.testing import fetch_extras, select, summary
 
 JUNIT = """\
 <testsuites><testsuite name="pytest" tests="4" failures="1" errors="1" skipped="1">
@@ -57,3 +58,27 @@ def test_only_test_takes_arguments_it_does_not_know(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         cli.main(["status", "--durations=3"])
     assert "unrecognized arguments: --durations=3" in capsys.readouterr().err
+
+
+def test_a_program_one_test_wants_is_fetched_for_that_test_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "test_wireshark.py").write_text("")
+    fetched: list[tuple[str, ...]] = []
+    monkeypatch.setattr(tools, "ensure", lambda programs, say: fetched.append(programs))
+    fetch_extras(select(["test_short.py"], folder), print)
+    assert fetched == []
+    fetch_extras(select([], folder), print)
+    fetch_extras(select(["test_wireshark.py::test_it"], folder), print)
+    assert fetched == [("tshark",)] * 2
+
+
+def test_one_that_cannot_be_had_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(programs: tuple[str, ...], say: object) -> None:
+        raise ToolMissingError("no\nnetwork")
+
+    (folder / "test_wireshark.py").write_text("")
+    monkeypatch.setattr(tools, "ensure", refuse)
+    said: list[str] = []
+    fetch_extras(select(["test_wireshark.py"], folder), said.append)
+    assert said == ["tshark cannot be had here: test_wireshark.py is skipped"]
