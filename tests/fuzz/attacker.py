@@ -17,7 +17,7 @@ from gateway.crypto.aead import IkeAead
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike.commands import RecordIkeKeys
 from gateway.ike.encrypted import CounterIv, find_encrypted, open_message, seal
-from gateway.ike.message import HEADER_SIZE, Header, parse_header
+from gateway.ike.message import HEADER_SIZE, Header, decode_message, parse_header
 from gateway.ike.payloads import (
     DeletePayload,
     NoncePayload,
@@ -66,10 +66,13 @@ class Attacker:
         self._templates = templates
         self._thrown: list[bytes] = []  # by this attacker, newest last
         self._fragments: list[bytes] = []  # of a message whose first one was thrown
+        self._flood = False  # an episode of IKE_SA_INIT above all
+        self._opened: tuple[Header, list[Payload]] | None = None  # the last IKE_SA_INIT request
 
     # --- an episode ------------------------------------------------------------------------
 
     def episode(self, inputs: int = EPISODE) -> Iterator[Op]:
+        self._flood = self._rng.random() < 0.08
         yield from self._dialogue()
         for _ in range(inputs):
             if not self._some_sa() and self._rng.random() < 0.3:  # the last one is dead
@@ -141,6 +144,8 @@ class Attacker:
         rng = self._rng
         if self._fragments and rng.random() < 0.9:
             return self._fragments.pop(rng.randrange(len(self._fragments)))
+        if self._flood and rng.random() < 0.7:
+            return self._opening()
         kind = rng.random()
         if kind < 0.68:
             made = self._reopened() if kind < 0.14 else self._forged()
@@ -181,11 +186,14 @@ class Attacker:
     def _opening(self) -> bytes:
         """An IKE_SA_INIT request or response, its payloads changed, not encrypted."""
         rng = self._rng
+        again = self._with_cookie()
+        if again is not None and rng.random() < 0.8:
+            return again
         sa = self._some_sa()
         response = sa is not None and rng.random() < 0.4
         found = self._template(ExchangeType.IKE_SA_INIT, response=response)
         payloads = [self._fresh(one) for one in found.payloads]
-        if rng.random() < 0.8:
+        if rng.random() < (0.3 if self._flood else 0.8):
             payloads = mutate.chain(payloads, rng)
         header = Header(
             spi_i=sa.spi_i if sa is not None and response else rng.randbytes(8),
@@ -195,9 +203,25 @@ class Attacker:
             initiator=not response,
             response=response,
         )
+        self._opened = None if response else (header, payloads)
         first, chain = _encoded(payloads)
-        if rng.random() < 0.3:
+        if rng.random() < (0.05 if self._flood else 0.3):
             chain = mutate.octets(chain, rng)
+        return header.encode(first, HEADER_SIZE + len(chain)) + chain
+
+    def _with_cookie(self) -> bytes | None:
+        """The last IKE_SA_INIT request again, with the cookie sun asked for."""
+        answer = self._world.sent_to_moon[-1] if self._world.sent_to_moon else b""
+        if self._opened is None or answer[:8] != self._opened[0].spi_i or answer[16] != 41:
+            return None
+        header, payloads = self._opened
+        self._opened = None
+        cookies = [
+            one
+            for one in decode_message(answer).payloads
+            if isinstance(one, NotifyPayload) and one.type == NotifyType.COOKIE
+        ]
+        first, chain = _encoded([*cookies, *payloads])
         return header.encode(first, HEADER_SIZE + len(chain)) + chain
 
     # --- with the keys ---------------------------------------------------------------------
