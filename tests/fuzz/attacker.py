@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from gateway.crypto.aead import IkeAead
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike.commands import RecordIkeKeys
+from gateway.ike.config import PpkMode
 from gateway.ike.encrypted import CounterIv, find_encrypted, open_message, seal
 from gateway.ike.message import HEADER_SIZE, Header, decode_message, parse_header
 from gateway.ike.payloads import (
@@ -39,6 +40,7 @@ EPISODE = 48  # inputs
 DIALOGUE = 9  # datagrams of an honest handshake in one piece each, and to spare
 
 _WISHES = ("initiate", "initiate-plain", "rekey", "rekey-plain", "close", "expire", "seen")
+_OPERATOR = ("reload-alike", "reload-other", *(f"mode-{mode}" for mode in PpkMode))
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,15 @@ class Attacker:
         rng = self._rng
         match rng.randrange(8):
             case 0 | 1:
-                return Op("pass", (rng.choice((0.0, 0.1, 1.0, 3.0, 6.0, 31.0)),))
+                return Op("pass", (rng.choice((0.0, 0.1, 1.0, 3.0, 6.0, 31.0, 100.0)),))
             case 2:
                 return Op("temper", (rng.choice(("prompt", "prompt", "hold", "fail")),))
             case 3 | 4:
                 return Op("release", (rng.randrange(8), rng.random() < 0.7))
             case 5:
                 return Op("deliver", (rng.choice((1, 2, 5)),))
+            case 6 if rng.random() < 0.3:
+                return Op("wish", ("sun", rng.choice(_OPERATOR)))
             case _:
                 return Op("wish", (rng.choice(("sun", "sun", "moon")), rng.choice(_WISHES)))
 

@@ -199,8 +199,19 @@ class World:
             case "seen":
                 for sa_id in inbound[-1:]:
                     endpoint.inbound_seen(sa_id, self.now)
+            case "mode":
+                endpoint.set_ppk_mode(NET, PpkMode(what.partition("-")[2]), self.now)
+            case "reload":
+                self._reload(alike=what == "reload-alike")
             case _:
                 raise ValueError(f"no such wish: {what}")
+
+    def _reload(self, *, alike: bool) -> None:
+        """sun reads its configuration again: the same, or one with another child proposal."""
+        if not alike:
+            other = {ESP_HYBRID, "aes256gcm16-esn"} - set(self.settings["esp"])  # type: ignore[arg-type]
+            self.settings["esp"] = tuple(other)
+        self.sun.endpoint.set_connections(self._suns(), self.now)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -277,6 +288,7 @@ class World:
         """The attack is over: time passes, and nothing may be left of it."""
         self.deliver = 0
         self.sun.temper = "prompt"
+        self.sun.endpoint.set_ppk_mode(NET, PpkMode(self.settings["ppk"]), self.now)
         self.sun.release_all(self.now)
         self.moon = self._new_moon()
         self.run(1)
@@ -318,6 +330,8 @@ class World:
             raise BrokenError(f"{len(tunnel.children)} Child SAs in {live} IKE SAs")
         if len(self.sun.kernel.sas) > 2 * (bound + 4):
             raise BrokenError(f"{len(self.sun.kernel.sas)} SAs in the kernel")
+        if not 1 <= len(endpoint.views()) <= 2:
+            raise BrokenError("a tunnel is missing in the status")
         for session in tunnel.sessions:
             self.note("state", _state(session))
 
