@@ -138,6 +138,7 @@ def main() -> int:
     for kind, found in report["reached"].items():
         print(f"{kind}: " + ", ".join(f"{what} {count}" for what, count in found.items()))
     print("most that one datagram caused:", report["most"])
+    print(f"a process grew by {report['rss_grown_octets'] / (1 << 20):.0f} MiB after its warm-up")
     print(f"{len(report['failures'])} failures; {FOLDER / 'report.json'}")
     return 1 if report["failures"] else 0
 
