@@ -32,7 +32,7 @@ from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.model import Role
 from tests.fuzz import mutate
-from tests.fuzz.cast import MARS, STRANGER
+from tests.fuzz.cast import ATTACKED, MARS, STRANGER
 from tests.fuzz.world import Op, World
 from tests.support.ike_pair import MOON
 
@@ -97,10 +97,10 @@ class Attacker:
             if rng.random() < 0.4:
                 yield Op("temper", (rng.choice(("hold", "hold", "fail")),))
             yield Op("deliver", (rng.randrange(DIALOGUE),))
-            yield Op("wish", (starter, rng.choice(("initiate", "initiate-plain"))))
+            yield self._wish(starter, ("initiate", "initiate-plain"))
             return
         yield Op("deliver", (200,))
-        yield Op("wish", (starter, rng.choice(("initiate", "initiate-plain"))))
+        yield self._wish(starter, ("initiate", "initiate-plain"))
         if rng.random() < 0.3:
             yield Op("pass", (rng.choice((1.0, 31.0)),))
         if kind > 2:  # in the middle of a rekey, a delete, or of both
@@ -108,7 +108,7 @@ class Attacker:
                 yield Op("temper", (rng.choice(("hold", "hold", "fail")),))
             yield Op("deliver", (rng.randrange(DIALOGUE),))
             for _ in range(rng.choice((1, 1, 2))):
-                yield Op("wish", (rng.choice(("moon", "sun")), rng.choice(_WISHES)))
+                yield self._wish(rng.choice(("moon", "sun")), _WISHES)
         else:
             yield Op("deliver", (0,))
 
@@ -124,9 +124,13 @@ class Attacker:
             case 5:
                 return Op("deliver", (rng.choice((1, 2, 5)),))
             case 6 if rng.random() < 0.3:
-                return Op("wish", ("sun", rng.choice(_OPERATOR)))
+                return self._wish("sun", _OPERATOR)
             case _:
-                return Op("wish", (rng.choice(("sun", "sun", "moon")), rng.choice(_WISHES)))
+                return self._wish(rng.choice(("sun", "sun", "moon")), _WISHES)
+
+    def _wish(self, who: str, wishes: Sequence[str]) -> Op:
+        tunnel = ATTACKED[self._rng.random() < 0.3]
+        return Op("wish", (who, self._rng.choice(wishes), tunnel))
 
     # --- an input --------------------------------------------------------------------------
 

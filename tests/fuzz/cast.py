@@ -20,14 +20,15 @@ from gateway.ike.commands import (
     PpkFetched,
     RemoveSas,
 )
-from gateway.ike.config import Connection
+from gateway.ike.config import ChildConfig, Connection
 from gateway.ike.endpoint import Endpoint
 from gateway.model import IpAddress, KeyId, Ppk
-from tests.support.ike_pair import SUN, Kernel, SeededRng, Side, connection
+from tests.support.ike_pair import SUN, Kernel, SeededRng, Side, child, connection
 
 MARS = ip_address("10.0.34.4")
 STRANGER = ip_address("203.0.113.9")
-NET, HEALTHY = "net", "healthy"
+NET, HEALTHY = "net", "healthy"  # connections
+ATTACKED = (NET, "scada")  # the tunnels of the first
 
 IKE_CLASSIC = "aes256gcm16-prfsha384-x25519-ecp256-ke1_mlkem1024-ke2_mlkem768"
 ESP_HYBRID = "aes256gcm16-x25519-ke1_mlkem768-esn"
@@ -103,7 +104,7 @@ class Gateway(Side):
 
     def carry_out(self, command: Command, now: float) -> None:
         kernel = isinstance(command, AllocateSpi | InstallChild | ActivateOutbound | RemoveSas)
-        if command.tunnel != NET or not (kernel or isinstance(command, FetchPpk)):
+        if command.tunnel == HEALTHY or not (kernel or isinstance(command, FetchPpk)):
             super().carry_out(command, now)
         elif kernel and self.waiting:
             self.waiting.append(command)  # the kernel's work is done in order
@@ -155,22 +156,17 @@ def key_for(number: int) -> Ppk:
 
 
 def mars_to_sun() -> Connection:
-    return replace(
-        connection("moon"),
-        name=HEALTHY,
-        local_address=MARS,
-        remote_address=SUN,
-        psk=Secret(b"mars and sun alone know this"),
-        local_networks=(ip_network("10.4.0.0/24"),),
-    )
+    own = ip_network("10.4.0.0/24")
+    made = replace(connection("moon"), local_address=MARS, remote_address=SUN)
+    return _healthy(made, child("moon", NET, local_networks=(own,)))
 
 
 def sun_to_mars() -> Connection:
-    ours = connection("sun")
-    return replace(
-        ours,
-        name=HEALTHY,
-        remote_address=MARS,
-        psk=Secret(b"mars and sun alone know this"),
-        remote_networks=(ip_network("10.4.0.0/24"),),
-    )
+    theirs = ip_network("10.4.0.0/24")
+    made = replace(connection("sun"), remote_address=MARS)
+    return _healthy(made, child("sun", NET, remote_networks=(theirs,)))
+
+
+def _healthy(made: Connection, only: ChildConfig) -> Connection:
+    psk = Secret(b"mars and sun alone know this")
+    return replace(made, name=HEALTHY, psk=psk, children=(replace(only, name=HEALTHY),))

@@ -125,7 +125,7 @@ def test_harm_done_to_another_peer_is_found(monkeypatch) -> None:
     real = Endpoint.receive_datagram
 
     def receive(endpoint: Endpoint, data: bytes, **how: object) -> None:
-        if len(data) == 28 and HEALTHY in endpoint._tunnels and len(endpoint._tunnels) > 1:
+        if len(data) == 28 and HEALTHY in endpoint._tunnels and len(endpoint._tunnels) > 2:
             endpoint.close(HEALTHY, reason="confused", now=how["now"])
         real(endpoint, data, **how)
 

@@ -1,7 +1,7 @@
 """The endpoint under attack and those around it; and what must hold whatever arrives.
 
-``sun`` is under attack. It has two tunnels: one to moon, which has all keys and has gone mad,
-and one to mars, which is honest and must not notice. Everything that happens to a world is an
+``sun`` is under attack. It has two peers: moon, with two tunnels, has all keys and has gone mad;
+mars, with one, is honest and must not notice. Everything that happens to a world is an
 ``Op``; a world and its ops are determined by a seed, so a tape of ops is a whole bug report.
 """
 
@@ -29,6 +29,7 @@ from gateway.ike.session import Session
 from gateway.ike.states import IkeState
 from gateway.model import IpAddress
 from tests.fuzz.cast import (
+    ATTACKED,
     ESP_HYBRID,
     HEALTHY,
     IKE_CLASSIC,
@@ -85,6 +86,7 @@ class World:
             "ppk": (PpkMode.PREFER, PpkMode.REQUIRE, PpkMode.OFF)[(pick >> 2) % 3],
             "fragment_size": (1280, 576)[pick >> 4 & 1],
             "allow_classical": True,
+            "tunnels": ATTACKED,
         }
         self._cookies = (10, 0)[pick >> 5 & 1]
         self.sun = Gateway("sun", SUN, self._endpoint("sun", self._suns()), 0xC8000000)
@@ -137,8 +139,8 @@ class World:
                 self.sun.release(index, well=well, now=self.now)
             case "deliver", (count,):
                 self.deliver = count
-            case "wish", (who, what):
-                self._wish(self.moon if who == "moon" else self.sun, what)
+            case "wish", (who, what, tunnel):
+                self._wish(self.moon if who == "moon" else self.sun, what, tunnel)
             case "moon", ():  # it has lost its memory
                 self.moon = self._new_moon()
             case "rest", ():
@@ -179,20 +181,20 @@ class World:
         found = self.sun.endpoint._by_spi.get(data[8:16]) or self.sun.endpoint._by_spi.get(data[:8])
         return None if found is None else found.sa
 
-    def _wish(self, side: Gateway, what: str) -> None:
+    def _wish(self, side: Gateway, what: str, tunnel: str) -> None:
         endpoint = side.endpoint
         self._numbers += 1
         ppk = None if what.endswith("plain") else key_for(1000 * self._numbers)
         if ppk is not None and what.startswith(("initiate", "rekey")):
             side.handed.append(ppk.key_id)
-        inbound = [spec.sa_id for spec in side.kernel.inbound() if spec.tunnel == NET]
+        inbound = [spec.sa_id for spec in side.kernel.inbound() if spec.tunnel == tunnel]
         match what.partition("-")[0]:
             case "initiate":
-                endpoint.initiate(NET, ppk=ppk, now=self.now)
+                endpoint.initiate(tunnel, ppk=ppk, now=self.now)
             case "rekey":
-                endpoint.rekey_child(NET, ppk=ppk, now=self.now)
+                endpoint.rekey_child(tunnel, ppk=ppk, now=self.now)
             case "close":
-                endpoint.close(NET, reason="terminated by the operator", now=self.now)
+                endpoint.close(tunnel, reason="terminated by the operator", now=self.now)
             case "expire":
                 for sa_id in inbound[:1]:
                     endpoint.sa_expired(sa_id, hard=True, now=self.now)
@@ -200,7 +202,7 @@ class World:
                 for sa_id in inbound[-1:]:
                     endpoint.inbound_seen(sa_id, self.now)
             case "mode":
-                endpoint.set_ppk_mode(NET, PpkMode(what.partition("-")[2]), self.now)
+                endpoint.set_ppk_mode(tunnel, PpkMode(what.partition("-")[2]), self.now)
             case "reload":
                 self._reload(alike=what == "reload-alike")
             case _:
@@ -245,7 +247,7 @@ class World:
             self._see(side, event)
         for command in commands:
             if isinstance(command, RecordIkeKeys):
-                if command.tunnel == NET:
+                if command.tunnel != HEALTHY:
                     self.keys.setdefault(command.spi_i + command.spi_r, []).append(command)
             else:
                 side.carry_out(command, self.now)
@@ -288,11 +290,13 @@ class World:
         """The attack is over: time passes, and nothing may be left of it."""
         self.deliver = 0
         self.sun.temper = "prompt"
-        self.sun.endpoint.set_ppk_mode(NET, PpkMode(self.settings["ppk"]), self.now)
+        for tunnel in ATTACKED:
+            self.sun.endpoint.set_ppk_mode(tunnel, PpkMode(self.settings["ppk"]), self.now)
         self.sun.release_all(self.now)
         self.moon = self._new_moon()
         self.run(1)
-        self.sun.endpoint.close(NET, reason="terminated by the operator", now=self.now)
+        for tunnel in ATTACKED:
+            self.sun.endpoint.close(tunnel, reason="terminated by the operator", now=self.now)
         self.run(200)
         self.check_nothing_left()
         self.check_healthy()
@@ -310,37 +314,38 @@ class World:
 
     def sessions(self, *, over: bool = False) -> list[Session]:
         """sun's, of the tunnel under attack; with those that are over."""
-        known = [one for one in self.sun.endpoint._sessions() if one.sa.name == NET]
+        known = [one for one in self.sun.endpoint._sessions() if one.sa.peering.name == NET]
         return [one for one in known if over or one.sa.state is not IkeState.CLOSED]
 
     def _check_bounds(self) -> None:
         endpoint = self.sun.endpoint
-        tunnel = endpoint._tunnels[NET]
-        live = len(tunnel.sessions)
-        if live > limits.HALF_OPEN_MAX + limits.IKE_SAS_PER_TUNNEL_MAX + 2:
+        peering = endpoint._peerings[NET]
+        live = len(peering.sessions)
+        if live > limits.HALF_OPEN_MAX + limits.IKE_SAS_PER_PEER_MAX + 2:
             raise BrokenError(f"{live} IKE SAs")
         if len(endpoint._over) > limits.ENDED_MAX:
             raise BrokenError(f"{len(endpoint._over)} closed IKE SAs kept")
         if len(endpoint._by_spi) > live + limits.ENDED_MAX + len(
-            endpoint._tunnels[HEALTHY].sessions
+            endpoint._peerings[HEALTHY].sessions
         ):
             raise BrokenError("more SPIs than IKE SAs")
-        bound = limits.CHILDREN_PER_IKE_SA_MAX * max(1, live) + limits.LINGERING_MAX + 1
-        if len(tunnel.children) > bound:
-            raise BrokenError(f"{len(tunnel.children)} Child SAs in {live} IKE SAs")
-        if len(self.sun.kernel.sas) > 2 * (bound + 4):
+        bound = limits.CHILDREN_PER_TUNNEL_MAX * max(1, live) + limits.LINGERING_MAX + 1
+        for tunnel in peering.tunnels.values():
+            if len(tunnel.children) > bound:
+                raise BrokenError(f"{len(tunnel.children)} Child SAs in {live} IKE SAs")
+        if len(self.sun.kernel.sas) > 2 * (len(ATTACKED) * bound + 4):
             raise BrokenError(f"{len(self.sun.kernel.sas)} SAs in the kernel")
-        if not 1 <= len(endpoint.views()) <= 2:
+        if len(endpoint.views()) != len(ATTACKED) + 1:
             raise BrokenError("a tunnel is missing in the status")
-        for session in tunnel.sessions:
+        for session in peering.sessions:
             self.note("state", _state(session))
 
     def check_healthy(self) -> None:
         """mars has its one IKE SA and its one Child SA, the same at both ends, and they work."""
         mars, sun = (side.endpoint._tunnels[HEALTHY] for side in (self.mars, self.sun))
-        for tunnel in (mars, sun):
-            alive = [one for one in tunnel.sessions if one.sa.state is IkeState.ESTABLISHED]
-            if len(alive) != 1 or len(tunnel.sessions) != 1:
+        for sessions in (mars.peering.sessions, sun.peering.sessions):
+            alive = [one for one in sessions if one.established]
+            if len(alive) != 1 or len(sessions) != 1:
                 raise BrokenError(f"the healthy tunnel has {len(alive)} IKE SAs")
         one, other = mars.active, sun.active
         if (
@@ -363,15 +368,16 @@ class World:
         endpoint = self.sun.endpoint
         env = endpoint._env
         left = [
-            *endpoint._tunnels[NET].sessions,
-            *endpoint._tunnels[NET].children,
-            *(one for one in endpoint._by_spi.values() if one.sa.name == NET),
+            *endpoint._peerings[NET].sessions,
+            *(child for name in ATTACKED for child in endpoint._tunnels[name].children),
+            *(one for one in endpoint._by_spi.values() if one.sa.peering.name == NET),
             *endpoint._over,
             *endpoint._reception._known.values(),
             *env.desk._open,
             *env.fetches._sources,
         ]
-        left = [one for one in left if not (isinstance(one, Session) and one.sa.name == HEALTHY)]
+        mine = endpoint._peerings[HEALTHY].sessions
+        left = [one for one in left if not (isinstance(one, Session) and one in mine)]
         if left:
             raise BrokenError(f"left behind: {left[:5]}")
         healthy = endpoint._tunnels[HEALTHY].children
@@ -395,7 +401,7 @@ def _state(session: Session) -> str:
     more = (
         (sa.requests.busy, "asking"),
         (waiting, "waiting for a command"),
-        (session.rekeying, "rekeying"),
+        (any(map(session.rekeying, sa.peering.tunnels.values())), "rekeying"),
     )
     return ", ".join(
         [f"{sa.role.value} {sa.state.value}", *(text for is_so, text in more if is_so)]
