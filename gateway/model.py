@@ -54,6 +54,14 @@ class Ended(StrEnum):
     PEER_LOST = "peer-lost"  # it does not answer any more
 
 
+class Revocation(StrEnum):
+    """What is asked of CRLs when a peer shows its certificate."""
+
+    OFF = "off"  # they are not looked at
+    SOFT = "soft"  # a certificate in a CRL is refused; a missing or outdated CRL does not matter
+    REQUIRE = "require"  # every certificate needs a current CRL of its issuer
+
+
 class Role(StrEnum):
     INITIATOR = "initiator"
     RESPONDER = "responder"
@@ -234,6 +242,8 @@ class IkeView:
     established_at: str | None
     nat: bool
     fragmentation: bool
+    local_proof: str  # how we proved who we are, e.g. "ECDSA-P384-SHA384 CN=moon"; "" before
+    remote_proof: str  # how the peer did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,25 +6,37 @@ certificates for KMEs, client certificates for SAEs. ECDSA P-256, key files with
 
 from __future__ import annotations
 
-import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 
+from kms_client.certificates import (
+    CA_DAYS,
+    CLIENT,
+    LEAF_DAYS,
+    MAX_NAME,
+    SERVER,
+    Authority,
+    CertificateFileError,
+    KeyAlgorithm,
+    Profile,
+    certify,
+    common_name,
+    generate_key,
+    host_name,
+    load_authority,
+    make_authority,
+    wall_clock,
+    write_certificate,
+)
 from qkd_adapters.errors import PkiError
 
-CA_DAYS = 3650
-LEAF_DAYS = 365
-MAX_NAME = 64  # characters of a common name: RFC 5280 appendix A.1, ub-common-name
-# Certificates are valid from a little before now, for hosts whose clocks lag.
-_BACKDATE = timedelta(hours=1)
+__all__ = ["LEAF_DAYS", "KmeName", "PkiResult", "make_pki", "parse_kme_name"]
+
+_ALGORITHM = KeyAlgorithm.ECDSA_P256  # what every TLS library takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +53,6 @@ class PkiResult:
 
     made: tuple[str, ...]
     kept: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Authority:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,7 @@ def make_pki(
             authority = _make_authority(out)
             made.append("ca")
         else:
-            authority = _load_authority(out)
+            authority = load_authority(out)
             kept.append("ca")
         for leaf in leaves:
             if not force and _exists(out, leaf.name):
@@ -100,132 +106,42 @@ def make_pki(
                 made.append(leaf.name)
     except OSError as error:
         raise PkiError(f"{error.filename or out}: {error.strerror}") from error
+    except CertificateFileError as error:
+        raise PkiError(str(error)) from error
     return PkiResult(made=tuple(made), kept=tuple(kept))
 
 
 def _server(kme: KmeName) -> _Leaf:
-    alternatives = tuple(_general_name(address) for address in kme.addresses)
-    return _Leaf(name=kme.name, alternatives=alternatives, usage=ExtendedKeyUsageOID.SERVER_AUTH)
+    alternatives = tuple(host_name(address) for address in kme.addresses)
+    return _Leaf(name=kme.name, alternatives=alternatives, usage=SERVER)
 
 
 def _client(sae: str) -> _Leaf:
     """The URI is what the KME maps to the SAE id by default: see identity.py."""
     uri = x509.UniformResourceIdentifier(f"urn:qsgw:sae:{sae}")
-    return _Leaf(name=sae, alternatives=(uri,), usage=ExtendedKeyUsageOID.CLIENT_AUTH)
-
-
-def _general_name(address: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(address))
-    except ValueError:
-        return x509.DNSName(address)
+    return _Leaf(name=sae, alternatives=(uri,), usage=CLIENT)
 
 
 def _exists(out: Path, name: str) -> bool:
     return (out / f"{name}.pem").exists() and (out / f"{name}.key").exists()
 
 
-def _make_authority(out: Path) -> _Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = _subject("qsgw key side CA")
-    certificate = (
-        _builder(subject, subject, key.public_key(), CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(sign_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+def _make_authority(out: Path) -> Authority:
+    profile = Profile(
+        subject=common_name("qsgw key side CA"), days=CA_DAYS, authority=True, path_length=0
     )
-    _write(out, "ca", certificate, key)
-    return _Authority(certificate=certificate, key=key)
+    authority = make_authority(profile, generate_key(_ALGORITHM), now=wall_clock())
+    write_certificate(out, "ca", [authority.certificate], authority.key)
+    return authority
 
 
-def _load_authority(out: Path) -> _Authority:
-    try:
-        certificate = x509.load_pem_x509_certificate((out / "ca.pem").read_bytes())
-        key = serialization.load_pem_private_key((out / "ca.key").read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise PkiError(f"{out}: ca.pem or ca.key is not what it should be") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != (
-        certificate.public_key()
-    ):
-        raise PkiError(f"{out}: ca.key does not belong to ca.pem")
-    return _Authority(certificate=certificate, key=key)
-
-
-def _make_leaf(out: Path, authority: _Authority, leaf: _Leaf, days: int) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    public_key = key.public_key()
-    issuer = authority.certificate.subject
-    issuer_key_id = authority.certificate.extensions.get_extension_for_class(
-        x509.SubjectKeyIdentifier
-    ).value
-    certificate = (
-        _builder(_subject(leaf.name), issuer, public_key, days)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([leaf.usage]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(leaf.alternatives), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key_id),
-            critical=False,
-        )
-        .sign(authority.key, hashes.SHA256())
+def _make_leaf(out: Path, authority: Authority, leaf: _Leaf, days: int) -> None:
+    profile = Profile(
+        subject=common_name(leaf.name),
+        days=days,
+        alternatives=leaf.alternatives,
+        usages=(leaf.usage,),
     )
-    _write(out, leaf.name, certificate, key)
-
-
-def _subject(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + timedelta(days=days))
-    )
-
-
-def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _write(
-    out: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
-) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    _replace(out / f"{name}.key", pem, 0o600)
-    _replace(out / f"{name}.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-
-
-def _replace(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all, and never readable by others in between."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.chmod(mode)
-    temporary.replace(path)
+    key = generate_key(_ALGORITHM)
+    certificate = certify(profile, key.public_key(), issuer=authority, now=wall_clock())
+    write_certificate(out, leaf.name, [certificate], key)

@@ -34,8 +34,9 @@ GATEWAY_MAY_IMPORT = {
     "keys": {"crypto", "protection"},
     "dataplane": {"crypto"},
     # Checks proposals and selectors with the code that will use them.
-    "config": {"crypto", "ike", "dataplane.reconcile"},
-    "control": {"config", "dataplane", "crypto"},
+    "pki": {"crypto", "ike.identity", "ike.registry"},
+    "config": {"crypto", "ike", "dataplane.reconcile", "pki"},
+    "control": {"config", "dataplane", "crypto", "pki"},
     "telemetry": {"config", "crypto", "control"},
 }
 """Which parts of the gateway, or modules in them, a part may import besides itself and leaves.

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from gateway.config import units
-from gateway.config.files import (
-    CREDENTIAL_PREFIX,
-    FileResolver,
-    exposure,
-    read_psk,
-    read_secret,
-    why_unreadable,
-)
+from gateway.config.authentication import AuthenticationReader
+from gateway.config.credentials import CredentialReader
+from gateway.config.files import FileResolver, read_secret, why_unreadable
 from gateway.config.problems import Problems, TableProblems
 from gateway.config.schema import (
+    Authentication,
     GatewaySettings,
     KmeConfig,
     MetricsConfig,
@@ -24,6 +20,7 @@ from gateway.config.schema import (
 )
 from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTable, TunnelTable
 from gateway.crypto.secret import Secret
+from gateway.ike.credentials import SharedKey
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
 NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
@@ -31,15 +28,33 @@ REKEY_BYTES_MIN, REKEY_PACKETS_MIN = 1 << 20, 1000  # less is spent before a rek
 SUN_PATH_MAX = 107  # octets: unix(7), sun_path less its terminator
 
 
+_NOBODY = Authentication(  # stands in for one with errors, until all of them are found
+    local=SharedKey(key=Secret(b"")),
+    remote=SharedKey(key=Secret(b"")),
+    own_certificate=None,
+    trust=None,
+    local_id="",
+)
+
+
 class Builder:
     """One method per kind of table; each returns None when the table holds an error."""
 
     def __init__(
-        self, files: FileResolver, problems: Problems, *, skip_credentials: bool = False
+        self,
+        files: FileResolver,
+        problems: Problems,
+        *,
+        now: datetime,
+        skip_credentials: bool = False,
+        tolerate_dates: bool = False,
     ) -> None:
         self._files = files
         self._problems = problems
-        self._skip_credentials = skip_credentials
+        self._credentials = CredentialReader(files=files, skip_credentials=skip_credentials)
+        self._authentication = AuthenticationReader(
+            credentials=self._credentials, now=now, tolerate_dates=tolerate_dates
+        )
 
     def gateway(self, table: GatewayTable) -> GatewaySettings | None:
         at = self._problems.at("gateway")
@@ -76,7 +91,9 @@ class Builder:
             port=table.port or (MQTT_PORT if table.ca is None else MQTT_TLS_PORT),
             prefix=at.read("prefix", units.parse_topic_prefix, table.prefix),
             username=table.username,
-            password=self._secret(at, "password_file", table.password_file, read_secret),
+            password=self._credentials.secret(
+                at, "password_file", table.password_file, read_secret
+            ),
             ca=broker_file("ca", table.ca),
             certificate=broker_file("certificate", table.certificate),
             key=broker_file("key", table.key, secret=True),
@@ -107,14 +124,18 @@ class Builder:
 
     def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig | None:
         at = self._problems.at(f"tunnel.{name}")
+        auth = self._authentication.read(at, table) or _NOBODY
         degraded_max = at.read("degraded_max", units.parse_duration, table.degraded_max)
         config = TunnelConfig(
             name=at.read("", units.parse_name, name),
             local=at.read("local", units.parse_address, table.local),
             remote=at.read("remote", units.parse_address, table.remote),
-            local_id=table.local_id,
+            local_id=auth.local_id,
             remote_id=table.remote_id,
-            psk=self._secret(at, "psk", table.psk, read_psk) or Secret(b""),
+            local_auth=auth.local,
+            remote_auth=auth.remote,
+            own_certificate=auth.own_certificate,
+            trust=auth.trust,
             local_subnets=at.read_list("local_subnets", units.parse_network, table.local_subnets),
             remote_subnets=at.read_list(
                 "remote_subnets", units.parse_network, table.remote_subnets
@@ -146,29 +167,6 @@ class Builder:
 
     # --- files -------------------------------------------------------------------------------
 
-    def _skipped(self, at: TableProblems, key: str, reference: str) -> bool:
-        if not (self._skip_credentials and reference.startswith(CREDENTIAL_PREFIX)):
-            return False
-        at.warn(key, f'"{reference}" was not checked: it exists only inside the service')
-        return True
-
-    def _secret(
-        self,
-        at: TableProblems,
-        key: str,
-        reference: str | None,
-        read: Callable[[Path], Secret],
-    ) -> Secret | None:
-        if reference is None or self._skipped(at, key, reference):
-            return None
-        path = at.read(key, self._files.resolve, reference)
-        if at.failed and path is None:
-            return None
-        secret = at.read(key, lambda _: read(path), reference)
-        if secret is not None:
-            self._check_exposure(at, key, path)
-        return secret
-
     def _tls_file(
         self, at: TableProblems, key: str, reference: str, cost: str, *, secret: bool = False
     ) -> Path:
@@ -176,7 +174,7 @@ class Builder:
 
         this KME or broker is out of use until it can, and everything else goes on.
         """
-        if self._skipped(at, key, reference):
+        if self._credentials.skipped(at, key, reference):
             return Path(reference)
         path = at.read(key, self._files.resolve, reference)
         if at.failed and path is None:
@@ -185,18 +183,8 @@ class Builder:
         if problem is not None:
             at.warn(key, f"{problem}: {cost} until it can be read")
         elif secret:
-            self._check_exposure(at, key, path)
+            self._credentials.check_exposure(at, key, path)
         return path
-
-    def _check_exposure(self, at: TableProblems, key: str, path: Path) -> None:
-        """Credentials are guarded by systemd; any other secret file by its mode."""
-        if self._files.is_credential(path):
-            return
-        who = exposure(path)
-        if who == "world":
-            at.error(key, f"{path} can be read by everyone: chmod 600 {path}")
-        elif who == "group":
-            at.warn(key, f"{path} can be read by its group: chmod 600 {path}, or make sure of it")
 
     def _socket_path(self, text: str) -> Path:
         path = self._files.base / text

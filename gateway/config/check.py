@@ -148,7 +148,7 @@ def _check_identities(at: TableProblems, tunnel: TunnelConfig) -> None:
 
     for key, text in (("local_id", tunnel.local_id), ("remote_id", tunnel.remote_id)):
         at.read(key, Identity.parse, text)
-    if tunnel.local_id.lower() == tunnel.remote_id.lower():
+    if tunnel.local_id.casefold() == tunnel.remote_id.casefold():
         at.error("remote_id", f'"{tunnel.remote_id}" is also local_id: each end has its own')
 
 

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,26 +47,44 @@ class LoadedConfig:
 
 
 def load_config(path: Path) -> LoadedConfig:
-    """Read and check a configuration file. Raises ConfigError with every problem found."""
-    config, problems = inspect_config(path)
+    """Read and check a configuration file. Raises ConfigError with every problem found.
+
+    A certificate out of its time is a warning here: its tunnel will not come up, and is no
+    reason to do without the others.
+    """
+    config, problems = inspect_config(path, tolerate_dates=True)
     if config is None:
         raise ConfigError(str(path), tuple(problems.errors))
     return LoadedConfig(config=config, warnings=tuple(problems.warnings))
 
 
 def inspect_config(
-    path: Path, *, outside_service: bool = False
+    path: Path,
+    *,
+    outside_service: bool = False,
+    tolerate_dates: bool = False,
+    now: datetime | None = None,
 ) -> tuple[GatewayConfig | None, Problems]:
     """The configuration, or None when it is unusable, and all there is to say about the file.
 
     With ``outside_service`` set, and $CREDENTIALS_DIRECTORY not, ``credential:`` references
     are warned about and not followed: for checking a service's configuration from a shell.
-    The secrets of such a configuration are placeholders.
+    The secrets of such a configuration are placeholders. ``tolerate_dates``: a certificate out
+    of its time is a warning, no error. ``now`` is for tests.
     """
     path = path.absolute()
     problems = Problems()
     data = _parse(path, problems)
-    config = _read(path, data, problems, outside_service=outside_service) if data else None
+    config = None
+    if data:
+        config = _read(
+            path,
+            data,
+            problems,
+            outside_service=outside_service,
+            tolerate_dates=tolerate_dates,
+            now=now or datetime.now(UTC),
+        )
     return (None if problems.errors else config), problems
 
 
@@ -88,13 +107,25 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any]:
 
 
 def _read(
-    path: Path, data: dict[str, Any], problems: Problems, *, outside_service: bool
+    path: Path,
+    data: dict[str, Any],
+    problems: Problems,
+    *,
+    outside_service: bool,
+    tolerate_dates: bool,
+    now: datetime,
 ) -> GatewayConfig | None:
     for name in data.keys() - set(TOP_LEVEL):
         problems.at("").error(name, f"unknown table{did_you_mean(name, TOP_LEVEL)}")
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     files = FileResolver(base=path.parent, credentials=Path(directory) if directory else None)
-    build = Builder(files, problems, skip_credentials=outside_service and directory is None)
+    build = Builder(
+        files,
+        problems,
+        now=now,
+        skip_credentials=outside_service and directory is None,
+        tolerate_dates=tolerate_dates,
+    )
 
     gateway = mqtt = metrics = None
     if "gateway" in data:

@@ -8,11 +8,13 @@ they mean the same, so a reload sees which tunnels changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from gateway.crypto.secret import Secret
-from gateway.model import IpAddress, IpNetwork, QkdPolicy, Renewal
+from gateway.ike.credentials import LocalAuth, RemoteAuth
+from gateway.model import IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
 
 
 class OnStop(StrEnum):
@@ -78,6 +80,35 @@ class KmeConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCertificate:
+    """What we show the peer, for status and alarms."""
+
+    file: Path
+    subject: str
+    not_after: datetime  # the earliest end in the chain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustConfig:
+    """Whose certificates count, and what is asked of CRLs. The files are read when needed."""
+
+    ca: tuple[Path, ...]
+    crl: tuple[Path, ...]
+    revocation: Revocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """How the two ends of a tunnel prove who they are."""
+
+    local: LocalAuth
+    remote: RemoteAuth
+    own_certificate: OwnCertificate | None
+    trust: TrustConfig | None
+    local_id: str  # as written, or what our certificate says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelConfig:
     """Table ``[tunnel.NAME]``."""
 
@@ -86,7 +117,10 @@ class TunnelConfig:
     remote: IpAddress
     local_id: str
     remote_id: str
-    psk: Secret
+    local_auth: LocalAuth
+    remote_auth: RemoteAuth
+    own_certificate: OwnCertificate | None
+    trust: TrustConfig | None  # with a peer that shows certificates
     local_subnets: tuple[IpNetwork, ...]
     remote_subnets: tuple[IpNetwork, ...]
     start: Start

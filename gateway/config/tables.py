@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.schema import OnStop, Start
-from gateway.model import QkdPolicy, Renewal
+from gateway.model import QkdPolicy, Renewal, Revocation
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 NonEmptyList = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -59,11 +59,17 @@ class KmeTable(Table, frozen=True):
 class TunnelTable(Table, frozen=True):
     local: NonEmpty
     remote: NonEmpty
-    local_id: NonEmpty
     remote_id: NonEmpty
-    psk: NonEmpty
     local_subnets: NonEmptyList
     remote_subnets: NonEmptyList
+    local_id: NonEmpty | None = None
+    psk: NonEmpty | None = None
+    certificate: NonEmpty | None = None
+    private_key: NonEmpty | None = None
+    ca: NonEmptyList | None = None
+    crl: tuple[str, ...] = ()
+    revocation: Revocation | None = None
+    remote_public_key: NonEmpty | None = None
     start: Start = Start.INITIATE
     dpd_action: Renewal | None = None  # as at the start
     close_action: Renewal | None = None

@@ -148,6 +148,8 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     if tunnel["ike"] is not None:
         ike = tunnel["ike"]
         yield _row("ike", clean(ike["proposal"] or ike["state"]))
+        if ike["remote_proof"]:
+            yield _row("auth", _proofs(ike))
     for child in tunnel["children"]:
         if child["carries_outbound"]:
             yield _row("esp", _child_algorithms(child))
@@ -178,6 +180,8 @@ def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
         yield _row("", f"{clean(ike['local'])} - {clean(ike['remote'])}{_ike_traits(ike)}")
         if ike["proposal"]:
             yield _row("", clean(ike["proposal"]))
+        if ike["remote_proof"]:
+            yield _row("", f"authenticated: {_proofs(ike)}")
         if ike["established_at"]:
             yield _row("", f"established {ago(ike['established_at'], now)}{_ppk(ike)}")
     for child in tunnel["children"]:
@@ -239,6 +243,10 @@ def _ppk(sa: Json) -> str:
     if sa["key_id"] is None:
         return ", no QKD key mixed"
     return f", QKD key {short_key_id(sa['key_id'])} by {clean(sa['ppk_method'])}"
+
+
+def _proofs(ike: Json) -> str:
+    return f"peer {clean(ike['remote_proof'])}, we {clean(ike['local_proof'])}"
 
 
 def _ike_traits(ike: Json) -> str:

@@ -31,6 +31,16 @@ class IntegrityId(IntEnum):
     NONE = 0
 
 
+class HashId(IntEnum):
+    """IKEv2 Hash Algorithms, for SIGNATURE_HASH_ALGORITHMS (RFC 7427)."""
+
+    SHA1 = 1
+    SHA2_256 = 2
+    SHA2_384 = 3
+    SHA2_512 = 4
+    IDENTITY = 5  # RFC 8420: the message is signed as it is
+
+
 class KeMethod(IntEnum):
     """Transform Type 4 and, by RFC 9370, Types 6 to 12.
 

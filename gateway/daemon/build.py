@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import random
 
+from cryptography import x509
+
 from gateway.config.schema import Start, TunnelConfig
 from gateway.daemon.lifetimes import SaLimits
 from gateway.ike.config import ChildConfig, Connection, PpkMode, Timing
+from gateway.ike.credentials import OwnKey, TrustedAuthorities
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
+from gateway.ike.registry import IdType
 from gateway.model import QkdPolicy
+from gateway.pki.authorities import AuthorityFiles
 from gateway.protection.settings import HARD_AGE_FACTOR, ProtectionSettings
 from kms_client.pool import PoolSettings
 
@@ -32,9 +37,10 @@ def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Conne
         name=config.name,
         local_address=config.local,
         remote_address=config.remote,
-        local_id=Identity.parse(config.local_id),
+        local_id=_own_identity(config),
         remote_id=Identity.parse(config.remote_id),
-        psk=config.psk,
+        local_auth=config.local_auth,
+        remote_auth=config.remote_auth,
         ike_proposals=tuple(ProposalSpec.parse(text) for text in config.ike),
         children=children,
         allow_classical=config.allow_classical,
@@ -53,6 +59,23 @@ def child(config: TunnelConfig, mode: PpkMode | None) -> ChildConfig:
     )
 
 
+def _own_identity(config: TunnelConfig) -> Identity:
+    """A distinguished name goes out as our certificate spells it: some peers compare octets."""
+    identity = Identity.parse(config.local_id)
+    ours = config.local_auth
+    if identity.type == IdType.DER_ASN1_DN and isinstance(ours, OwnKey) and ours.certificates:
+        return Identity.of_name(x509.load_der_x509_certificate(ours.certificates[0]).subject)
+    return identity
+
+
+def authorities(config: TunnelConfig) -> AuthorityFiles | None:
+    """Whom the peer's certificate is checked with; None where it shows none."""
+    trust = config.trust
+    if trust is None:
+        return None
+    return AuthorityFiles(ca=trust.ca, crl=trust.crl, revocation=trust.revocation)
+
+
 def same_peer(one: TunnelConfig, other: TunnelConfig) -> bool:
     """Whether SAs made under one hold under the other: what they differ in is policy only."""
     return _negotiated(one) == _negotiated(other)
@@ -64,7 +87,9 @@ def _negotiated(config: TunnelConfig) -> tuple[object, ...]:
         config.remote,
         config.local_id,
         config.remote_id,
-        config.psk,
+        # A renewed certificate, or other CAs, count from the next IKE SA on.
+        None if isinstance(config.local_auth, OwnKey) else config.local_auth,
+        None if isinstance(config.remote_auth, TrustedAuthorities) else config.remote_auth,
         config.local_subnets,
         config.remote_subnets,
         config.ike,

@@ -15,6 +15,8 @@ from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
     Answer,
+    CertificatesTrusted,
+    CheckCertificates,
     Command,
     Done,
     Failed,
@@ -27,7 +29,9 @@ from gateway.ike.commands import (
     SpiAllocated,
     WatchInbound,
 )
+from gateway.ike.identity import Identity
 from gateway.model import KeyId, Ppk, SaId, SaLifetime
+from gateway.pki.trust import Trusted
 
 log = logging.getLogger("qsgw.kernel")
 
@@ -51,6 +55,8 @@ class TunnelSide(Protocol):
     async def fetch_ppk(self, key_id: KeyId) -> Ppk: ...
 
     def settle_ppk(self, key_id: KeyId, *, used: bool) -> None: ...
+
+    def check_certificates(self, chain: tuple[bytes, ...], identity: Identity) -> Trusted: ...
 
     async def admit_inbound(self, command: InstallChild) -> None: ...
 
@@ -95,6 +101,8 @@ class KernelExecutor:
         match command:
             case FetchPpk():
                 self._spawn(self._fetch(command))
+            case CheckCertificates():
+                self._spawn(self._check(command))
             case WatchInbound(sa_id=sa_id):
                 self._watched[sa_id] = self._spawn(self._watch(sa_id))
             case SettlePpk(tunnel=name, key_id=key_id, used=used):
@@ -225,6 +233,21 @@ class KernelExecutor:
             self._answer(Failed(token=command.token, reason=str(error)))
         else:
             self._answer(PpkFetched(token=command.token, ppk=ppk))
+
+    async def _check(self, command: CheckCertificates) -> None:
+        """Some milliseconds of work: see ``gateway.pki.trust``."""
+        try:
+            found = self._side(command.connection).check_certificates(
+                command.chain, command.identity
+            )
+        except QsgwError as error:
+            self._answer(Failed(token=command.token, reason=str(error)))
+        else:
+            self._answer(
+                CertificatesTrusted(
+                    token=command.token, public_key=found.public_key, subject=found.subject
+                )
+            )
 
     async def _watch(self, sa_id: SaId) -> None:
         loop = asyncio.get_running_loop()

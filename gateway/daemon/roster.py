@@ -12,6 +12,7 @@ from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
 from gateway.daemon.kmes import connect
 from gateway.daemon.policies import TunnelPolicies
+from gateway.daemon.trust import TunnelTrust
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import reqid_for
@@ -128,6 +129,7 @@ class Roster:
         """Look at every key source and KME; raise and clear what follows from that."""
         for tunnel in self.tunnels.values():
             tunnel.observe_keys()
+            tunnel.trust.watch()
         views = self.kmes()
         for view in views:
             if view.healthy:
@@ -221,8 +223,23 @@ class Roster:
             dataplane=self._dataplane,
             driver=self._driver,
             bulletin=self._bulletin,
+            trust=self._trust(config),
             kernel=self._enqueue,
             clock=self._clock,
+        )
+
+    def _trust(self, config: TunnelConfig) -> TunnelTrust:
+        def close(reason: str) -> None:
+            now = self._clock()
+            endpoint = self._driver.endpoint
+            self._driver.run(lambda: endpoint.close(config.name, reason=reason, now=now))
+
+        return TunnelTrust(
+            tunnel=config.name,
+            authorities=build.authorities(config),
+            own=config.own_certificate,
+            bulletin=self._bulletin,
+            close=close,
         )
 
     def _keys(self, config: TunnelConfig, kmes: KmeKey) -> TunnelKeys | None:

@@ -20,12 +20,14 @@ from gateway.daemon.lifetimes import SaLimits
 from gateway.daemon.orphans import Orphans
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.tally import TunnelTally
+from gateway.daemon.trust import TunnelTrust
 from gateway.daemon.tunnel_events import Networks, TunnelEvents
 from gateway.dataplane.port import DataPlane
 from gateway.errors import NoKeyError
 from gateway.ike.commands import ActivateOutbound, InstallChild
 from gateway.ike.config import PpkMode
 from gateway.ike.events import ChildUp, Event
+from gateway.ike.identity import Identity
 from gateway.ike.views import ChildFacts
 from gateway.keys.source import TunnelKeys
 from gateway.model import (
@@ -37,6 +39,7 @@ from gateway.model import (
     SaId,
     SaLifetime,
 )
+from gateway.pki.trust import Trusted
 from gateway.protection.alarms import FOLLOWED
 from gateway.protection.decisions import (
     AcceptPpk,
@@ -87,6 +90,7 @@ class Tunnel:
         dataplane: DataPlane,
         driver: Driver,
         bulletin: Bulletin,
+        trust: TunnelTrust,
         kernel: Callable[[KernelWork], None],
         clock: Callable[[], float],
     ) -> None:
@@ -100,6 +104,7 @@ class Tunnel:
         self.protection = protection
         self.keys = keys
         self.policies = policies
+        self.trust = trust
         self.orphans = Orphans(dataplane, remote=remote, kernel=kernel)
         self._health = health
         self._driver = driver
@@ -145,6 +150,7 @@ class Tunnel:
         """Take the place of a tunnel whose SAs go on under changed settings (a reload)."""
         self.policies = old.policies
         self.orphans = old.orphans
+        self.trust.inherit(old.trust)
         self.events.inherit(old.events)
         self._terminated = old.protection.stopped
 
@@ -324,6 +330,9 @@ class Tunnel:
     def sa_lifetime(self, *, esn: bool) -> SaLifetime:
         """Limits for the SAs of a new child."""
         return self._limits.draw(esn=esn, random=random.random)
+
+    def check_certificates(self, chain: tuple[bytes, ...], identity: Identity) -> Trusted:
+        return self.trust.check(chain, identity)
 
     async def admit_inbound(self, command: InstallChild) -> None:
         await self.policies.admit_inbound(command)

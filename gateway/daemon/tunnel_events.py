@@ -76,9 +76,12 @@ class TunnelEvents:
             case IkeEstablished():
                 self._bulletin.publish(
                     "ike-established",
-                    f"IKE SA with {event.remote[0]} established, {event.proposal}",
+                    f"IKE SA with {event.remote[0]} established, {event.proposal}; "
+                    f"peer: {event.remote_proof}, we: {event.local_proof}",
                     tunnel=self._name,
                     role=event.role.value,
+                    local_proof=event.local_proof,
+                    remote_proof=event.remote_proof,
                     key_id=event.key_id,
                 )
             case IkeClosed():

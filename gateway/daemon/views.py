@@ -84,6 +84,8 @@ class Viewer:
             ),
             nat=facts.nat,
             fragmentation=facts.fragmentation,
+            local_proof=facts.local_proof,
+            remote_proof=facts.remote_proof,
         )
 
     def _child(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from gateway.crypto.secret import Secret
+from gateway.ike.identity import Identity
 from gateway.ike.registry import EncryptionId
 from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec
 
@@ -36,6 +37,20 @@ class FetchPpk:
     token: Token
     tunnel: str
     key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckCertificates:
+    """The peer showed these certificates (DER, its own first) and says it is ``identity``.
+
+    Does the chain lead to a CA that is trusted, now, and does its first certificate speak for
+    the identity? Answer: CertificatesTrusted or Failed.
+    """
+
+    token: Token
+    connection: str
+    chain: tuple[bytes, ...]
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +130,7 @@ class RecordIkeKeys:
 Command = (
     AllocateSpi
     | FetchPpk
+    | CheckCertificates
     | InstallChild
     | ActivateOutbound
     | WatchInbound
@@ -140,6 +156,13 @@ class PpkFetched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatesTrusted:
+    token: Token
+    public_key: bytes  # SubjectPublicKeyInfo of the peer's own certificate
+    subject: str  # its subject, one line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     token: Token
 
@@ -150,13 +173,15 @@ class Failed:
     reason: str
 
 
-Answer = SpiAllocated | PpkFetched | Done | Failed
+Answer = SpiAllocated | PpkFetched | CertificatesTrusted | Done | Failed
 
 
 __all__ = [
     "ActivateOutbound",
     "AllocateSpi",
     "Answer",
+    "CertificatesTrusted",
+    "CheckCertificates",
     "Command",
     "Done",
     "Failed",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.crypto.secret import Secret
 from gateway.ike import limits
+from gateway.ike.credentials import LocalAuth, OwnKey, RemoteAuth, SharedKey
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
 from gateway.model import IpAddress, IpNetwork
@@ -61,7 +61,8 @@ class Connection:
     remote_address: IpAddress
     local_id: Identity
     remote_id: Identity
-    psk: Secret
+    local_auth: LocalAuth  # how we prove who we are
+    remote_auth: RemoteAuth  # how the peer has to
     ike_proposals: tuple[ProposalSpec, ...]
     children: tuple[ChildConfig, ...]  # names unique over all connections
     allow_classical: bool = False  # accept an SA without ML-KEM
@@ -72,3 +73,8 @@ class Connection:
     def uses_ppk(self) -> bool:
         """Whether a QKD key may ever be mixed: some tunnel can use one."""
         return any(child.ppk is not PpkMode.OFF for child in self.children)
+
+    @property
+    def signatures(self) -> bool:
+        """Whether either side signs."""
+        return isinstance(self.local_auth, OwnKey) or not isinstance(self.remote_auth, SharedKey)

@@ -15,6 +15,8 @@ from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
     Answer,
+    CertificatesTrusted,
+    CheckCertificates,
     Done,
     Failed,
     FetchPpk,
@@ -29,7 +31,7 @@ from gateway.ike.deadlines import Deadlines
 from gateway.ike.outbox import Outbox
 from gateway.model import SaId
 
-AskingCommand = AllocateSpi | FetchPpk | InstallChild | ActivateOutbound
+AskingCommand = AllocateSpi | FetchPpk | CheckCertificates | InstallChild | ActivateOutbound
 Continuation = Callable[[Answer, float], None]
 
 
@@ -110,7 +112,7 @@ class CommandDesk:
             case Done():
                 if isinstance(command, InstallChild):
                     self._remove(command)
-            case Failed():
+            case CertificatesTrusted() | Failed():
                 pass
             case _:
                 assert_never(answer)

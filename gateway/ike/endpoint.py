@@ -17,6 +17,7 @@ from gateway.ike import limits
 from gateway.ike.child import ChildSa
 from gateway.ike.commands import Answer, Command
 from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.credentials import OwnKey, TrustedAuthorities
 from gateway.ike.deadlines import Deadlines
 from gateway.ike.desk import CommandDesk
 from gateway.ike.environment import Environment
@@ -367,6 +368,22 @@ def _header_fault(data: bytes, error: ProtocolError) -> DropReason:
 def _same_terms(one: Connection, other: Connection) -> bool:
     """They differ in nothing but how we behave: IKE SAs made under one hold under the other."""
     behaving_alike = replace(
-        other, timing=one.timing, fragment_size=one.fragment_size, children=one.children
+        other,
+        timing=one.timing,
+        fragment_size=one.fragment_size,
+        children=one.children,
+        local_auth=one.local_auth if _renewed(one, other) else other.local_auth,
+        remote_auth=one.remote_auth if _still_certified(one, other) else other.remote_auth,
     )
     return behaving_alike == one
+
+
+def _renewed(one: Connection, other: Connection) -> bool:
+    """Our certificate, or key, is another one: it counts from the next IKE SA on."""
+    return isinstance(one.local_auth, OwnKey) and isinstance(other.local_auth, OwnKey)
+
+
+def _still_certified(one: Connection, other: Connection) -> bool:
+    """The peer shows certificates as before, if perhaps of other authorities."""
+    both = (one.remote_auth, other.remote_auth)
+    return all(isinstance(auth, TrustedAuthorities) for auth in both)

@@ -40,6 +40,8 @@ class IkeEstablished:
     ppk_method: PpkMethod | None
     key_id: KeyId | None
     peer_is_qsgw: bool
+    local_proof: str  # how we proved who we are, e.g. "ECDSA-P384-SHA384 CN=moon"
+    remote_proof: str  # how the peer did
     nat: bool
     fragmentation: bool
     local: tuple[IpAddress, int]

@@ -16,6 +16,8 @@ from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
     Answer,
+    CertificatesTrusted,
+    CheckCertificates,
     Done,
     Failed,
     FetchPpk,
@@ -119,6 +121,18 @@ def fetch_ppk(command: FetchPpk) -> Flow[Ppk | str]:
     match answer:
         case PpkFetched(ppk=ppk):
             return ppk
+        case Failed(reason=reason):
+            return reason
+        case _:
+            raise TypeError(answer)
+
+
+def check_certificates(command: CheckCertificates) -> Flow[CertificatesTrusted | str]:
+    """What is known of the peer now, or why its certificates are not trusted."""
+    answer = yield command
+    match answer:
+        case CertificatesTrusted():
+            return answer
         case Failed(reason=reason):
             return reason
         case _:

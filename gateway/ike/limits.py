@@ -59,6 +59,11 @@ PPK_FETCHES_PENDING_PER_CONNECTION: Final = 4  # ours
 PPK_FETCHES_PER_EXCHANGE: Final = 2  # ours: each fetch takes a key from the KME for good
 PPK_OFFERS_READ_MAX: Final = 8  # ours
 
+# --- what a peer that is not authenticated yet may have us read -------------------------------
+CERTIFICATES_MAX: Final = 8  # ours: in one message; two is usual
+CERTIFICATE_OCTETS_MAX: Final = 49152  # ours, together; four with ML-DSA-87 are 31 KB
+CERTIFICATE_REQUESTS_MAX: Final = 32  # ours: authorities we name; 20 octets each
+
 # --- what one authentic peer may hold at once -------------------------------------------------
 IKE_SAS_PER_PEER_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
 CHILDREN_PER_TUNNEL_MAX: Final = 4  # ours, in one IKE SA: one, three in a collision of rekeys

@@ -41,8 +41,8 @@ def refusal(
             return f"peer refused our traffic selectors (TS_UNACCEPTABLE){ours}"
         case NotifyType.AUTHENTICATION_FAILED:
             return (
-                "peer refused our authentication (AUTHENTICATION_FAILED): wrong pre-shared key or "
-                "identity, or it insists on a QKD key"
+                "peer refused our authentication (AUTHENTICATION_FAILED): wrong pre-shared key, "
+                "certificate or identity, or it insists on a QKD key"
             )
         case NotifyType.TEMPORARY_FAILURE:
             return "peer cannot do this now (TEMPORARY_FAILURE)"

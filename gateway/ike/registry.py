@@ -8,7 +8,14 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from gateway.crypto.algorithms import EncryptionId, IntegrityId, KeMethod, PrfId, ke_name
+from gateway.crypto.algorithms import (
+    EncryptionId,
+    HashId,
+    IntegrityId,
+    KeMethod,
+    PrfId,
+    ke_name,
+)
 
 __all__ = [
     "ADDITIONAL_KE_TYPES",
@@ -116,18 +123,10 @@ class PpkIdType(IntEnum):
 class AuthMethod(IntEnum):
     RSA_SIGNATURE = 1
     SHARED_KEY = 2
+    ECDSA_SHA256_P256 = 9  # RFC 4754
+    ECDSA_SHA384_P384 = 10  # RFC 4754
     NULL = 13
     DIGITAL_SIGNATURE = 14  # RFC 7427
-
-
-class HashId(IntEnum):
-    """IKEv2 Hash Algorithms, for SIGNATURE_HASH_ALGORITHMS (RFC 7427)."""
-
-    SHA1 = 1
-    SHA2_256 = 2
-    SHA2_384 = 3
-    SHA2_512 = 4
-    IDENTITY = 5  # RFC 8420
 
 
 class CertEncoding(IntEnum):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.crypto.prf import Prf
 from gateway.crypto.secret import Secret
+from gateway.crypto.signatures import VerifyKey
 from gateway.ike.auth import IntAuth
 from gateway.ike.channel import Channel
 from gateway.ike.child import ChildSa, PeerSession
@@ -42,6 +43,15 @@ class PeerTraits:
     ppk_intermediate: bool = False  # RFC 9867
     ppk_auth: bool = False  # RFC 8784
     qsgw: bool = False  # the peer sent our Vendor ID
+    signature_hashes: tuple[int, ...] | None = None  # RFC 7427; None: not announced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerProof:
+    """What the peer's AUTH is checked with, learned from its certificates or configured."""
+
+    key: VerifyKey | None = None  # None: the pre-shared key
+    subject: str = ""  # of its certificate
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -82,6 +92,10 @@ class IkeSa:
     ppk: HeldPpk | None = None
     ppk_method: PpkMethod | None = None  # set once the PPK is mixed in
     key_id: KeyId | None = None  # of the PPK that is mixed in
+
+    # IKE_AUTH: how each side proved who it is, for people
+    local_proof: str = ""
+    remote_proof: str = ""
 
     # messages
     requests: RequestWindow = field(default_factory=RequestWindow)
@@ -245,4 +259,6 @@ class IkeSa:
             nat=self.nat.present,
             fragmentation=self.peer.fragmentation,
             peer_is_qsgw=self.peer.qsgw,
+            local_proof=self.local_proof,
+            remote_proof=self.remote_proof,
         )

@@ -11,6 +11,7 @@ from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
     Answer,
+    CheckCertificates,
     FetchPpk,
     InstallChild,
     Token,
@@ -109,7 +110,13 @@ class Tasks:
                     task.answered = True
                     self._host.send_response(task, step)
                     go_on = lambda: task.flow.send(None)  # noqa: E731 - the loop's next turn
-                case AllocateSpi() | FetchPpk() | InstallChild() | ActivateOutbound():
+                case (
+                    AllocateSpi()
+                    | FetchPpk()
+                    | CheckCertificates()
+                    | InstallChild()
+                    | ActivateOutbound()
+                ):
                     self._issue(task, step)
                     return
                 case _:

@@ -23,6 +23,8 @@ class IkeFacts:
     nat: bool
     fragmentation: bool
     peer_is_qsgw: bool
+    local_proof: str  # e.g. "ECDSA-P384-SHA384 CN=moon", "pre-shared key"; "" before IKE_AUTH
+    remote_proof: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

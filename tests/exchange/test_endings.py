@@ -8,6 +8,7 @@ import pytest
 
 from gateway.crypto.secret import Secret
 from gateway.ike.config import PpkMode
+from gateway.ike.credentials import SharedKey
 from gateway.ike.events import ChildDown
 from gateway.ike.registry import ExchangeType as X
 from tests.support.ike_pair import Flight, Pair, with_children
@@ -229,7 +230,8 @@ def test_changed_configuration_closes_what_changed():
     pair.run()
     pair.check_mirrored()
     pair._watching_traffic = False
-    changed = replace(pair.moon.connection, psk=Secret(b"another one"))
+    other = SharedKey(key=Secret(b"another one"))
+    changed = replace(pair.moon.connection, local_auth=other, remote_auth=other)
     pair.moon.endpoint.set_connections([changed], pair.now)
     pair.run()
     assert pair.moon.closed[0].reason == "configuration changed"

@@ -247,13 +247,11 @@ def test_wrong_psk(wrong):
 
 def test_responder_that_cannot_prove_itself(monkeypatch):
     """The responder accepts anybody, as an impostor would: the initiator must find out."""
-    from gateway.ike.flows import ike_auth
+    from gateway.ike.flows import proof
 
-    original = ike_auth._auth_is_good
+    original = proof.check
     monkeypatch.setattr(
-        ike_auth,
-        "_auth_is_good",
-        lambda sa, role, *rest: role is Role.INITIATOR or original(sa, role, *rest),
+        proof, "check", lambda sa, *rest: sa.role is Role.RESPONDER or original(sa, *rest)
     )
     pair = Pair(sun={"psk": b"another one"}).initiate()
     # IKE_AUTH ... <-- SK{IDr, AUTH(wrong), ...}

@@ -20,6 +20,8 @@ from gateway.crypto.secret import Secret
 from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
+    CertificatesTrusted,
+    CheckCertificates,
     Command,
     Done,
     Failed,
@@ -33,6 +35,7 @@ from gateway.ike.commands import (
     WatchInbound,
 )
 from gateway.ike.config import ChildConfig, Connection, Timing
+from gateway.ike.credentials import SharedKey
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import ChildUp, Event, ExchangeFailed, IkeClosed, IkeEstablished
 from gateway.ike.identity import Identity
@@ -151,6 +154,10 @@ class Kernel:
         return [spec for spec in self.sas.values() if tunnel in (None, spec.tunnel)]
 
 
+def trust_nobody(command: CheckCertificates) -> Failed:
+    return Failed(token=command.token, reason="no certificates are expected here")
+
+
 @dataclass
 class Side:
     """One gateway with all that belongs to it."""
@@ -166,6 +173,8 @@ class Side:
     handed: list[KeyId] = field(default_factory=list)  # keys that went into the core
     fetches: list[FetchPpk] = field(default_factory=list)
     recorded: list[RecordIkeKeys] = field(default_factory=list)
+    checks: list[CheckCertificates] = field(default_factory=list)
+    judge: Callable[[CheckCertificates], CertificatesTrusted | Failed] = trust_nobody
     hold_fetches: bool = False
 
     def of(self, kind: type[Event]) -> list[Event]:
@@ -212,6 +221,9 @@ class Side:
                 self.fetches.append(command)
                 if not self.hold_fetches:
                     self.deliver_key(command, now)
+            case CheckCertificates():
+                self.checks.append(command)
+                self.endpoint.answer(self.judge(command), now)
             case InstallChild(token=token):
                 if kernel.fail_install:
                     self.endpoint.answer(Failed(token=token, reason=kernel.fail_install), now)
@@ -308,7 +320,8 @@ def connection(
         remote_address=theirs[0],
         local_id=Identity.parse(ours[1]),
         remote_id=Identity.parse(theirs[1]),
-        psk=Secret(psk),
+        local_auth=SharedKey(key=Secret(psk)),
+        remote_auth=SharedKey(key=Secret(psk)),
         ike_proposals=tuple(ProposalSpec.parse(text) for text in ike),
         children=tuple(
             child(local, name, **{**of_child, **(each or {}).get(name, {})}) for name in tunnels

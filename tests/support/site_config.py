@@ -14,8 +14,10 @@ from gateway.config.schema import (
     TunnelConfig,
 )
 from gateway.crypto.secret import Secret
+from gateway.ike.credentials import SharedKey
 from gateway.model import QkdPolicy
 
+PSK = SharedKey(key=Secret(b"a pre-shared key of good length"))
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 
 
@@ -30,7 +32,10 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         "remote": SUN if moon else MOON,
         "local_id": f"{name}.example",
         "remote_id": f"{peer}.example",
-        "psk": Secret(b"a pre-shared key of good length"),
+        "local_auth": PSK,
+        "remote_auth": PSK,
+        "own_certificate": None,
+        "trust": None,
         "local_subnets": networks[0 if moon else 1],
         "remote_subnets": networks[1 if moon else 0],
         "start": Start.INITIATE if moon else Start.RESPOND,

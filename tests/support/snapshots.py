@@ -66,6 +66,8 @@ def ike_view(**changes: Any) -> IkeView:
             established_at="2026-11-21T09:00:00.000Z",
             nat=False,
             fragmentation=True,
+            local_proof="ECDSA-P384-SHA384 CN=moon",
+            remote_proof="ECDSA-P384-SHA384 CN=sun",
         ),
         **changes,
     )

@@ -55,6 +55,7 @@ UNNAMED: dict[tuple[str, int], str] = {
     ("identity", 9): "ID_DER_ASN1_DN: dissected as octets",
     ("identity", 10): "ID_DER_ASN1_GN: dissected as octets",
     ("identity", 13): "ID_NULL, RFC 7619",
+    ("certificate", 15): "raw public key, RFC 7670",
 }
 """Numbers scapy has no name for: newer than its tables. It carries them as numbers, so the
 layout around them is dissected all the same. Everything else must have a name."""

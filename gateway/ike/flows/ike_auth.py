@@ -1,16 +1,16 @@
 """IKE_AUTH (RFC 7296 1.2): who we are, proof of it, and the first Child SA.
 
     initiator                                        responder
-    SK{IDi, IDr, AUTH, SA, TSi, TSr,
+    SK{IDi, [CERT+], [CERTREQ], IDr, AUTH, SA, TSi, TSr,
        [N(INITIAL_CONTACT)],
        [N(PPK_IDENTITY), [N(NO_PPK_AUTH)]]}      -->
-                                                 <-- SK{IDr, AUTH, SA, TSi, TSr,
+                                                 <-- SK{IDr, [CERT+], AUTH, SA, TSi, TSr,
                                                         [N(PPK_IDENTITY)]}
     SK{}                                         -->                  both SAs are in place here
 
-The PPK notifies are those of RFC 8784, used where the peer did not agree to RFC 9867. The
-INFORMATIONAL at the end is ours: it lets the responder move its traffic to the new SA as
-soon as the initiator can take it.
+What CERT, CERTREQ and AUTH say stands in ``proof``. The PPK notifies are those of RFC 8784,
+used where the peer did not agree to RFC 9867. The INFORMATIONAL at the end is ours: it lets the
+responder move its traffic to the new SA as soon as the initiator can take it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.crypto.secret import Secret
-from gateway.ike.auth import psk_auth, psk_verify, signed_octets
+from gateway.ike.auth import signed_octets
 from gateway.ike.child import ChildSa
 from gateway.ike.config import PpkMode
 from gateway.ike.errors import ProtocolError
@@ -31,7 +31,7 @@ from gateway.ike.flow import (
     refuse,
     request,
 )
-from gateway.ike.flows import informational, ppk_choice
+from gateway.ike.flows import informational, ppk_choice, proof
 from gateway.ike.keymat import IkeKeys, ppk_auth_keys
 from gateway.ike.negotiation import (
     ChildAttempt,
@@ -54,12 +54,11 @@ from gateway.ike.reasons import proposals_text, raise_on_error
 from gateway.ike.received import Received
 from gateway.ike.registry import (
     ADDITIONAL_KE_TYPES,
-    AuthMethod,
     ExchangeType,
     NotifyType,
     TransformType,
 )
-from gateway.ike.sa import IkeSa
+from gateway.ike.sa import IkeSa, PeerProof
 from gateway.ike.states import IkeInput
 from gateway.ike.transforms import Proposal
 from gateway.ike.tunnel import Tunnel
@@ -81,7 +80,7 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
         received = reply.payloads
         if received.find(AuthPayload) is None:  # an error before or instead of AUTH
             raise_on_error(received, sa.connection.ike_proposals, attempt.tunnel.config)
-        _verify_responder(sa, received, ppk, mixed)
+        yield from _verify_responder(sa, received, ppk, mixed)
         _established(sa)
         child = yield from _install(received, attempt)
     finally:
@@ -96,11 +95,12 @@ def _request_payloads(
     connection = sa.connection
     identity = IdPayload(initiator=True, identity=connection.local_id)
     keys = mixed or sa.keys
-    auth = _auth_data(sa, Role.INITIATOR, keys.sk_pi, identity)
     payloads: list[Payload] = [
         identity,
+        *proof.certificate_payloads(sa),
+        *proof.certificate_requests(connection),
         IdPayload(initiator=False, identity=connection.remote_id),
-        AuthPayload(method=AuthMethod.SHARED_KEY, data=auth),
+        proof.prove(sa, _octets(sa, Role.INITIATOR, keys.sk_pi, identity)),
         proposal_payload(first_child_specs(attempt.tunnel), attempt.spi_octets),
         *traffic_payloads(Traffic.of(attempt.tunnel.config), Role.INITIATOR),
     ]
@@ -108,17 +108,16 @@ def _request_payloads(
         payloads.append(NotifyPayload(type=NotifyType.INITIAL_CONTACT))
     if ppk is not None:
         payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY, data=encode_ppk_id(ppk.key_id)))
-        if (
-            sa.policy.mode is not PpkMode.REQUIRE
-        ):  # RFC 8784 3: present iff the PPK is optional for us
-            plain = _auth_data(sa, Role.INITIATOR, sa.keys.sk_pi, identity)
-            payloads.append(NotifyPayload(type=NotifyType.NO_PPK_AUTH, data=plain))
+        # RFC 8784 3: present iff the PPK is optional for us
+        if sa.policy.mode is not PpkMode.REQUIRE:
+            plain = proof.prove(sa, _octets(sa, Role.INITIATOR, sa.keys.sk_pi, identity))
+            payloads.append(NotifyPayload(type=NotifyType.NO_PPK_AUTH, data=plain.data))
     return payloads
 
 
 def _verify_responder(
     sa: IkeSa, received: Received, ppk: HeldPpk | None, mixed: IkeKeys | None
-) -> None:
+) -> Flow[None]:
     identity = _identity(received, initiator=False)
     if not identity.identity.matches(sa.connection.remote_id):
         raise refuse(
@@ -128,11 +127,13 @@ def _verify_responder(
     used = received.has(NotifyType.PPK_IDENTITY)
     if used and mixed is None:
         raise syntax_error("PPK_IDENTITY in answer to none")
+    auth = received.need(AuthPayload)
+    expected = yield from proof.learn_key(sa, received, identity)
     keys = mixed if mixed is not None and used else sa.keys
-    if not _auth_is_good(sa, Role.RESPONDER, keys.sk_pr, identity, received.need(AuthPayload)):
-        raise refuse(
-            NotifyType.AUTHENTICATION_FAILED,
-            "authentication of the peer failed: wrong pre-shared key or identity"
+    octets = _octets(sa, Role.RESPONDER, keys.sk_pr, identity)
+    if not proof.check(sa, expected, octets, auth):
+        raise proof.failed(
+            f"authentication of the peer failed: {proof.wrong_proof(expected)}"
             + (", or another QKD key under the same key_ID" if used else ""),
         )
     if ppk is not None and mixed is not None and used:
@@ -164,10 +165,10 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     auth_keys = yield from _verify_initiator(sa, received, identity)
     sa.initial_contact = received.has(NotifyType.INITIAL_CONTACT)
     ours = IdPayload(initiator=False, identity=sa.connection.local_id)
-    proof = _auth_data(sa, Role.RESPONDER, auth_keys.sk_pr, ours)
     payloads: list[Payload] = [
         ours,
-        AuthPayload(method=AuthMethod.SHARED_KEY, data=proof),
+        *proof.certificate_payloads(sa),
+        proof.prove(sa, _octets(sa, Role.RESPONDER, auth_keys.sk_pr, ours)),
     ]
     if sa.ppk_method is PpkMethod.AUTH:  # RFC 8784 3: says that the PPK is in use
         payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY))
@@ -203,8 +204,10 @@ def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flo
     ProtocolError(AUTHENTICATION_FAILED) where it is wrong, or policy wants a PPK in vain.
     """
     auth = received.need(AuthPayload)
+    expected = yield from proof.learn_key(sa, received, identity)
+    plain_octets = _octets(sa, Role.INITIATOR, sa.keys.sk_pi, identity)
     if sa.ppk_method is PpkMethod.INTERMEDIATE:
-        _need_good(sa, sa.keys.sk_pi, identity, auth)
+        _need_good(sa, expected, plain_octets, auth)
         return sa.keys
     reason = "peer cannot use QKD keys, or offers none"
     if sa.peer.ppk_auth:
@@ -220,15 +223,20 @@ def _verify_initiator(sa: IkeSa, received: Received, identity: IdPayload) -> Flo
     plain = auth if fallback is None else AuthPayload(method=auth.method, data=fallback.data)
     if verdict is PpkVerdict.USE and sa.ppk is not None:
         mixed = ppk_auth_keys(sa.prf, sa.keys, sa.ppk.key)
-        if not _auth_is_good(sa, Role.INITIATOR, mixed.sk_pi, identity, auth):
+        octets = _octets(sa, Role.INITIATOR, mixed.sk_pi, identity)
+        if not proof.check(sa, expected, octets, auth):
             # Where NO_PPK_AUTH is good, only the PPK can be what differs.
             if fallback is not None:
-                _need_good(sa, sa.keys.sk_pi, identity, plain)
-            raise refuse(NotifyType.AUTHENTICATION_FAILED, _differs(sa, known=fallback is not None))
+                _need_good(sa, expected, plain_octets, plain)
+                raise proof.failed(
+                    f"authentication failed: {_key_text(sa)} differs from the peer's"
+                )
+            why = proof.wrong_proof(expected)
+            raise proof.failed(f"authentication failed: {why}, or {_key_text(sa)} differs")
         _adopt(sa, mixed, sa.ppk)
         return mixed
     if fallback is not None or not sa.peer.ppk_auth:
-        _need_good(sa, sa.keys.sk_pi, identity, plain)
+        _need_good(sa, expected, plain_octets, plain)
     if verdict is PpkVerdict.ABORT:
         raise PpkMissingError(NotifyType.AUTHENTICATION_FAILED, f"{reason}; a QKD key is required")
     if sa.connection.uses_ppk and not sa.peer.ppk_intermediate:
@@ -253,19 +261,13 @@ def _fetch_named(sa: IkeSa, received: Received) -> Flow[str]:
     return ""
 
 
-def _differs(sa: IkeSa, *, known: bool) -> str:
-    key = "" if sa.ppk is None else f" {sa.ppk.key_id}"
-    if known:
-        return f"authentication failed: QKD key{key} differs from the peer's"
-    return f"authentication failed: wrong pre-shared key or identity, or QKD key{key} differs"
+def _key_text(sa: IkeSa) -> str:
+    return "QKD key" if sa.ppk is None else f"QKD key {sa.ppk.key_id}"
 
 
-def _need_good(sa: IkeSa, sk_pi: Secret, identity: IdPayload, auth: AuthPayload) -> None:
-    if not _auth_is_good(sa, Role.INITIATOR, sk_pi, identity, auth):
-        raise refuse(
-            NotifyType.AUTHENTICATION_FAILED,
-            "authentication failed: wrong pre-shared key or identity",
-        )
+def _need_good(sa: IkeSa, expected: PeerProof, octets: bytes, auth: AuthPayload) -> None:
+    if not proof.check(sa, expected, octets, auth):
+        raise proof.failed(f"authentication failed: {proof.wrong_proof(expected)}")
 
 
 def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], ChildSa | None]]:
@@ -348,21 +350,6 @@ def _octets(sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload) -> bytes:
     )
 
 
-def _auth_data(sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload) -> bytes:
-    return psk_auth(sa.prf, sa.connection.psk, _octets(sa, role, sk_p, identity))
-
-
-def _auth_is_good(
-    sa: IkeSa, role: Role, sk_p: Secret, identity: IdPayload, auth: AuthPayload
-) -> bool:
-    if auth.method != AuthMethod.SHARED_KEY:
-        raise refuse(
-            NotifyType.AUTHENTICATION_FAILED, f"peer uses authentication method {auth.method}"
-        )
-    octets = _octets(sa, role, sk_p, identity)
-    return psk_verify(sa.prf, sa.connection.psk, octets, auth.data)
-
-
 def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
     """RFC 8784 3: SK_d, SK_pi and SK_pr change, what protects messages does not."""
     plain = sa.keys
@@ -389,6 +376,8 @@ def _established(sa: IkeSa) -> None:
             ppk_method=sa.ppk_method,
             key_id=sa.key_id,
             peer_is_qsgw=sa.peer.qsgw,
+            local_proof=sa.local_proof,
+            remote_proof=sa.remote_proof,
             nat=sa.nat.present,
             fragmentation=sa.peer.fragmentation,
             local=sa.local,

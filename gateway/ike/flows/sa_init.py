@@ -3,6 +3,7 @@
     initiator                                           responder
     SA, KE, Ni, N(NATD_S_IP), N(NATD_D_IP),
       N(FRAGMENTATION), N(INTERMEDIATE),
+      [N(SIGNATURE_HASH_ALGORITHMS)],
       [N(USE_PPK_INT)], [N(USE_PPK)], V           -->
                                                   <--   N(COOKIE)                 under load
     N(COOKIE), SA, KE, Ni, ...                    -->
@@ -10,6 +11,8 @@
     [N(COOKIE)], SA, KE', Ni, ...                 -->
                                                   <--   SA, KE, Nr, N(NATD_S_IP), N(NATD_D_IP),
                                                         N(FRAGMENTATION), N(INTERMEDIATE),
+                                                        [N(SIGNATURE_HASH_ALGORITHMS)],
+                                                        [CERTREQ],
                                                         [N(USE_PPK_INT) | N(USE_PPK)], V
 
 Nothing here is authenticated yet; IKE_AUTH covers both messages. The responder's side is a
@@ -30,6 +33,7 @@ from gateway.ike.config import Connection, PpkMode
 from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import ExchangeError, Flow, refuse, request
+from gateway.ike.flows import proof
 from gateway.ike.keymat import initial_keys
 from gateway.ike.message import NO_SPI
 from gateway.ike.nat import NatStatus, detect, detection_hash
@@ -136,6 +140,7 @@ def _request_payloads(
         *_nat_payloads(sa.spi_i, NO_SPI, sa.local, sa.remote),
         NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         NotifyPayload(type=NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED),
+        *proof.hash_payloads(sa.connection),
     ]
 
 
@@ -218,6 +223,8 @@ def respond(
         NoncePayload(data=nonce_r),
         *_nat_payloads(spi_i, spi_r, local, remote),
         *_answered_traits(peer),
+        *proof.hash_payloads(connection),
+        *proof.certificate_requests(connection),
         VendorIdPayload(data=VENDOR_ID),
     ]
     return Accepted(
@@ -271,6 +278,7 @@ def _peer_traits(
         intermediate=intermediate,
         ppk_intermediate=ppk_intermediate,
         ppk_auth=ppk_auth,
+        signature_hashes=proof.announced_hashes(received) if connection.signatures else None,
         qsgw=any(payload.data == VENDOR_ID for payload in received.all(VendorIdPayload)),
     )
 

@@ -10,6 +10,7 @@ from gateway.config.load import inspect_config, load_config
 from gateway.config.schema import OnStop, Start
 from gateway.crypto.secret import Secret
 from gateway.errors import ConfigError
+from gateway.ike.credentials import SharedKey
 from gateway.model import QkdPolicy
 
 
@@ -33,7 +34,8 @@ def test_a_good_file(folder: Any) -> None:
     kme = config.kmes["primary"]
     assert (kme.ca, kme.timeout) == (folder.path / "pki/ca.pem", 3.0)
     tunnel = config.tunnels["sun"]
-    assert tunnel.psk == Secret(b"0123456789abcdef0123456789abcdef")
+    assert tunnel.local_auth == SharedKey(key=Secret(b"0123456789abcdef0123456789abcdef"))
+    assert tunnel.remote_auth == tunnel.local_auth
     assert tunnel.local_subnets == (ip_network("10.1.0.0/24"),)
     assert (tunnel.start, tunnel.qkd) == (Start.INITIATE, QkdPolicy.PREFER)
     assert (tunnel.rekey_min, tunnel.rekey_max, tunnel.restore_dwell) == (30, 3600, 60)
@@ -71,8 +73,8 @@ def test_every_problem_is_reported_at_once(folder: Any, problems_of: Any) -> Non
         "[gateway] on_stop",
         "[kme.primary] timeout",
         "[tunnel.sun] kme",
-        "[tunnel.sun] local",
         "[tunnel.sun] psk",
+        "[tunnel.sun] local",
     ]
 
 
@@ -164,7 +166,8 @@ def test_no_file(tmp_path: Path) -> None:
 )
 def test_forms_of_a_psk(folder: Any, data: bytes, secret: bytes) -> None:
     folder.secret("sun.psk", data)
-    assert load_config(folder.file).config.tunnels["sun"].psk == Secret(secret)
+    auth = load_config(folder.file).config.tunnels["sun"].local_auth
+    assert auth == SharedKey(key=Secret(secret))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +226,8 @@ def test_credentials(folder: Any, problems_of: Any, monkeypatch: pytest.MonkeyPa
     (credentials / "sun.psk").write_bytes(b"fedcba9876543210")
     (credentials / "sun.psk").chmod(0o444)  # systemd guards the folder
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
-    assert load_config(file).config.tunnels["sun"].psk == Secret(b"fedcba9876543210")
+    auth = load_config(file).config.tunnels["sun"].local_auth
+    assert auth == SharedKey(key=Secret(b"fedcba9876543210"))
     assert (
         "write credential:NAME" in problems_of(folder.set("tunnel.sun", psk="credential:../x"))[0]
     )

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.crypto.secret import Secret
 from gateway.dataplane.reconcile import is_pin
+from gateway.ike.credentials import SharedKey
 from gateway.model import PolicyAction, Protection, QkdPolicy
 from gateway.protection.inputs import OperatorRekey, OperatorTerminate
 from tests.support.memory_site import ALICE, BOB, MemorySite
@@ -98,10 +99,13 @@ def test_sas_of_an_earlier_run_go_with_the_tunnel() -> None:
     run_virtually(scenario())
 
 
+OTHER_PSK = SharedKey(key=Secret(b"another pre-shared key of good length"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"psk": Secret(b"another pre-shared key of good length")},
+        {"local_auth": OTHER_PSK, "remote_auth": OTHER_PSK},
         {"ike": ("aes256gcm16-prfsha512-ecp384-ke1_mlkem1024",)},
         {"esp": ("aes256gcm16-ecp384-ke1_mlkem1024-esn",)},
     ],

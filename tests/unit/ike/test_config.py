@@ -9,6 +9,7 @@ import pytest
 from gateway.crypto.secret import Secret
 from gateway.ike import limits
 from gateway.ike.config import PpkMode, Timing
+from gateway.ike.credentials import SharedKey
 from tests.support.ike_pair import connection
 
 
@@ -29,7 +30,8 @@ def test_a_slow_key_fits_into_the_peers_patience():
 def test_connections_compare_by_content():
     assert connection("moon") == connection("moon")
     assert connection("moon") != connection("sun")
-    assert connection("moon") != replace(connection("moon"), psk=Secret(b"another"))
+    other = SharedKey(key=Secret(b"another"))
+    assert connection("moon") != replace(connection("moon"), local_auth=other)
 
 
 def test_connection_is_frozen_and_keeps_its_secret():

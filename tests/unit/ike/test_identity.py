@@ -51,7 +51,7 @@ def test_names_match_without_regard_to_case_and_nothing_else_does() -> None:
 def test_a_distinguished_name_is_kept_as_it_is() -> None:
     name = Identity.decode(bytes.fromhex("09000000 3000"))
     assert name == Identity(type=IdType.DER_ASN1_DN, data=b"\x30\x00")
-    assert str(name) == "id9:3000"
+    assert str(name) == "dn:"
 
 
 def test_an_unprintable_name_does_not_reach_the_terminal() -> None:
