@@ -29,7 +29,7 @@ from gateway.ike.commands import (
 )
 from gateway.ike.deadlines import Deadlines
 from gateway.ike.outbox import Outbox
-from gateway.model import SaId
+from gateway.model import Ppk, SaId
 
 AskingCommand = AllocateSpi | FetchPpk | CheckCertificates | InstallChild | ActivateOutbound
 Continuation = Callable[[Answer, float], None]
@@ -101,14 +101,8 @@ class CommandDesk:
                     self._outbox.commands.append(RemoveSas(tunnel=command.tunnel, sa_ids=(sa_id,)))
             case PpkFetched(ppk=ppk):
                 ppk.key.wipe()
-                self._outbox.commands.append(
-                    SettlePpk(
-                        tunnel=command.tunnel,
-                        key_id=ppk.key_id,
-                        used=False,
-                        reason="came too late",
-                    )
-                )
+                if isinstance(command, FetchPpk):
+                    self._settle(command, ppk)
             case Done():
                 if isinstance(command, InstallChild):
                     self._remove(command)
@@ -116,6 +110,11 @@ class CommandDesk:
                 pass
             case _:
                 assert_never(answer)
+
+    def _settle(self, command: FetchPpk, ppk: Ppk) -> None:
+        self._outbox.commands.append(
+            SettlePpk(tunnel=command.tunnel, key_id=ppk.key_id, used=False, reason="came too late")
+        )
 
     def _remove(self, command: InstallChild) -> None:
         sa_ids = (command.outbound.sa_id, command.inbound.sa_id)
