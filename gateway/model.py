@@ -318,6 +318,7 @@ class KmeView:
     last_error: str | None
     requests: int
     failures: int
+    refused_by: tuple[str, ...]  # peer SAEs that did not take its keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -50,6 +50,14 @@ class KmeHealth:
     failures: int  # requests without a proper answer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """New keys, and the name of the KME that gave them."""
+
+    kme: str
+    keys: tuple[QkdKey, ...]
+
+
 class KmeGroup:
     """Asks KMEs in order until one delivers; raises NoKeyError with every cause when none does.
 
@@ -57,7 +65,7 @@ class KmeGroup:
     out whether it is back, so the preferred KME is returned to by itself. When nobody else is
     left to ask, a KME is asked although its breaker is open: a key that may be there is worth
     more than a request saved. Requests of one call go out one after the other, never twice to
-    the same KME.
+    the same KME. KMEs to ``avoid``, by name, are asked after the others that answer.
     """
 
     def __init__(
@@ -73,19 +81,21 @@ class KmeGroup:
         self._clock = clock
         self._deliverer: _Member | None = None
 
-    async def status(self, peer_sae: str) -> Status:
-        """Status from the first KME that gives one."""
-        answer, _ = await self._ask(peer_sae, lambda kme: kme.status(peer_sae), for_key=False)
-        return answer
+    async def status(self, peer_sae: str, *, avoid: Collection[str] = ()) -> tuple[str, Status]:
+        """Name and status of the first KME that gives one."""
+        answer, member = await self._ask(
+            peer_sae, lambda kme: kme.status(peer_sae), for_key=False, avoid=avoid
+        )
+        return member.kme.name, answer
 
     async def enc_keys(
-        self, peer_sae: str, *, number: int = 1, size: int = 256
-    ) -> tuple[QkdKey, ...]:
+        self, peer_sae: str, *, number: int = 1, size: int = 256, avoid: Collection[str] = ()
+    ) -> Delivery:
         """New keys as master SAE, 1..``number`` of them, all from one KME."""
         keys, self._deliverer = await self._ask(
-            peer_sae, lambda kme: kme.enc_keys(peer_sae, number=number, size=size)
+            peer_sae, lambda kme: kme.enc_keys(peer_sae, number=number, size=size), avoid=avoid
         )
-        return keys
+        return Delivery(kme=self._deliverer.kme.name, keys=keys)
 
     async def dec_keys(self, peer_sae: str, key_ids: Sequence[str]) -> tuple[QkdKey, ...]:
         """Keys the peer has named. One that does not know them hands over to the next KME."""
@@ -93,6 +103,10 @@ class KmeGroup:
             peer_sae, lambda kme: kme.dec_keys(peer_sae, key_ids), by_key_id=True
         )
         return keys
+
+    def has_other_than(self, avoid: Collection[str]) -> bool:
+        """Whether a KME that answers is left when these are avoided."""
+        return any(not each.broken and each.kme.name not in avoid for each in self._members)
 
     def health(self) -> tuple[KmeHealth, ...]:
         active = self._active()
@@ -125,12 +139,14 @@ class KmeGroup:
         *,
         by_key_id: bool = False,
         for_key: bool = True,
+        avoid: Collection[str] = (),
     ) -> tuple[_Result, _Member]:
         now = self._clock()
         wanted = {BreakerState.CLOSED}
         if not by_key_id:  # a peer waits for the answer to dec_keys: others find out
             wanted.add(BreakerState.HALF_OPEN)
         usable = [member for member in self._members if member.breaker.state(now) in wanted]
+        usable.sort(key=lambda member: member.kme.name in avoid)
         causes: list[KmeError] = []
         for member in usable + [each for each in self._members if each not in usable]:
             if not member.breaker.begin():

@@ -5,6 +5,9 @@ KME's status. Both wait on an event or a timer, never in a loop that spins.
 
 Keys are asked for one at a time: an answer that is lost costs one key, and a KME that has some
 keys but fewer than asked for, or allows fewer in one request, still gives what it has.
+
+The pool remembers which KME a key came from, and is told whether the peer took it: what follows
+for the order of the KMEs is decided in ``kms_client.marks``.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ from dataclasses import dataclass
 from kms_client.errors import KmeRefusedError, NoKeyError
 from kms_client.etsi014 import MIN_KEY_SIZE
 from kms_client.failover import KmeGroup
+from kms_client.marks import PeerMarks
 from kms_client.models import LinkReport, LinkState, QkdKey, Status
 from kms_client.rate import RateEstimator
 
 MAX_TARGET = 128  # keys; as the configuration allows
+
+MAX_OUT = 64
+"""Keys taken of which no outcome was heard yet; a handful, unless somebody never reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +104,8 @@ class KeyPool:
         self._sleep = sleep
         self._jitter = jitter
         self._held: deque[_Held] = deque()  # oldest first; at most twice the target
+        self._out: dict[str, str] = {}  # key_IDs taken, no outcome yet -> KME, oldest first
+        self._marks = PeerMarks(look_first=2 * settings.poll_interval)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._filling = True
@@ -138,11 +147,39 @@ class KeyPool:
     def take(self) -> QkdKey | None:
         """The oldest key that is not too old, at once; None when there is none."""
         self._burn_old()
-        taken = self._held.popleft().key if self._held else None
+        held = self._held.popleft() if self._held else None
         self._wake.set()
-        if taken is not None:
-            self._on_change()
-        return taken
+        if held is None:
+            return None
+        self._out[held.key.key_id] = held.kme
+        if len(self._out) > MAX_OUT:
+            del self._out[next(iter(self._out))]
+        self._on_change()
+        return held.key
+
+    def report(self, key_id: str, *, taken: bool | None) -> None:
+        """What became of a key: the peer took it, did not take it, or (None) never said.
+
+        Once the peer did not take one, keys of the same KME are dropped if there is another.
+        """
+        kme = self._out.pop(key_id, None)
+        if kme is None or taken is None:
+            return
+        if taken:
+            if self._marks.taken(kme):
+                self._on_change()
+            return
+        self._marks.refused(kme, self._clock())
+        if self._group.has_other_than(self._marks.standing):
+            self._epoch += 1
+            self._burn(lambda held: held.kme == kme)
+        self._wake.set()
+        self._on_change()
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """KMEs whose last key that the peer answered to was not taken."""
+        return self._marks.standing
 
     def quarantine(self, since: float) -> int:
         """Wipe the keys delivered at or after ``since``, those now on their way included.
@@ -230,13 +267,18 @@ class KeyPool:
 
     async def _pull(self) -> None:
         epoch = self._epoch
+        unseen = {held.kme for held in self._held} | set(self._out.values())
         try:
-            (key,) = await self._group.enc_keys(
-                self._peer_sae, number=1, size=self._settings.key_size
+            delivery = await self._group.enc_keys(
+                self._peer_sae,
+                number=1,
+                size=self._settings.key_size,
+                avoid=self._marks.avoided(self._clock(), unseen),
             )
         except NoKeyError as error:
             self._pull_failed(error)
             return
+        (key,) = delivery.keys
         now = self._clock()
         self._failures = 0
         self._pull_error = None
@@ -245,7 +287,7 @@ class KeyPool:
             key.key.wipe()
             self._burned += 1
         else:
-            self._held.append(_Held(key, now))
+            self._held.append(_Held(key, now, delivery.kme))
             self._last_delivery = now
         self._on_change()
 
@@ -279,7 +321,7 @@ class KeyPool:
     async def _poll(self) -> None:
         asked_at = self._clock()
         try:
-            self._status = status = await self._group.status(self._peer_sae)
+            status = await self._look()
         except NoKeyError as error:
             self._status = None
             # A KME without this call still gives keys: that is no trouble worth showing.
@@ -288,7 +330,7 @@ class KeyPool:
             self._rate.look(self._clock(), stored=None)
             self._on_change()
             return
-        self._status_error = None
+        self._status, self._status_error = status, None
         self._link = status.link
         self._link_at = asked_at if status.link is not None else None
         capacity = status.max_key_count
@@ -303,11 +345,22 @@ class KeyPool:
             self._wake.set()
         self._on_change()
 
+    async def _look(self) -> Status:
+        """Status of the KME that keys are to come from. A marked one's link must not be down."""
+        while True:
+            now = self._clock()
+            kme, status = await self._group.status(self._peer_sae, avoid=self._marks.resting(now))
+            down = status.link is not None and status.link.state is LinkState.DOWN
+            others = self._group.has_other_than(self._marks.resting(now) | {kme})
+            if not (down and others and self._marks.postpone(kme, now)):
+                return status
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     key: QkdKey
     delivered: float  # reading of the pool's clock
+    kme: str  # that delivered it
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

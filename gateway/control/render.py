@@ -263,12 +263,21 @@ def _keys(keys: Json) -> str:
     )
 
 
+def _kme_state(kme: Json) -> str:
+    if not kme["healthy"]:
+        return "failing"
+    state = "in use" if kme["active"] else "standby"
+    # A daemon of an earlier version does not say it.
+    peers = ", ".join(clean(peer) for peer in kme.get("refused_by", ()))
+    return f"{state}, keys not taken by {peers}" if peers else state
+
+
 def _kmes(kmes: list[Json]) -> str:
     rows = [
         (
             clean(kme["name"]),
             clean(kme["url"]),
-            ("in use" if kme["active"] else "standby") if kme["healthy"] else "failing",
+            _kme_state(kme),
             f"{kme['failures']}/{kme['requests']}",
             clean(kme["last_error"] or "") if not kme["healthy"] else "",
         )

@@ -54,7 +54,7 @@ class TunnelSide(Protocol):
 
     async def fetch_ppk(self, key_id: KeyId) -> Ppk: ...
 
-    def settle_ppk(self, key_id: KeyId, *, used: bool) -> None: ...
+    def settle_ppk(self, key_id: KeyId, *, used: bool, refused: bool) -> None: ...
 
     def check_certificates(self, chain: tuple[bytes, ...], identity: Identity) -> Trusted: ...
 
@@ -105,9 +105,9 @@ class KernelExecutor:
                 self._spawn(self._check(command))
             case WatchInbound(sa_id=sa_id):
                 self._watched[sa_id] = self._spawn(self._watch(sa_id))
-            case SettlePpk(tunnel=name, key_id=key_id, used=used):
+            case SettlePpk(tunnel=name, key_id=key_id, used=used, refused=refused):
                 if name in self._tunnels:
-                    self._tunnels[name].settle_ppk(key_id, used=used)
+                    self._tunnels[name].settle_ppk(key_id, used=used, refused=refused)
             case RecordIkeKeys():
                 self._record(command)
             case AllocateSpi(token=token) if self._queue.qsize() >= MAX_WAITING:

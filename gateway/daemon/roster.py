@@ -31,6 +31,8 @@ from gateway.protection.health import HealthMonitor
 from gateway.protection.machine import TunnelProtection
 from kms_client.failover import Kme, KmeGroup
 
+_KME_ALARMS = ("kme-unreachable", "kme-keys-refused")
+
 KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
 TunnelEvent = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed
@@ -137,13 +139,23 @@ class Roster:
             else:
                 text = f"KME {view.name}: {view.last_error or 'does not answer'}"
                 self._bulletin.raise_alarm("kme-unreachable", Severity.WARNING, view.name, text)
+            if view.refused_by:
+                peers = ", ".join(view.refused_by)
+                text = f"KME {view.name}: its keys are not taken by {peers}; others are asked first"
+                self._bulletin.raise_alarm("kme-keys-refused", Severity.WARNING, view.name, text)
+            else:
+                self._bulletin.clear_alarm("kme-keys-refused", view.name)
         in_use = {view.name for view in views}
         for alarm in self._bulletin.alarms:
-            if alarm.id == "kme-unreachable" and alarm.subject not in in_use:
+            if alarm.id in _KME_ALARMS and alarm.subject not in in_use:
                 self._bulletin.clear_alarm(alarm.id, alarm.subject)
 
     def kmes(self) -> tuple[KmeView, ...]:
         """Every KME once; one that several groups share is shown by the worst of them."""
+        refused_by: dict[str, set[str]] = {}
+        for name, tunnel in self.tunnels.items():
+            for kme in tunnel.keys.refused_kmes if tunnel.keys is not None else ():
+                refused_by.setdefault(kme, set()).add(self._configs[name][0].peer_sae)
         views: dict[str, KmeView] = {}
         for group in self._groups.values():
             for health in group.health():
@@ -158,6 +170,7 @@ class Roster:
                     last_error=health.last_error,
                     requests=health.requests,
                     failures=health.failures,
+                    refused_by=tuple(sorted(refused_by.get(health.name, ()))),
                 )
         return tuple(views.values())
 

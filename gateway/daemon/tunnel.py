@@ -323,9 +323,9 @@ class Tunnel:
             raise NoKeyError(self.name)
         return await self.keys.fetch(key_id, PPK_FETCH_TIMEOUT)
 
-    def settle_ppk(self, key_id: KeyId, *, used: bool) -> None:
+    def settle_ppk(self, key_id: KeyId, *, used: bool, refused: bool) -> None:
         if self.keys is not None:
-            self.keys.settle(key_id, used=used)
+            self.keys.settle(key_id, used=used, refused=refused)
 
     def sa_lifetime(self, *, esn: bool) -> SaLifetime:
         """Limits for the SAs of a new child."""

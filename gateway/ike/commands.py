@@ -103,12 +103,16 @@ class RemoveSas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettlePpk:
-    """This key is out of our hands: ``used`` in an SA that is up, or burned. No answer."""
+    """This key is out of our hands: ``used`` in an SA that is up, or burned. No answer.
+
+    ``refused``: the peer answered that it does not take it, as far as its answer tells.
+    """
 
     tunnel: str
     key_id: KeyId
     used: bool
     reason: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,11 +120,17 @@ class HeldPpk:
     def key(self) -> Secret:
         return self._ppk.key
 
-    def settle(self, *, used: bool, reason: str) -> None:
+    def settle(self, *, used: bool, reason: str, refused: bool = False) -> None:
         self._ppk.key.wipe()
         if self._settled:
             return
         self._settled = True
         self._outbox.commands.append(
-            SettlePpk(tunnel=self._tunnel, key_id=self.key_id, used=used, reason=reason)
+            SettlePpk(
+                tunnel=self._tunnel,
+                key_id=self.key_id,
+                used=used,
+                reason=reason,
+                refused=refused,
+            )
         )

@@ -79,6 +79,7 @@ class TunnelKeys:
                 self._ledger.claim(key_id)
             except KeyReusedError:  # counted; a KME that repeats itself must not stop a rekey
                 key.key.wipe()
+                self._pool.report(key_id, taken=None)
                 continue
             return Ppk(key_id=key_id, key=key.key)
         return None
@@ -113,10 +114,19 @@ class TunnelKeys:
         self._on_change()
         return Ppk(key_id=wanted, key=key.key)
 
-    def settle(self, key_id: KeyId, *, used: bool) -> None:
-        """This key is in an SA that is up (``used``), or was burned."""
+    def settle(self, key_id: KeyId, *, used: bool, refused: bool = False) -> None:
+        """This key is in an SA that is up (``used``), or was burned.
+
+        ``refused``: the peer answered that it does not take it.
+        """
         self._ledger.settle(key_id, used=used)
+        self._pool.report(key_id, taken=False if refused else used or None)
         self._on_change()
+
+    @property
+    def refused_kmes(self) -> tuple[str, ...]:
+        """KMEs whose keys our peer did not take when it last had one of them to take."""
+        return self._pool.refused
 
     def quarantine(self, since: float) -> int:
         """Wipe pooled keys delivered at or after ``since``; returns how many there were."""

@@ -197,7 +197,8 @@ class Wire:
 class MemorySite:
     """moon and sun, one tunnel between them. Settings for one side go into ``moon``, ``sun``.
 
-    ``link`` joins the KMEs named primary, ``second`` their twins, named secondary.
+    ``link`` joins the KMEs named primary, ``second`` those named secondary: twins with the same
+    keys, or with ``twins=False`` a pair of their own.
     """
 
     def __init__(
@@ -206,10 +207,11 @@ class MemorySite:
         moon: Mapping[str, object] | None = None,
         sun: Mapping[str, object] | None = None,
         kernel: Callable[[], MemoryDataPlane] | None = None,
+        twins: bool = True,
         **tunnel: object,
     ) -> None:
         self.link = QuantumPair()
-        self.second = QuantumPair("second", twin=self.link)
+        self.second = QuantumPair("second", twin=self.link if twins else None)
         self.wire = Wire()
         self.settings = {"moon": {**tunnel, **(moon or {})}, "sun": {**tunnel, **(sun or {})}}
         self._kernel = kernel or (lambda: MemoryDataPlane(now=asyncio.get_running_loop().time))

@@ -128,6 +128,7 @@ def kme_view(**changes: Any) -> KmeView:
             last_error=None,
             requests=30,
             failures=0,
+            refused_by=(),
         ),
         **changes,
     )

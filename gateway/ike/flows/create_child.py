@@ -89,7 +89,7 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
         if wanted is not None and int.from_bytes(wanted.data, "big") in ours:
             method = KeMethod(int.from_bytes(wanted.data, "big"))
             continue
-        _check_error(attempt, received)
+        _check_error(attempt, received, ppk)
         chosen, traffic = accept_child(attempt, received, specs)
         shared: tuple[Secret, ...] = ()
         if chosen.key_exchange is not KeMethod.NONE:
@@ -109,13 +109,18 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Open
     raise ExchangeError("peer keeps asking for other key exchanges", from_peer=True)
 
 
-def _check_error(attempt: ChildAttempt, received: Received) -> None:
+def _check_error(attempt: ChildAttempt, received: Received, ppk: HeldPpk | None) -> None:
     error = received.error()
     refused = error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN
     if refused and takes_fresh_ppk(attempt.sa):
-        raise ExchangeError(
+        reason = (
             "peer insists on a QKD key it has not got, or takes none of our ESP proposals "
-            "(NO_PROPOSAL_CHOSEN)",
+            "(NO_PROPOSAL_CHOSEN)"
+        )
+        if ppk is not None:
+            ppk.settle(used=False, reason=reason, refused=True)
+        raise ExchangeError(
+            reason,
             notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
             from_peer=True,
             ppk_missing=True,

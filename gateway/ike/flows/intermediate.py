@@ -47,7 +47,7 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
     if ppk is not None:
         payloads.append(ppk_choice.offer(ppk, _confirm(sa)))
     reply = yield from request(ExchangeType.IKE_INTERMEDIATE, payloads)
-    _check_error(sa, reply.payloads, offered=ppk is not None)
+    _check_error(sa, reply.payloads, ppk)
     shared = None
     if kex is not None and method is not None:
         shared = kex.finish(_ke(reply.payloads, method).data)
@@ -61,16 +61,19 @@ def _initiate_one(sa: IkeSa, method: KeMethod | None, ppk: HeldPpk | None) -> Fl
         ppk_choice.without(sa, sa.policy, ppk, NotifyType.AUTHENTICATION_FAILED)
 
 
-def _check_error(sa: IkeSa, received: Received, *, offered: bool) -> None:
+def _check_error(sa: IkeSa, received: Received, ppk: HeldPpk | None) -> None:
     error = received.error()
     if (
         error is not None
         and error.type == NotifyType.AUTHENTICATION_FAILED
         and sa.peer.ppk_intermediate
     ):  # nobody is authenticated yet: this can only be about the PPK (RFC 9867 3.1)
-        what = "has not got the one we named" if offered else "we offered none"
+        what = "has not got the one we named" if ppk is not None else "we offered none"
+        reason = f"peer insists on a QKD key, and {what}"
+        if ppk is not None:
+            ppk.settle(used=False, reason=reason, refused=True)
         raise ExchangeError(
-            f"peer insists on a QKD key, and {what}",
+            reason,
             notify=NotifyType.AUTHENTICATION_FAILED.name,
             from_peer=True,
             ppk_missing=True,

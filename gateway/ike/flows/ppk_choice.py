@@ -57,7 +57,7 @@ def without(sa: IkeSa, policy: KeyPolicy, ppk: HeldPpk | None, error: NotifyType
     reason = "no QKD key was offered"
     if ppk is not None:
         reason = "peer did not take the QKD key we offered"
-        ppk.settle(used=False, reason=reason)
+        ppk.settle(used=False, reason=reason, refused=True)
     if policy.mode is PpkMode.REQUIRE:
         raise PpkMissingError(error, f"{reason}, and policy requires one")
     if ppk is not None:
