@@ -46,14 +46,19 @@ class KeyBridge:
                         await self._bring([key_id])
             await asyncio.sleep(POLL_SECONDS)
 
+    async def up_to_date(self) -> bool:
+        """Has the peer every key that moon has ready, at least one?"""
+        keys = (await self._site.tunnel("moon"))["keys"]
+        return bool(keys and keys["key_ids"]) and self._known.issuperset(keys["key_ids"])
+
     async def _bring(self, key_ids: Sequence[str]) -> bool:
         """Give the peer these keys; False if the KME does not deliver them all."""
         try:
             keys = await self._take(*key_ids)
         except LabError:
             return False
-        self._known.update(keys)
         await self._give(keys)
+        self._known.update(keys)
         return True
 
     async def _announced(self) -> list[str]:

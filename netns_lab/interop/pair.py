@@ -147,6 +147,10 @@ class Pair:
         """Have the peer name this PPK when it initiates."""
         await self.peer.configure(replace(self.peer.settings, ppk_id=key_id))
 
+    async def keys_brought(self) -> None:
+        """Wait until the peer has every key that we are to use next."""
+        await wait_until(self.bridge.up_to_date, UP_SECONDS, "the peer has our next keys")
+
     async def shown(self, *protection: str, within: float = UP_SECONDS) -> None:
         await self.site.wait_protection(*protection, within=within, at=("moon",))
 

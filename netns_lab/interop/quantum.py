@@ -63,13 +63,14 @@ async def ppk_peer_only_required(run: Run) -> None:
 @scenario("fresh-key-under-traffic", roles=("initiator",))
 async def fresh_key_under_traffic(run: Run) -> None:
     """A fresh QKD key for each new IKE SA, made before the old one goes, traffic running."""
-    tunnel = {"rekey_min": "4s", "rekey_max": "8s"}
-    async with run.pair(Setup(qkd="require", peer_ppk="require", tunnel=tunnel)) as pair:
+    async with run.pair(Setup(qkd="require", peer_ppk="require")) as pair:
         await pair.up("HYBRID")
         found = await pair.prove()
         used = {found.ike["key_id"]}
         async with pair.traffic(peer_hastens=True):
             for _ in range(3):
+                await pair.keys_brought()
+                await pair.site.act("moon", "rekey")
                 found = await pair.prove(unlike=found)
                 used.add(found.ike["key_id"])
         if len(used) != 4:
