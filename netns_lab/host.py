@@ -17,7 +17,7 @@ from netns_lab.errors import LabError
 from netns_lab.job import Job, command_script, variables
 from netns_lab.tools import Say
 
-PROGRAMS = ("ip", "tc", "ping", "mosquitto")
+PROGRAMS = ("ip", "tc", "ping", "mosquitto", "iptables-legacy", "conntrack")
 
 # /run is the lab's own: ip-netns keeps its names there.
 _PRELUDE = """\

@@ -48,6 +48,7 @@ class SiteOptions:
     sun: TunnelOptions = field(default_factory=TunnelOptions)
     initiator: Gateway = "moon"
     outer: Literal[4, 6] = 4  # IP version between the gateways
+    nat: bool = False  # sun sees moon at isp's address: see netns_lab.nat
     same_psk: bool = True
     key_rate: float = 4.0  # 256-bit keys per second, over both directions
     key_store: int = 64  # keys per direction that a KME holds
@@ -117,6 +118,8 @@ OUTER: Mapping[int, Mapping[Gateway, str]] = {
     6: {"moon": "fd12::1", "sun": "fd23::3"},
 }
 
+NAT_OUTSIDE = "10.0.23.2"  # isp's address on sun's side
+
 
 def kmes(options: SiteOptions) -> tuple[Kme, ...]:
     """The KMEs of a site, the preferred pair first."""
@@ -154,7 +157,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         }
     tables[f"tunnel.{other}"] = {
         "local": outer[gateway],
-        "remote": outer[other],
+        "remote": NAT_OUTSIDE if options.nat and gateway == "sun" else outer[other],
         "local_id": f"{gateway}.example",
         "remote_id": f"{other}.example",
         "psk": "psk",

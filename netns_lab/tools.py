@@ -20,7 +20,9 @@ from netns_lab.errors import ToolMissingError
 Say = Callable[[str], None]
 
 PACKAGE_OF = {
+    "conntrack": "conntrack",
     "ip": "iproute2",
+    "iptables-legacy": "iptables",
     "linux.uml": "user-mode-linux",
     "modprobe": "kmod",
     "mosquitto": "mosquitto",
@@ -62,6 +64,12 @@ def environment() -> dict[str, str]:
     libraries = library_path()
     if libraries:
         variables["LD_LIBRARY_PATH"] = libraries
+    # iptables looks for its extensions where it was built to be installed.
+    found = find("iptables-legacy")
+    if found is not None and found.is_relative_to(unpacked()):
+        extensions = next(unpacked().glob("usr/lib/*/xtables"), None)
+        if extensions is not None:
+            variables["XTABLES_LIBDIR"] = str(extensions)
     return variables
 
 

@@ -162,6 +162,8 @@ class Builder:
             retransmit_base=at.read_optional(
                 "retransmit_base", _positive_duration, table.retransmit_base
             ),
+            port=table.port,
+            force_encap=table.force_encap,
         )
         return None if at.failed else config
 

@@ -16,6 +16,8 @@ from gateway.crypto.secret import Secret
 from gateway.ike.credentials import LocalAuth, RemoteAuth
 from gateway.model import IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
 
+NATT_PORT = 4500  # RFC 3948 2.2
+
 
 class OnStop(StrEnum):
     """What happens to the SAs in the kernel when the daemon ends."""
@@ -143,6 +145,8 @@ class TunnelConfig:
     allow_classical: bool
     liveness: float  # seconds of silence before the peer is probed; 0 = never
     retransmit_base: float | None  # seconds; None = the default of gateway.ike
+    port: int  # UDP 500 or 4500: where setting up begins, at both ends
+    force_encap: bool  # ESP in UDP though there is no NAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

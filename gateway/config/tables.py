@@ -6,7 +6,7 @@ A key that is not listed here is an error.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -90,3 +90,5 @@ class TunnelTable(Table, frozen=True):
     allow_classical: bool = False
     liveness: str = "30s"
     retransmit_base: str | None = None
+    port: Literal[500, 4500] = 500
+    force_encap: bool = False

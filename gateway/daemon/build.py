@@ -7,7 +7,7 @@ import random
 
 from cryptography import x509
 
-from gateway.config.schema import Start, TunnelConfig
+from gateway.config.schema import NATT_PORT, Start, TunnelConfig
 from gateway.daemon.lifetimes import SaLimits
 from gateway.ike.config import ChildConfig, Connection, PpkMode, Timing
 from gateway.ike.credentials import OwnKey, TrustedAuthorities
@@ -45,6 +45,8 @@ def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Conne
         children=children,
         allow_classical=config.allow_classical,
         timing=timing,
+        nat_port_first=config.port == NATT_PORT,
+        force_encap=config.force_encap,
     )
 
 
@@ -95,6 +97,7 @@ def _negotiated(config: TunnelConfig) -> tuple[object, ...]:
         config.ike,
         config.esp,
         config.allow_classical,
+        config.force_encap,
     )
 
 

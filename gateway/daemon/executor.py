@@ -27,6 +27,7 @@ from gateway.ike.commands import (
     RemoveSas,
     SettlePpk,
     SpiAllocated,
+    UpdateEncap,
     WatchInbound,
 )
 from gateway.ike.identity import Identity
@@ -41,8 +42,8 @@ INBOUND_WATCH = 60.0  # seconds after which an SA nobody uses is no longer watch
 MAX_WAITING = 256  # commands; with more the kernel hangs, and no new Child SA is begun
 
 KernelWork = Callable[[], Awaitable[None]]
-_KERNEL_COMMANDS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas)
-KernelCommand = AllocateSpi | InstallChild | ActivateOutbound | RemoveSas
+_KERNEL_COMMANDS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas, UpdateEncap)
+KernelCommand = AllocateSpi | InstallChild | ActivateOutbound | RemoveSas | UpdateEncap
 
 
 class TunnelSide(Protocol):
@@ -112,7 +113,7 @@ class KernelExecutor:
                 self._record(command)
             case AllocateSpi(token=token) if self._queue.qsize() >= MAX_WAITING:
                 self._answer(Failed(token=token, reason="too much work waits for the kernel"))
-            case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas():
+            case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas() | UpdateEncap():
                 self._queue.put_nowait(command)
             case _:
                 assert_never(command)
@@ -171,6 +172,9 @@ class KernelExecutor:
                             await self._tunnels[name].release(sa_ids)
                     finally:  # an SA that is to go carries nothing, whatever leads into it
                         await self._remove(sa_ids)
+                case UpdateEncap(encaps=encaps):
+                    for sa_id, encap in encaps:
+                        await self._dataplane.update_encap(sa_id, encap)
                 case _:
                     assert_never(command)
         except QsgwError as error:

@@ -17,7 +17,7 @@ from gateway.dataplane.reconcile import is_pin, plan
 from gateway.errors import DataplaneError
 from gateway.ike.states import ChildState
 from gateway.ike.views import TunnelFacts
-from gateway.model import KernelSnapshot, PolicyAction, PolicySpec, SaId, SaState
+from gateway.model import IpAddress, KernelSnapshot, PolicyAction, PolicySpec, SaId, SaState
 from gateway.protection import inputs
 
 log = logging.getLogger("qsgw.kernel")
@@ -83,8 +83,8 @@ class KernelKeeper:
                     self._enqueue(self._look_at_limits)
                 case TrafficWaiting():
                     self._waiting(event)
-                case PeerMoved():
-                    log.debug("kernel: %s", event)
+                case PeerMoved(sa_id=sa_id, address=address, port=port):
+                    self._moved(sa_id, (address, port))
                 case _:
                     assert_never(event)
 
@@ -223,6 +223,10 @@ class KernelKeeper:
     def _seen(self, sa_id: SaId) -> None:
         now = self._clock()
         self._driver.run(lambda: self._driver.endpoint.inbound_seen(sa_id, now))
+
+    def _moved(self, sa_id: SaId, source: tuple[IpAddress, int]) -> None:
+        now = self._clock()
+        self._driver.run(lambda: self._driver.endpoint.peer_moved(sa_id, source, now))
 
     def _gone(self, sa_id: SaId) -> None:
         now = self._clock()

@@ -22,6 +22,7 @@ from gateway.ike.events import (
     ExchangeFailed,
     IkeClosed,
     IkeEstablished,
+    PeerPortChanged,
     PpkNotUsed,
 )
 from gateway.keys.ledger import ClaimedKeys
@@ -35,7 +36,9 @@ _KME_ALARMS = ("kme-unreachable", "kme-keys-refused")
 
 KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
-TunnelEvent = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed
+TunnelEvent = (
+    IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed | PeerPortChanged
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,11 @@ class Roster:
         What is about a whole connection goes to the tunnel that gives it its name.
         """
         match event:
-            case IkeEstablished(connection=name) | IkeClosed(connection=name):
+            case (
+                IkeEstablished(connection=name)
+                | IkeClosed(connection=name)
+                | PeerPortChanged(connection=name)
+            ):
                 tunnel = self.tunnels.get(name)
             case _:
                 tunnel = self.tunnels.get(event.tunnel)

@@ -19,6 +19,7 @@ from gateway.ike.events import (
     ExchangeFailed,
     IkeClosed,
     IkeEstablished,
+    PeerPortChanged,
     PpkNotUsed,
 )
 from gateway.ike.states import ChildState
@@ -95,6 +96,13 @@ class TunnelEvents:
                     self._feed(PeerLost(reason=event.reason))
             case ExchangeFailed():
                 self._exchange_failed(event)
+            case PeerPortChanged(port=port):
+                self._bulletin.publish(
+                    "peer-port-changed",
+                    f"the peer's NAT has moved it to UDP port {port}",
+                    tunnel=self._name,
+                    port=port,
+                )
             case PpkNotUsed():
                 self.offered = True
                 self._bulletin.publish(

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, ip_address
 
 from gateway.dataplane.netlink.sockets import enable_udp_encap, exempt_ike_socket
 from gateway.errors import StartupError
+from gateway.ike.outbox import KEEPALIVE
 from gateway.model import IpAddress
 
 log = logging.getLogger("qsgw.udp")
@@ -18,7 +19,6 @@ log = logging.getLogger("qsgw.udp")
 IKE_PORT = 500  # RFC 7296 2
 NATT_PORT = 4500  # RFC 3948 2.2
 NON_ESP_MARKER = b"\0\0\0\0"  # RFC 3948 2.2: precedes IKE on 4500, never part of the message
-KEEPALIVE = b"\xff"  # RFC 3948 2.3
 
 Peer = tuple[IpAddress, int]
 OnDatagram = Callable[[bytes, Peer, Peer], None]  # data, local, remote
@@ -73,14 +73,15 @@ class IkeSockets:
             self._transports[local] = transport
 
     def send(self, data: bytes, local: Peer, remote: Peer) -> None:
-        """Send one IKE message. A send that fails is logged once per address, never raised."""
+        """Send an IKE message or keepalive. A send that fails is logged once, never raised."""
         transport = self._transports.get(local)
         if transport is None:
             if local not in self._unsendable:
                 self._unsendable.add(local)
                 log.error("no socket for %s port %d: restart to change [gateway] listen", *local)
             return
-        payload = NON_ESP_MARKER + data if local[1] == NATT_PORT else data
+        marked = local[1] == NATT_PORT and data != KEEPALIVE
+        payload = NON_ESP_MARKER + data if marked else data
         try:
             transport.sendto(payload, (str(remote[0]), remote[1]))
         except OSError as error:

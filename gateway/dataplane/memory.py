@@ -30,6 +30,7 @@ from gateway.model import (
     SaLifetime,
     SaSpec,
     SaState,
+    UdpEncap,
 )
 
 FIRST_SPI = 0xC000_0001
@@ -133,6 +134,15 @@ class MemoryDataPlane:
         self._installed += 1
         held = replace(sa, key=Secret(sa.key.expose()))  # a kernel copies; the caller wipes its own
         self._sas[sa.sa_id] = _Sa(spec=held, added_at=int(self._now()), order=self._installed)
+
+    async def update_encap(self, sa_id: SaId, encap: UdpEncap) -> None:
+        self._enter("update_encap")
+        known = self._sas.get(sa_id)
+        if known is None:
+            return
+        if known.spec.encap is None:
+            raise DataplaneError(f"SA {sa_id.spi:08x} is not in UDP (EINVAL)", errno.EINVAL)
+        known.spec = replace(known.spec, encap=encap)
 
     async def remove_sa(self, sa_id: SaId) -> None:
         self._enter("remove_sa")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.model import IpAddress, KernelSnapshot, PolicySpec, SaId, SaSpec, SaState
+from gateway.model import IpAddress, KernelSnapshot, PolicySpec, SaId, SaSpec, SaState, UdpEncap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ KernelEvent = SaExpired | TrafficWaiting | PeerMoved | EventsLost
 
 
 class DataPlane(Protocol):
-    """Ten verbs. All raise DataplaneError with the kernel's words when refused."""
+    """Eleven verbs. All raise DataplaneError with the kernel's words when refused."""
 
     async def open(self) -> None:
         """Open the sockets; raises StartupError where the kernel or a capability lacks."""
@@ -59,6 +59,9 @@ class DataPlane(Protocol):
 
     async def install_sa(self, sa: SaSpec) -> None:
         """Put an SA in; an inbound one replaces its larval reservation."""
+
+    async def update_encap(self, sa_id: SaId, encap: UdpEncap) -> None:
+        """Give an SA with ESP in UDP other ports. One that is gone is not an error."""
 
     async def remove_sa(self, sa_id: SaId) -> None:
         """Take an SA or reservation out. One that is already gone is not an error."""

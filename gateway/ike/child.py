@@ -53,6 +53,9 @@ class PeerSession(Protocol):
     def replace_later(self, now: float) -> None:
         """The same, if the peer does not do it itself in good time."""
 
+    def peer_moved(self, child: ChildSa, source: tuple[IpAddress, int], now: float) -> None:
+        """Authentic ESP of this child came from here."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ChildSa:
@@ -71,6 +74,7 @@ class ChildSa:
     local_networks: tuple[IpNetwork, ...]
     remote_networks: tuple[IpNetwork, ...]
     established_at: float
+    peer_port: int | None = None  # of ESP in UDP, as the kernel has it; None: not in UDP
     replaces: int | None = None  # inbound SPI of the Child SA it rekeys
     state: ChildState = field(default=ChildState.INSTALLING)
     activating: bool = False  # our traffic is about to move to it

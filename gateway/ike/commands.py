@@ -12,7 +12,7 @@ from typing import NewType
 from gateway.crypto.secret import Secret
 from gateway.ike.identity import Identity
 from gateway.ike.registry import EncryptionId
-from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec
+from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec, UdpEncap
 
 Token = NewType("Token", int)
 
@@ -102,6 +102,17 @@ class RemoveSas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateEncap:
+    """The peer is at another port now: these SAs are to take and send ESP in UDP there.
+
+    Keys, counters and replay windows stay. No answer.
+    """
+
+    tunnel: str
+    encaps: tuple[tuple[SaId, UdpEncap], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlePpk:
     """This key is out of our hands: ``used`` in an SA that is up, or burned. No answer.
 
@@ -139,6 +150,7 @@ Command = (
     | ActivateOutbound
     | WatchInbound
     | RemoveSas
+    | UpdateEncap
     | SettlePpk
     | RecordIkeKeys
 )
@@ -197,5 +209,6 @@ __all__ = [
     "SettlePpk",
     "SpiAllocated",
     "Token",
+    "UpdateEncap",
     "WatchInbound",
 ]

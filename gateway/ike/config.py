@@ -67,6 +67,8 @@ class Connection:
     children: tuple[ChildConfig, ...]  # names unique over all connections
     allow_classical: bool = False  # accept an SA without ML-KEM
     fragment_size: int = limits.FRAGMENT_SIZE  # octets of the IP datagram
+    nat_port_first: bool = False  # our IKE_SA_INIT goes from 4500 to 4500, not from 500 to 500
+    force_encap: bool = False  # ESP in UDP though there is no NAT
     timing: Timing | None = None  # None: the endpoint's
 
     @property

@@ -17,6 +17,7 @@ from gateway.ike.events import Dropped, DropReason
 from gateway.ike.flow import Reply, Request, Respond
 from gateway.ike.message import NO_SPI, Header, decode_message, encode_message
 from gateway.ike.outbox import Address, Datagram
+from gateway.ike.path import Path
 from gateway.ike.payloads import NotifyPayload, Payload
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType
@@ -43,6 +44,7 @@ class Courier:
     def __init__(self, sa: IkeSa, host: CourierHost) -> None:
         self._sa = sa
         self._host = host
+        self.path = Path(sa)
         self._reply_to: tuple[Address, Address] = (sa.local, sa.remote)
         self._asked = ExchangeType.IKE_SA_INIT  # exchange of our unanswered request
         self._answering = ExchangeType.IKE_SA_INIT  # exchange of the request under work
@@ -138,6 +140,7 @@ class Courier:
     def _emit_all(self, datagrams: Sequence[bytes], local: Address, remote: Address) -> None:
         for data in datagrams:
             self._sa.env.outbox.datagrams.append(Datagram(data=data, local=local, remote=remote))
+        self.path.used()
 
     # --- in --------------------------------------------------------------------------------
 
@@ -277,15 +280,8 @@ class Courier:
 
     def _heard(self, local: Address, remote: Address) -> None:
         """An authentic message: the peer lives, and this is where it is now."""
-        sa = self._sa
-        self.heard_at = sa.now
-        floating = sa.role is Role.RESPONDER and sa.established_at is None
-        # RFC 7296 2.23: follow a peer behind a NAT, unless we are behind one ourselves. Only
-        # from port to port: a tunnel, its policies and its SAs are between two addresses.
-        if (local[0], remote[0]) == (sa.local[0], sa.remote[0]) and (
-            floating or (sa.nat.remote and not sa.nat.local)
-        ):
-            sa.local, sa.remote = local, remote
+        self.heard_at = self._sa.now
+        self.path.heard(local, remote)
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._sa.emit(

@@ -25,7 +25,7 @@ from gateway.ike.errors import ProtocolError
 from gateway.ike.events import Dropped, DropReason, Event
 from gateway.ike.gatekeeper import Gatekeeper
 from gateway.ike.message import NO_SPI, parse_header
-from gateway.ike.outbox import Address, Datagram, Outbox
+from gateway.ike.outbox import KEEPALIVE, Address, Datagram, Outbox
 from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reception import Reception, begins
@@ -143,6 +143,8 @@ class Endpoint:
 
     def receive_datagram(self, data: bytes, *, local: Address, remote: Address, now: float) -> None:
         """One UDP payload, the non-ESP marker already stripped. Never raises on bad input."""
+        if data == KEEPALIVE:  # RFC 3948 2.3: says nothing, not even that the peer lives
+            return
         try:
             header = parse_header(data)
         except ProtocolError as error:
@@ -171,6 +173,14 @@ class Endpoint:
             for child in session.sa.children:
                 if child.inbound == sa_id:
                     session.move_traffic(child, now)
+                    return
+
+    def peer_moved(self, sa_id: SaId, source: Address, now: float) -> None:
+        """An authentic packet on this inbound SA came from another port than the kernel knew."""
+        for tunnel in self._tunnels.values():
+            for child in tuple(tunnel.children):
+                if child.inbound == sa_id:
+                    child.owner.peer_moved(child, source, now)
                     return
 
     def sa_expired(self, sa_id: SaId, *, hard: bool, now: float) -> None:
@@ -234,14 +244,16 @@ class Endpoint:
             self._refuse(tunnel, what, _NO_KEY, ppk, ppk_missing=True)
         else:
             connection = tunnel.peering.connection
+            # RFC 7296 2.23: both ports take IKE_SA_INIT
+            port = limits.NAT_PORT if connection.nat_port_first else limits.IKE_PORT
             sa = IkeSa(
                 env=self._env,
                 peering=tunnel.peering,
                 tunnel=tunnel,
                 role=Role.INITIATOR,
                 state=IkeState.INIT_SENT,
-                local=(connection.local_address, limits.IKE_PORT),
-                remote=(connection.remote_address, limits.IKE_PORT),
+                local=(connection.local_address, port),
+                remote=(connection.remote_address, port),
                 spi_i=self._new_spi(),
                 spi_r=NO_SPI,
                 began_at=now,
@@ -372,6 +384,7 @@ def _same_terms(one: Connection, other: Connection) -> bool:
         timing=one.timing,
         fragment_size=one.fragment_size,
         children=one.children,
+        nat_port_first=one.nat_port_first,
         local_auth=one.local_auth if _renewed(one, other) else other.local_auth,
         remote_auth=one.remote_auth if _still_certified(one, other) else other.remote_auth,
     )

@@ -107,6 +107,14 @@ class PpkNotUsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerPortChanged:
+    """The NAT in front of the peer has given it another port; IKE and ESP go there now."""
+
+    connection: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
     reason: DropReason
     detail: str
@@ -114,4 +122,13 @@ class Dropped:
     connection: str | None = None
 
 
-Event = IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed | Dropped
+Event = (
+    IkeEstablished
+    | IkeClosed
+    | ChildUp
+    | ChildDown
+    | ExchangeFailed
+    | PpkNotUsed
+    | PeerPortChanged
+    | Dropped
+)

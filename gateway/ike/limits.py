@@ -15,6 +15,8 @@ The timers of a session, in prose:
   INFORMATIONAL asks whether it still lives.
 - *follow-up*: a responder forgets a CREATE_CHILD_SA whose IKE_FOLLOWUP_KE does not arrive
   within ``FOLLOWUP_TIMEOUT``.
+- *keepalive*: behind a NAT ourselves, and nothing sent to the peer for
+  ``NAT_KEEPALIVE_INTERVAL``: one octet keeps the NAT's mapping.
 - *linger*: the inbound half of a replaced Child SA stays ``LINGER`` for packets in flight.
 """
 
@@ -35,6 +37,7 @@ COMMAND_TIMEOUT: Final = 5.0  # ours: netlink answers in milliseconds
 PPK_TIMEOUT: Final = 10.0  # ours: below the initiator's retransmission budget
 FOLLOWUP_TIMEOUT: Final = 30.0  # RFC 9370 2.2.4: "a reasonable time"; XFRM keeps a reservation 30 s
 LIVENESS_INTERVAL: Final = 30.0  # RFC 7296 2.4 leaves it open; strongSwan dpd_delay default 30
+NAT_KEEPALIVE_INTERVAL: Final = 20.0  # RFC 3948 4: default 20 seconds
 LINGER: Final = 5.0  # strongSwan delete_rekeyed_delay
 REPLACED_GRACE: Final = 30.0  # ours: for the peer to delete what it replaced; strongSwan 90
 ANSWERED_MEMORY: Final = 30.0  # ours: a closed IKE SA still repeats its last answer

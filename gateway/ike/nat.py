@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final
 
 from gateway.ike.outbox import Address
 from gateway.model import UdpEncap
+
+_NOWHERE: Final = (IPv4Address(0), 0)  # nobody sends from there
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +19,20 @@ class NatStatus:
     """Who sits behind a NAT, as one side sees it."""
 
     local: bool = False  # we do
-    remote: bool = False  # the peer does
+    remote: bool = False  # the peer does, or says so to have ESP in UDP
+    forced: bool = False  # we said so, to have ESP in UDP
 
     @property
     def present(self) -> bool:
-        return self.local or self.remote
+        """ESP goes in UDP."""
+        return self.local or self.remote or self.forced
+
+    @property
+    def follows(self) -> bool:
+        """Whether the peer's port is where it was heard last (RFC 7296 2.23)."""
+        # Behind a NAT ourselves we do not: an attacker could lead us astray by changing the
+        # source of one packet, and the peer would not be where our own NAT lets answers in from.
+        return self.remote and not self.local
 
 
 def detection_hash(spi_i: bytes, spi_r: bytes, address: Address) -> bytes:
@@ -30,6 +43,14 @@ def detection_hash(spi_i: bytes, spi_r: bytes, address: Address) -> bytes:
     return digest.digest()
 
 
+def source_hash(spi_i: bytes, spi_r: bytes, local: Address, *, force: bool) -> bytes:
+    """Our NAT_DETECTION_SOURCE_IP. ``force``: one that fits nowhere, so that the peer sees a NAT.
+
+    RFC 7296 2.23 asks for ESP in UDP where a NAT is detected and has no other way to ask.
+    """
+    return detection_hash(spi_i, spi_r, _NOWHERE if force else local)
+
+
 def detect(
     *,
     spi_i: bytes,
@@ -38,8 +59,9 @@ def detect(
     remote: Address,
     sources: Sequence[bytes],
     destinations: Sequence[bytes],
+    force: bool = False,
 ) -> NatStatus:
-    """Compare what the peer says it sent with what arrived.
+    """Compare what the peer says it sent with what arrived. ``force``: as in ``source_hash``.
 
     ``sources`` are the hashes of all its NAT_DETECTION_SOURCE_IP notifies: several are
     allowed, one match is enough. A peer without NAT traversal sends none.
@@ -49,6 +71,7 @@ def detect(
     return NatStatus(
         local=detection_hash(spi_i, spi_r, local) not in destinations,
         remote=detection_hash(spi_i, spi_r, remote) not in sources,
+        forced=force,
     )
 
 

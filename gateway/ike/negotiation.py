@@ -24,6 +24,7 @@ from gateway.ike.flow import CommandError, Flow, allocate_spi, carry_out, refuse
 from gateway.ike.keymat import child_keymat, child_sk_d
 from gateway.ike.limits import ESP_SPI_SIZE
 from gateway.ike.nat import encapsulation
+from gateway.ike.path import update_encap
 from gateway.ike.payloads import Payload, SaPayload, TsPayload
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers
@@ -140,10 +141,12 @@ class ChildAttempt:
             local_networks=traffic.local,
             remote_networks=traffic.remote,
             established_at=sa.now,
+            peer_port=None if outbound.encap is None else outbound.encap.destination_port,
             replaces=None if self.replaces is None else self.replaces.spi_in,
         )
         self.tunnel.add(child)
         sa.children.append(child)
+        update_encap(sa, child)  # the peer may have moved while the kernel was at work
         return child
 
     def _specs(self, chosen: Chosen, spi_out: int, secrets: ChildSecrets) -> tuple[SaSpec, SaSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.ike.commands import Command
 from gateway.ike.events import Event
@@ -12,9 +13,13 @@ Address = tuple[IpAddress, int]
 """An IP address and a UDP port."""
 
 
+KEEPALIVE: Final = b"\xff"
+"""A NAT keepalive (RFC 3948 2.3): the whole UDP payload, without a non-ESP marker."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datagram:
-    """One UDP payload to send, without the non-ESP marker."""
+    """One UDP payload to send: an IKE message without the non-ESP marker, or KEEPALIVE."""
 
     data: bytes
     local: Address

@@ -145,6 +145,11 @@ class Session:
         if not child.activating:
             self._tasks.start(Task(flow=activate(self.sa, child), what="respond"))
 
+    def peer_moved(self, child: ChildSa, source: Address, now: float) -> None:
+        """Authentic ESP of this child came from here."""
+        self.sa.now = now
+        self._courier.path.esp_heard(child, source)
+
     def child_lost(self, child: ChildSa, reason: str, now: float) -> None:
         """The kernel has dropped one of its SAs: drop the other, and tell the peer."""
         self.sa.now = now
@@ -370,6 +375,7 @@ class Session:
             return
         sa.happened(IkeInput.END)
         self._courier.stop()
+        self._courier.path.stop()
         for name in ("half-open", "liveness", "replace", "replace-later"):
             sa.env.deadlines.cancel((self, name))
         self._stop_tasks(reason, notify)

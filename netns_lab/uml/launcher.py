@@ -35,7 +35,10 @@ _SAMPLE_SECONDS = 0.2
 # lab must not live on when its launcher was killed.
 _UNDERTAKER = 'cat >/dev/null; kill -s KILL -- -"$1" 2>/dev/null; rm -rf "$2"'
 
-PROGRAMS = ("linux.uml", "modprobe", "ip", "tc", "ping", "mosquitto")
+PROGRAMS = (
+    *("linux.uml", "modprobe", "ip", "tc", "ping", "mosquitto"),
+    *("iptables-legacy", "conntrack"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,60 +214,6 @@ def test_repeated_request_gets_the_same_response_and_no_second_session():
     pair.check_mirrored()
 
 
-def test_nat_moves_both_to_4500_and_wraps_esp_in_udp():
-    pair = Pair()
-    outside = (MOON, 61000)
-
-    def nat(sender, source, destination):
-        # moon sits behind a NAT that keeps its address and changes its port
-        if sender == "moon":
-            port = 61000 if source[1] == 4500 else 60500
-            return (source[0], port), destination
-        return source, (destination[0], 4500 if destination[1] == 61000 else 500)
-
-    pair.nat = nat
-    pair.initiate()
-    assert pair.moon.established[0].nat
-    assert pair.sun.established[0].nat
-    assert pair.moon.facts.ike[0].local == (MOON, 4500)
-    assert pair.sun.facts.ike[0].remote == outside
-    (inbound,) = pair.sun.kernel.inbound()
-    (outbound,) = pair.sun.kernel.outbounds()
-    assert (inbound.encap.source_port, inbound.encap.destination_port) == (61000, 4500)
-    assert (outbound.encap.source_port, outbound.encap.destination_port) == (4500, 61000)
-    pair.check_mirrored()
-    pair.rekey()
-    assert len(pair.sun.ups) == 2
-    pair.run(6)
-    pair.check_mirrored()
-
-
-def test_only_ports_move():
-    """A peer that proves who it is cannot point our ESP at somebody else's address."""
-    pair = Pair()
-    elsewhere = ip_address("203.0.113.9")
-
-    def nat(sender, source, destination):
-        # moon's messages after the first come from an address that is not the tunnel's
-        if sender == "moon" and len(pair.sent) > 2:
-            return (elsewhere, source[1]), destination
-        return source, (MOON if destination[0] == elsewhere else destination[0], destination[1])
-
-    pair.nat = nat
-    pair.initiate()
-    assert pair.sun.established
-    assert pair.sun.facts.ike[0].remote == (MOON, 500)
-    assert {spec.destination for spec in pair.sun.kernel.outbounds()} == {MOON}
-    pair.rekey(side=pair.sun)
-    assert len(pair.sun.ups) == 2
-    assert {spec.destination for spec in pair.sun.kernel.outbounds()} == {MOON}
-
-
-def test_no_encapsulation_without_nat():
-    pair = Pair().initiate()
-    assert all(spec.encap is None for spec in pair.sun.kernel.sas.values())
-
-
 def test_fragments():
     pair = Pair(fragment_size=576)
     # IKE_INTERMEDIATE  SKF 1/3, SKF 2/3, SKF 3/3 -->  <-- SKF 1/3, SKF 2/3, SKF 3/3

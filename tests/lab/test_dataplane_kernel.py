@@ -416,6 +416,38 @@ async def test_a_peer_behind_a_new_port_is_reported(esp):
     )
 
 
+async def test_ports_change_in_place_and_nothing_else_does(esp):
+    """What a peer whose NAT moves it needs: the same key, counter and replay window go on."""
+    a, b = esp
+    encap = UdpEncap(source_port=4500, destination_port=4500)
+    child = await make_child(a, b, encap=encap)
+    await install_child(a, b, child)
+    await protect(a, b, child)
+    with a.udp(a.outer[4], 4500) as ike_a, b.udp(b.outer[4], 4999) as ike_b:
+        enable_udp_encap(ike_a)
+        enable_udp_encap(ike_b)
+        # b's NAT has moved it to port 4999; a is told by the first packet from there.
+        await b.plane.update_encap(child.b_out.sa_id, replace(encap, source_port=4999))
+        await b.plane.update_encap(child.b_in.sa_id, replace(encap, destination_port=4999))
+        events = a.plane.events()
+        assert await passes(b, a)
+        assert (await next_event(events)).port == 4999
+        assert not await passes(a, b, within=SILENCE)
+        await a.plane.update_encap(child.a_in.sa_id, replace(encap, source_port=4999))
+        await a.plane.update_encap(child.a_out.sa_id, replace(encap, destination_port=4999))
+        assert await passes(b, a)
+        assert await passes(a, b)
+    assert packets_by_witness(a, child.a_in.sa_id) == 2
+    assert packets_by_witness(a, child.a_out.sa_id) == 2  # the one to the old port included
+    text = a.ip("xfrm", "state", "list", "nokeys")
+    assert text.count("encap type espinudp sport 4999 dport 4500") == 1
+    assert text.count("encap type espinudp sport 4500 dport 4999") == 1
+    assert "seq 0x2," in a.ip("xfrm", "state", "get", "dst", str(a.outer[4]), "proto", "esp",
+                              "spi", hex(child.a_in.spi))  # fmt: skip
+    # One that is gone is no error.
+    await a.plane.update_encap(SaId(a.outer[4], 0xC0000001), encap)
+
+
 async def test_an_overrun_of_events_is_told_and_survived(ends):
     a, b = ends
     a.sysctl("net/core/xfrm_acq_expires", "1")

@@ -32,6 +32,7 @@ from gateway.ike.commands import (
     RemoveSas,
     SettlePpk,
     SpiAllocated,
+    UpdateEncap,
     WatchInbound,
 )
 from gateway.ike.config import ChildConfig, Connection, Timing
@@ -40,9 +41,9 @@ from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import ChildUp, Event, ExchangeFailed, IkeClosed, IkeEstablished
 from gateway.ike.identity import Identity
 from gateway.ike.message import Header, parse_header
-from gateway.ike.outbox import Address, Datagram
+from gateway.ike.outbox import KEEPALIVE, Address, Datagram
 from gateway.ike.proposals import ProposalSpec
-from gateway.model import IpAddress, KeyId, Ppk, SaId, SaSpec
+from gateway.model import IpAddress, KeyId, Ppk, SaId, SaSpec, UdpEncap
 from tests.support.witness import Witness
 
 MOON = ip_address("10.0.12.1")
@@ -144,6 +145,12 @@ class Kernel:
         (sa_id,) = self.leads.values() or (None,)
         return sa_id
 
+    def update_encap(self, encaps: tuple[tuple[SaId, UdpEncap], ...]) -> None:
+        for sa_id, encap in encaps:
+            if sa_id in self.sas:
+                assert self.sas[sa_id].encap is not None, "an SA without UDP is to get ports"
+                self.sas[sa_id] = replace(self.sas[sa_id], encap=encap)
+
     def inbound(self, tunnel: str | None = None) -> list[SaSpec]:
         return [spec for spec in self._of(tunnel) if spec.direction == "in"]
 
@@ -176,6 +183,7 @@ class Side:
     checks: list[CheckCertificates] = field(default_factory=list)
     judge: Callable[[CheckCertificates], CertificatesTrusted | Failed] = trust_nobody
     hold_fetches: bool = False
+    keepalives: list[tuple[float, Datagram]] = field(default_factory=list)  # and when
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -240,6 +248,8 @@ class Side:
                 kernel.remove(command)
             case WatchInbound(sa_id=sa_id):
                 kernel.watched.add(sa_id)
+            case UpdateEncap(encaps=encaps):
+                kernel.update_encap(encaps)
             case SettlePpk():
                 self.settled.append(command)
             case RecordIkeKeys():
@@ -462,6 +472,10 @@ class Pair:
                 self._see_inbound(side)
 
     def _send(self, side: Side, datagram: Datagram) -> None:
+        if datagram.data == KEEPALIVE:
+            side.keepalives.append((self.now, datagram))
+            self.inject(datagram)
+            return
         flight = Flight(len(self.sent), side.name, parse_header(datagram.data), datagram.data)
         self.sent.append(flight)
         if self.witness is not None:

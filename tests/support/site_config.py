@@ -58,6 +58,8 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         "allow_classical": False,
         "liveness": 30.0,
         "retransmit_base": None,
+        "port": 500,
+        "force_encap": False,
     }
     return GatewayConfig(
         file=Path("/nonexistent/qsgw.toml"),

@@ -15,6 +15,7 @@ from gateway.dataplane.netlink.xfrm_codec import (
     SPI_MIN,
     decode_policy,
     decode_sa,
+    encode_encap,
     encode_policy,
     encode_policy_id,
     encode_sa,
@@ -35,6 +36,7 @@ from gateway.model import (
     SaId,
     SaSpec,
     SaState,
+    UdpEncap,
 )
 
 # RFC 5737 and RFC 3849: addresses that no traffic has, for trying things out.
@@ -103,6 +105,17 @@ class XfrmDataPlane:
     async def _put_sa(self, what: str, message_type: XfrmMessage, sa: SaSpec) -> None:
         message = encode_sa(sa, with_direction=self._sa_direction)
         await self._requests.execute(what, message_type, message)
+
+    async def update_encap(self, sa_id: SaId, encap: UdpEncap) -> None:
+        """Key, counters and replay window stay: see ``encode_encap``."""
+        what = f"update the ports of {sa_label(sa_id)}"
+        try:
+            known = await self._requests.fetch(what, XfrmMessage.GETSA, encode_sa_id(sa_id))
+            message = encode_encap(known, encap, secrets.token_bytes(AEAD_KEY_SIZE))
+            await self._requests.execute(what, XfrmMessage.UPDSA, message)
+        except DataplaneError as error:
+            if error.errno != errno.ESRCH:  # gone
+                raise
 
     async def remove_sa(self, sa_id: SaId) -> None:
         await self._remove(f"remove {sa_label(sa_id)}", XfrmMessage.DELSA, encode_sa_id(sa_id))

@@ -13,6 +13,7 @@ from gateway.dataplane.netlink.xfrm_messages import (
     ALL_ALGORITHMS,
     IPPROTO_ESP,
     UDP_ENCAP_ESPINUDP,
+    USERSA_INFO,
     XFRM_INF,
     XFRM_MODE_TUNNEL,
     PolicyDir,
@@ -37,10 +38,12 @@ from gateway.model import (
     SaLifetime,
     SaSpec,
     SaState,
+    UdpEncap,
 )
 
 SPI_MIN: Final = 0xC000_0000
 SPI_MAX: Final = 0xCFFF_FFFF
+MAPPING_INTERVAL: Final = 1  # seconds between two reports of the same new port
 
 _POLICY_DIRS: Final = {
     Direction.INBOUND: PolicyDir.IN,
@@ -80,6 +83,7 @@ def encode_sa(sa: SaSpec, *, with_direction: bool) -> Any:
     key = sa.key.expose()
     if len(key) != AEAD_KEY_SIZE:
         raise DataplaneError(f"SA {sa.spi:08x}: the key has {len(key)} octets, not {AEAD_KEY_SIZE}")
+    inbound = sa.direction is Direction.INBOUND
     message = sa_request()
     message.update(
         daddr=pack_address(sa.destination),
@@ -92,27 +96,55 @@ def encode_sa(sa: SaSpec, *, with_direction: bool) -> Any:
         flags=SaFlag.AF_UNSPEC | (SaFlag.ESN if sa.esn else 0),
         **_lifetime(sa.lifetime),
     )
-    aead = {
+    message["attrs"] = [
+        ("XFRMA_ALG_AEAD", _aead(key)),
+        ("XFRMA_REPLAY_ESN_VAL", _replay(sa, with_direction=with_direction)),
+    ]
+    if sa.encap is not None:
+        message["attrs"].append(("XFRMA_ENCAP", _encap(sa.encap)))
+        if inbound:
+            message["attrs"].append(("XFRMA_MTIMER_THRESH", MAPPING_INTERVAL))
+    if with_direction:
+        message["attrs"].append(("XFRMA_SA_DIR", int(SaDir.IN if inbound else SaDir.OUT)))
+    return message
+
+
+def encode_encap(known: Any, encap: UdpEncap, stand_in: bytes) -> Any:
+    """UPDSA that gives the SA in ``known``, as the kernel showed it, other UDP ports.
+
+    Of an SA in use the kernel takes encapsulation and lifetimes from UPDSA and leaves key,
+    counters and replay window as they are (xfrm_state_update). A key must be in the message
+    all the same: ``stand_in`` is 36 random octets, so that it would be worth nothing to anybody
+    if it ever got into use.
+    """
+    message = sa_request()
+    message.update({name: known[name] for name, form in USERSA_INFO if not form.endswith("x")})
+    message["attrs"] = [("XFRMA_ALG_AEAD", _aead(stand_in)), ("XFRMA_ENCAP", _encap(encap))]
+    replay = known.get_attr("XFRMA_REPLAY_ESN_VAL")
+    if replay is not None:
+        kept = {name: replay[name] for name in ("bmp_len", "replay_window")}
+        message["attrs"].append(("XFRMA_REPLAY_ESN_VAL", kept))
+    direction = known.get_attr("XFRMA_SA_DIR")
+    if direction is not None:
+        message["attrs"].append(("XFRMA_SA_DIR", direction))
+    return message
+
+
+def _aead(key: bytes) -> dict[str, Any]:
+    return {
         "alg_name": AEAD_NAME.ljust(64, b"\0"),
         "alg_key_len": 8 * AEAD_KEY_SIZE,
         "alg_icv_len": AEAD_ICV_BITS,
         "alg_key": key,
     }
-    message["attrs"] = [
-        ("XFRMA_ALG_AEAD", aead),
-        ("XFRMA_REPLAY_ESN_VAL", _replay(sa, with_direction=with_direction)),
-    ]
-    if sa.encap is not None:
-        encap = {
-            "encap_type": UDP_ENCAP_ESPINUDP,
-            "encap_sport": sa.encap.source_port,
-            "encap_dport": sa.encap.destination_port,
-        }
-        message["attrs"].append(("XFRMA_ENCAP", encap))
-    if with_direction:
-        inbound = sa.direction is Direction.INBOUND
-        message["attrs"].append(("XFRMA_SA_DIR", int(SaDir.IN if inbound else SaDir.OUT)))
-    return message
+
+
+def _encap(encap: UdpEncap) -> dict[str, int]:
+    return {
+        "encap_type": UDP_ENCAP_ESPINUDP,
+        "encap_sport": encap.source_port,
+        "encap_dport": encap.destination_port,
+    }
 
 
 def _replay(sa: SaSpec, *, with_direction: bool) -> dict[str, int]:

@@ -236,6 +236,7 @@ _SA_REQUEST = (
     (4, "XFRMA_ENCAP", "encap"),
     (18, "XFRMA_ALG_AEAD", "aead"),
     (23, "XFRMA_REPLAY_ESN_VAL", "replay_esn"),
+    (32, "XFRMA_MTIMER_THRESH", "uint32"),  # kernels from 5.17
     (33, "XFRMA_SA_DIR", "uint8"),
 )
 # In what the kernel sends, the key is not decoded: "flag" only tells that it is there. So a key

@@ -36,7 +36,7 @@ from gateway.ike.flow import ExchangeError, Flow, refuse, request
 from gateway.ike.flows import proof
 from gateway.ike.keymat import initial_keys
 from gateway.ike.message import NO_SPI
-from gateway.ike.nat import NatStatus, detect, detection_hash
+from gateway.ike.nat import NatStatus, detect, detection_hash, source_hash
 from gateway.ike.outbox import Address
 from gateway.ike.payloads import (
     KePayload,
@@ -137,7 +137,7 @@ def _request_payloads(
         SaPayload(proposals=offers(sa.connection.ike_proposals)),
         KePayload(method=method, data=kex.public),
         NoncePayload(data=sa.nonce_i),
-        *_nat_payloads(sa.spi_i, NO_SPI, sa.local, sa.remote),
+        *_nat_payloads(sa.connection, sa.spi_i, NO_SPI, sa.local, sa.remote),
         NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         NotifyPayload(type=NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED),
         *proof.hash_payloads(sa.connection),
@@ -168,7 +168,7 @@ def _accept(sa: IkeSa, received: Received, kex: InitiatorKex) -> None:
     if reason:
         raise ExchangeError(f"peer chose {chosen}: {reason}")
     sa.agreed = chosen
-    sa.nat = _detect_nat(received, sa.spi_i, sa.spi_r, sa.local, sa.remote)
+    sa.nat = _detect_nat(sa.connection, received, (sa.spi_i, sa.spi_r), sa.local, sa.remote)
     if sa.nat.present:  # RFC 7296 2.23: on to port 4500 with the next exchange
         sa.local = (sa.local[0], limits.NAT_PORT)
         sa.remote = (sa.remote[0], limits.NAT_PORT)
@@ -221,7 +221,7 @@ def respond(
         SaPayload(proposals=(chosen.answer(),)),
         KePayload(method=chosen.key_exchange, data=public),
         NoncePayload(data=nonce_r),
-        *_nat_payloads(spi_i, spi_r, local, remote),
+        *_nat_payloads(connection, spi_i, spi_r, local, remote),
         *_answered_traits(peer),
         *proof.hash_payloads(connection),
         *proof.certificate_requests(connection),
@@ -236,7 +236,7 @@ def respond(
         shared=shared,
         peer=peer,
         # The hashes in the request were made with SPIr = 0 (RFC 7296 2.23).
-        nat=_detect_nat(received, spi_i, NO_SPI, local, remote),
+        nat=_detect_nat(connection, received, (spi_i, NO_SPI), local, remote),
     )
 
 
@@ -289,10 +289,13 @@ def _nonce(received: Received, chosen: Chosen) -> bytes:
     return received.nonce(Prf(chosen.prf))
 
 
-def _nat_payloads(spi_i: bytes, spi_r: bytes, local: Address, remote: Address) -> list[Payload]:
+def _nat_payloads(
+    connection: Connection, spi_i: bytes, spi_r: bytes, local: Address, remote: Address
+) -> list[Payload]:
     return [
         NotifyPayload(
-            type=NotifyType.NAT_DETECTION_SOURCE_IP, data=detection_hash(spi_i, spi_r, local)
+            type=NotifyType.NAT_DETECTION_SOURCE_IP,
+            data=source_hash(spi_i, spi_r, local, force=connection.force_encap),
         ),
         NotifyPayload(
             type=NotifyType.NAT_DETECTION_DESTINATION_IP,
@@ -302,15 +305,20 @@ def _nat_payloads(spi_i: bytes, spi_r: bytes, local: Address, remote: Address) -
 
 
 def _detect_nat(
-    received: Received, spi_i: bytes, spi_r: bytes, local: Address, remote: Address
+    connection: Connection,
+    received: Received,
+    spis: tuple[bytes, bytes],
+    local: Address,
+    remote: Address,
 ) -> NatStatus:
     return detect(
-        spi_i=spi_i,
-        spi_r=spi_r,
+        spi_i=spis[0],
+        spi_r=spis[1],
         local=local,
         remote=remote,
         sources=[one.data for one in received.notifies(NotifyType.NAT_DETECTION_SOURCE_IP)],
         destinations=[
             one.data for one in received.notifies(NotifyType.NAT_DETECTION_DESTINATION_IP)
         ],
+        force=connection.force_encap,
     )

@@ -41,6 +41,7 @@ def test_a_good_file(folder: Any) -> None:
     assert (tunnel.rekey_min, tunnel.rekey_max, tunnel.restore_dwell) == (30, 3600, 60)
     assert tunnel.degraded_max is None
     assert tunnel.retransmit_base is None
+    assert (tunnel.port, tunnel.force_encap) == (500, False)
 
 
 def test_optional_tables_may_be_left_out(folder: Any) -> None:
