@@ -1,11 +1,14 @@
 """Somebody at isp who changes, repeats and reflects IKE messages.
 
-    python -m netns_lab.meddler forward [--flip EXCHANGE]   in the kernel's place, until SIGTERM
+    python -m netns_lab.meddler forward                     in the kernel's place, until SIGTERM
+                                [--flip EXCHANGE]
+                                [--strip WHAT --in request|response]
     python -m netns_lab.meddler inject FILE.pcap            once: repeated, changed, reflected
 
 ``forward`` needs the host's own forwarding off (net.ipv4.ip_forward=0). Then every IPv4 packet
-goes through this program, and with ``--flip`` every IKE message of that exchange type arrives
-with one bit changed. Stdlib only. UDP checksums are left out, as IPv4 allows (RFC 768).
+goes through this program. With ``--flip`` every IKE message of that exchange type arrives with
+one bit changed, with ``--strip`` IKE_SA_INIT arrives with something done to it that
+``rewrite`` knows. Stdlib only. UDP checksums are left out, as IPv4 allows (RFC 768).
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import select
 import signal
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from netns_lab import announce, pcap, proof
+from netns_lab import announce, pcap, proof, rewrite
 
 _ETH_P_IP = 0x0800  # linux/if_ether.h
 _PACKET_HOST = 0  # linux/if_packet.h: addressed to our MAC, so we are the next hop
@@ -53,6 +57,20 @@ def without_checksum(packet: bytes) -> bytes:
     return packet[:at] + bytes(2) + packet[at + 2 :]
 
 
+def stripped(packet: bytes, what: str, direction: rewrite.Direction) -> bytes | None:
+    """The packet with ``what`` done to its IKE_SA_INIT message; None where that changes nothing."""
+    if exchange_type(packet) is None:
+        return None
+    udp = (packet[0] & 0x0F) * 4
+    start = udp + 8 + (4 if packet[udp + 8 : udp + 12] == _NON_ESP_MARKER else 0)
+    message = rewrite.changed(packet[start:], what, direction)
+    if message is None:
+        return None
+    # The kernel fills in the IP header's length and checksum (raw(7)).
+    length = (start - udp + len(message)).to_bytes(2, "big")
+    return packet[: udp + 4] + length + packet[udp + 6 : start] + message
+
+
 def flipped(packet: bytes) -> bytes:
     """The packet with one bit of its last octet changed."""
     return packet[:-1] + bytes([packet[-1] ^ 0x01])
@@ -85,7 +103,11 @@ class Sender:
         self._socket.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 
 
-def forward(flip: int | None) -> None:
+Change = Callable[[bytes], bytes | None]
+"""The packet as it goes on; None: as it came."""
+
+
+def forward(change: Change) -> None:
     """Be the router until SIGTERM; tell on stdout how many messages were changed."""
     stopped: list[bool] = []
 
@@ -102,9 +124,9 @@ def forward(flip: int | None) -> None:
             packet, address = incoming.recvfrom(_MTU_MAX)
             if address[2] != _PACKET_HOST or len(packet) < 20:
                 continue
-            if flip is not None and exchange_type(packet) == flip:
-                packet, changed = flipped(packet), changed + 1
-            sender.send(packet)
+            other = change(packet)
+            changed += other is not None
+            sender.send(packet if other is None else other)
     print(f"{changed} messages changed", flush=True)
 
 
@@ -124,16 +146,27 @@ def inject(file: Path) -> int:
     return len(messages)
 
 
+def _change(arguments: argparse.Namespace) -> Change:
+    def change(packet: bytes) -> bytes | None:
+        if arguments.strip is not None:
+            return stripped(packet, arguments.strip, arguments.direction)
+        return flipped(packet) if exchange_type(packet) == arguments.flip else None
+
+    return change if arguments.flip is not None or arguments.strip is not None else lambda _: None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(required=True, dest="verb")
     verb = verbs.add_parser("forward")
     verb.add_argument("--flip", type=int, metavar="EXCHANGE")
+    verb.add_argument("--strip", choices=rewrite.CHANGES)
+    verb.add_argument("--in", dest="direction", choices=("request", "response"), default="request")
     verb = verbs.add_parser("inject")
     verb.add_argument("file", type=Path)
     arguments = parser.parse_args()
     if arguments.verb == "forward":
-        forward(arguments.flip)
+        forward(_change(arguments))
     else:
         print(inject(arguments.file))
 

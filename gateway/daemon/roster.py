@@ -19,6 +19,8 @@ from gateway.dataplane.reconcile import reqid_for
 from gateway.ike.events import (
     ChildDown,
     ChildUp,
+    DowngradeSuspected,
+    DowngradeSuspicionOver,
     ExchangeFailed,
     IkeClosed,
     IkeEstablished,
@@ -37,7 +39,15 @@ _KME_ALARMS = ("kme-unreachable", "kme-keys-refused")
 KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
 TunnelEvent = (
-    IkeEstablished | IkeClosed | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed | PeerPortChanged
+    IkeEstablished
+    | IkeClosed
+    | ChildUp
+    | ChildDown
+    | ExchangeFailed
+    | PpkNotUsed
+    | PeerPortChanged
+    | DowngradeSuspected
+    | DowngradeSuspicionOver
 )
 
 
@@ -127,6 +137,8 @@ class Roster:
                 IkeEstablished(connection=name)
                 | IkeClosed(connection=name)
                 | PeerPortChanged(connection=name)
+                | DowngradeSuspected(connection=name)
+                | DowngradeSuspicionOver(connection=name)
             ):
                 tunnel = self.tunnels.get(name)
             case _:

@@ -14,6 +14,8 @@ from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import (
     ChildDown,
     ChildUp,
+    DowngradeSuspected,
+    DowngradeSuspicionOver,
     Dropped,
     Event,
     ExchangeFailed,
@@ -96,6 +98,16 @@ class TunnelEvents:
                     self._feed(PeerLost(reason=event.reason))
             case ExchangeFailed():
                 self._exchange_failed(event)
+            case DowngradeSuspected(missing=missing):
+                self._bulletin.raise_alarm(
+                    "downgrade-suspected",
+                    Severity.WARNING,
+                    self._name,
+                    "an attempt to set up failed, and the peer, or somebody on the way, had left "
+                    f"out: {', '.join(missing)}",
+                )
+            case DowngradeSuspicionOver():
+                self._bulletin.clear_alarm("downgrade-suspected", self._name)
             case PeerPortChanged(port=port):
                 self._bulletin.publish(
                     "peer-port-changed",

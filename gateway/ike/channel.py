@@ -22,6 +22,8 @@ from gateway.ike.encrypted import (
     open_message,
     seal,
 )
+from gateway.ike.errors import FragmentError
+from gateway.ike.fragments import FragmentShare
 from gateway.ike.keymat import IkeKeys
 from gateway.ike.message import Header
 from gateway.ike.payloads import Payload
@@ -46,6 +48,7 @@ class Channel:
     __slots__ = (
         "_current",
         "_encryption",
+        "_fragments",
         "_last_sealing_key",
         "_previous",
         "_requests",
@@ -53,11 +56,21 @@ class Channel:
         "_role",
     )
 
-    def __init__(self, role: Role, encryption: EncryptionId, keys: IkeKeys) -> None:
+    def __init__(
+        self,
+        role: Role,
+        encryption: EncryptionId,
+        keys: IkeKeys,
+        *,
+        memory: FragmentShare,
+        fragments: bool,
+    ) -> None:
+        """``fragments``: both sides can do RFC 7383."""
         self._role = role
         self._encryption = encryption
-        self._requests = Reassembler()
-        self._responses = Reassembler()
+        self._fragments = fragments
+        self._requests = Reassembler(memory)
+        self._responses = Reassembler(memory)
         self._previous: _Generation | None = None
         self._last_sealing_key: Secret | None = None
         self._current = self._generation(keys)
@@ -66,6 +79,10 @@ class Channel:
         """New SK_ei and SK_er from now on."""
         self._previous = self._current
         self._current = self._generation(keys)
+        self.forget_fragments()
+
+    def forget_fragments(self) -> None:
+        """Messages that are not whole yet never will be."""
         self._requests.clear()
         self._responses.clear()
 
@@ -133,9 +150,10 @@ class Channel:
             IkeAead(ours, self._encryption), IkeAead(theirs, self._encryption), CounterIv()
         )
 
-    @staticmethod
-    def _envelope(data: bytes, header: Header) -> Envelope:
+    def _envelope(self, data: bytes, header: Header) -> Envelope:
         envelope = find_encrypted(data, header)
         if envelope is None:
             raise NotEncryptedError("message is not encrypted")
+        if envelope.fragment and not self._fragments:  # RFC 7383 2.3
+            raise FragmentError("a fragment, and fragmentation was not agreed on")
         return envelope

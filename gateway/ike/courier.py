@@ -7,24 +7,32 @@ cannot be right is dropped and counted; it never changes anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import CryptoError
 from gateway.ike.channel import NotEncryptedError
+from gateway.ike.cookies import RateLimit
 from gateway.ike.encrypted import Inner, sent_int_auth
 from gateway.ike.errors import FragmentError, FragmentLimitError, ProtocolError
 from gateway.ike.events import Dropped, DropReason
 from gateway.ike.flow import Reply, Request, Respond
+from gateway.ike.limits import PEER_REQUESTS_BURST, PEER_REQUESTS_PER_SECOND
 from gateway.ike.message import NO_SPI, Header, decode_message, encode_message
 from gateway.ike.outbox import Address, Datagram
 from gateway.ike.path import Path
 from gateway.ike.payloads import NotifyPayload, Payload
 from gateway.ike.received import Received
-from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.registry import ExchangeType, NotifyType, PayloadType, notify_name
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ACCEPTED, IkeState
 from gateway.ike.window import Schedule
 from gateway.model import Role
+
+_HINTS: Final = {
+    NotifyType.INVALID_IKE_SPI,
+    NotifyType.INVALID_MAJOR_VERSION,
+    NotifyType.INVALID_SPI,
+}
 
 
 class CourierHost(Protocol):
@@ -35,6 +43,9 @@ class CourierHost(Protocol):
 
     def handle_response(self, outcome: Reply | ProtocolError) -> None:
         """The answer to our request, or what is wrong with its content."""
+
+    def hinted(self) -> None:
+        """Somebody says, unprotected, that the peer does not know this IKE SA."""
 
     def lost(self, now: float) -> None:
         """Our request was not answered in all this time."""
@@ -48,6 +59,7 @@ class Courier:
         self._reply_to: tuple[Address, Address] = (sa.local, sa.remote)
         self._asked = ExchangeType.IKE_SA_INIT  # exchange of our unanswered request
         self._answering = ExchangeType.IKE_SA_INIT  # exchange of the request under work
+        self._requests = RateLimit(rate=PEER_REQUESTS_PER_SECOND, burst=PEER_REQUESTS_BURST)
         self.refusal: NotifyPayload | None = None  # unprotected, in answer to IKE_SA_INIT
         self.heard_at: float | None = None  # last authentic message
 
@@ -146,10 +158,24 @@ class Courier:
 
     def receive(self, data: bytes, header: Header, local: Address, remote: Address) -> None:
         """A message whose SPIs are ours."""
-        if header.response:
+        hint = self._hint(data, header)
+        if hint is not None:
+            self._drop(DropReason.UNPROTECTED, f"somebody says {notify_name(hint)}", remote)
+            self._host.hinted()
+        elif header.response:
             self._receive_response(data, header, local, remote)
         else:
             self._receive_request(data, header, local, remote)
+
+    def _hint(self, data: bytes, header: Header) -> int | None:
+        """An error told in the clear by somebody who has not got our IKE SA, or says so."""
+        if self._sa.state is not IkeState.ESTABLISHED or header.next_payload != PayloadType.NOTIFY:
+            return None
+        try:
+            error = Received(decode_message(data, header).payloads).error()
+        except ProtocolError:
+            return None
+        return error.type if error is not None and error.type in _HINTS else None
 
     def _receive_response(
         self, data: bytes, header: Header, local: Address, remote: Address
@@ -235,6 +261,9 @@ class Courier:
         kind = inner.header.exchange
         if (sa.state, sa.role, kind) not in ACCEPTED:
             self._drop(DropReason.UNEXPECTED_EXCHANGE, f"{kind} in state {sa.state}", remote)
+            return
+        if not self._requests.allow(sa.now):  # it comes again, and by then it is its turn
+            self._drop(DropReason.RATE_LIMIT, f"{kind}: too many requests", remote)
             return
         self._answering = ExchangeType(kind)
         self._reply_to = (local, remote)

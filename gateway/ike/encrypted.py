@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.crypto.aead import ICV_SIZE, IV_SIZE, IkeAead
 from gateway.ike.errors import FragmentError, FragmentLimitError
+from gateway.ike.fragments import FragmentShare
 from gateway.ike.message import HEADER_SIZE, Header, parse_header
 from gateway.ike.payloads import GENERIC_HEADER, Payload, decode_chain, encode_chain
 from gateway.ike.registry import PayloadType
@@ -284,16 +285,21 @@ class Reassembler:
     """Puts one fragmented message at a time together (RFC 7383 2.6).
 
     With a window of one there is one such message per direction; fragments of another
-    message replace what was there. Memory is bounded by MAX_MESSAGE.
+    message replace what was there. Memory is bounded by MAX_MESSAGE, and by what all
+    messages in fragments share.
     """
 
-    __slots__ = ("_fragments", "_key", "_size", "_total")
+    __slots__ = ("_fragments", "_key", "_memory", "_size", "_total")
 
-    def __init__(self) -> None:
+    def __init__(self, memory: FragmentShare) -> None:
+        self._memory = memory
+        self._size = 0
         self.clear()
 
     def clear(self) -> None:
         """Forget what has come in so far."""
+        if self._size:
+            self._memory.give_back(self._size)
         self._key: tuple[int, int, bool] | None = None
         self._total = 0
         self._size = 0
@@ -319,6 +325,8 @@ class Reassembler:
         if self._size + len(fragment.chunk) > MAX_MESSAGE:
             self.clear()
             raise FragmentLimitError(f"message above {MAX_MESSAGE} octets")
+        if not self._memory.take(len(fragment.chunk)):
+            raise FragmentLimitError("too many octets of fragments wait for others")
         self._fragments[fragment.number] = fragment
         self._size += len(fragment.chunk)
         if len(self._fragments) < self._total:

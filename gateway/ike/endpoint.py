@@ -24,7 +24,7 @@ from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
 from gateway.ike.events import Dropped, DropReason, Event
 from gateway.ike.gatekeeper import Gatekeeper
-from gateway.ike.message import NO_SPI, parse_header
+from gateway.ike.message import NO_SPI, foreign_header, parse_header
 from gateway.ike.outbox import KEEPALIVE, Address, Datagram, Outbox
 from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
@@ -149,6 +149,9 @@ class Endpoint:
             header = parse_header(data)
         except ProtocolError as error:
             self._drop(_header_fault(data, error), error.reason, remote)
+            foreign = foreign_header(data)
+            if foreign is not None:
+                self._reception.tell(error.notify, foreign, local, remote, now)
             return
         if begins(header):
             self._reception.receive(data, header, local, remote, now)
@@ -160,6 +163,8 @@ class Endpoint:
         session = self._by_spi.get(ours)
         if session is None or not _peer_spi_fits(session, theirs):
             self._drop(DropReason.UNKNOWN_SPI, f"SPI {ours.hex()}", remote)
+            if not header.response:  # RFC 7296 1.5: never in answer to a response
+                self._reception.tell(NotifyType.INVALID_IKE_SPI, header, local, remote, now)
         else:
             session.receive(data, header, local=local, remote=remote, now=now)
 

@@ -8,31 +8,43 @@ from dataclasses import dataclass, field
 from gateway.crypto.kex import KexFactory
 from gateway.crypto.rng import Rng
 from gateway.ike.config import Timing
+from gateway.ike.cookies import RateLimit
 from gateway.ike.deadlines import Deadlines
 from gateway.ike.desk import CommandDesk
+from gateway.ike.fragments import FragmentMemory
 from gateway.ike.limits import (
+    PPK_FETCHES_BURST,
     PPK_FETCHES_PENDING_PER_CONNECTION,
     PPK_FETCHES_PENDING_PER_SOURCE,
+    PPK_FETCHES_PER_SECOND,
 )
 from gateway.ike.outbox import Outbox
 from gateway.model import IpAddress
 
 
 class FetchLimit:
-    """Key look-ups under way for peers that have not proved who they are."""
+    """Key look-ups for peers that have not proved who they are: how many, and how often.
 
-    __slots__ = ("_connections", "_sources")
+    Whoever ends IKE_SA_INIT himself in the peer's name can have keys he has seen named burned,
+    and make the KME work for keys that do not exist.
+    """
+
+    __slots__ = ("_connections", "_rates", "_sources")
 
     def __init__(self) -> None:
         self._sources: Counter[IpAddress] = Counter()
         self._connections: Counter[str] = Counter()
+        self._rates: dict[str, RateLimit] = {}
 
-    def admit(self, source: IpAddress, connection: str) -> bool:
+    def admit(self, source: IpAddress, connection: str, now: float) -> bool:
         """Whether one more may begin; if so it counts until ``release``."""
         if (
             self._sources[source] >= PPK_FETCHES_PENDING_PER_SOURCE
             or self._connections[connection] >= PPK_FETCHES_PENDING_PER_CONNECTION
         ):
+            return False
+        fresh = RateLimit(rate=PPK_FETCHES_PER_SECOND, burst=PPK_FETCHES_BURST)
+        if not self._rates.setdefault(connection, fresh).allow(now):
             return False
         self._sources[source] += 1
         self._connections[connection] += 1
@@ -54,4 +66,5 @@ class Environment:
     deadlines: Deadlines
     desk: CommandDesk
     fetches: FetchLimit = field(default_factory=FetchLimit)
+    fragments: FragmentMemory = field(default_factory=FragmentMemory)
     record_keys: bool = False  # the lab's switch: IKE keys go out as RecordIkeKeys

@@ -27,6 +27,7 @@ class DropReason(StrEnum):
     BAD_COOKIE = "bad-cookie"
     HALF_OPEN_LIMIT = "half-open-limit"
     REPLAYED = "replayed"
+    RATE_LIMIT = "rate-limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,21 @@ class PeerPortChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DowngradeSuspected:
+    """Setting up failed, and the peer's IKE_SA_INIT lacked what it, or policy, always has."""
+
+    connection: str
+    missing: tuple[str, ...]  # names, e.g. "USE_PPK_INT", "ML-KEM", "Vendor ID"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DowngradeSuspicionOver:
+    """An IKE SA was authenticated, or there was no further sign for long."""
+
+    connection: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
     reason: DropReason
     detail: str
@@ -130,5 +146,7 @@ Event = (
     | ExchangeFailed
     | PpkNotUsed
     | PeerPortChanged
+    | DowngradeSuspected
+    | DowngradeSuspicionOver
     | Dropped
 )

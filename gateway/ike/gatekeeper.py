@@ -8,16 +8,17 @@ address's share without receiving there. Errors told to strangers are limited in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from gateway.crypto.rng import Rng
 from gateway.ike import limits
 from gateway.ike.cookies import CookieJar, RateLimit
 from gateway.ike.events import Dropped, DropReason
-from gateway.ike.message import NO_SPI, Header, encode_message
+from gateway.ike.message import Header, encode_message
 from gateway.ike.outbox import Address, Datagram, Outbox
 from gateway.ike.payloads import NoncePayload, NotifyPayload
 from gateway.ike.received import Received
-from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.registry import NotifyType
 from gateway.model import IpAddress
 
 Sources = Callable[[], Iterable[IpAddress]]
@@ -74,7 +75,7 @@ class Gatekeeper:
     def refuse(
         self, notify: NotifyPayload, header: Header, local: Address, remote: Address, now: float
     ) -> bool:
-        """Answer an IKE_SA_INIT request with an error and nothing else; not too often."""
+        """Answer a request outside any IKE SA with an error and nothing else; not too often."""
         if not self._replies.allow(now):
             return False
         self._answer(notify, header, local, remote)
@@ -83,14 +84,8 @@ class Gatekeeper:
     def _answer(
         self, notify: NotifyPayload, header: Header, local: Address, remote: Address
     ) -> None:
-        answer = Header(
-            spi_i=header.spi_i,
-            spi_r=NO_SPI,
-            exchange=ExchangeType.IKE_SA_INIT,
-            message_id=0,
-            initiator=False,
-            response=True,
-        )
+        # RFC 7296 1.5: SPIs, exchange and Message ID as they came
+        answer = replace(header, initiator=not header.initiator, response=True)
         data = encode_message(answer, [notify])
         self._outbox.datagrams.append(Datagram(data=data, local=local, remote=remote))
 

@@ -56,9 +56,16 @@ KE_ROUNDS_MAX: Final = 2  # RFC 7296 2.7: once is normal, more smells of an atta
 UNPROTECTED_REPLIES_PER_SECOND: Final = 10.0  # RFC 7296 1.5: "rate limited"
 UNPROTECTED_REPLIES_BURST: Final = 20.0  # ours
 
+HINT_INTERVAL: Final = 10.0  # ours: RFC 7296 2.4, liveness checks because of unprotected hints
+DOWNGRADE_EPISODE: Final = 600.0  # ours: without another sign the suspicion ends
+STRANGER_FAILURES_PER_SECOND: Final = 0.2  # ours: reports of one tunnel; the rest is counted
+STRANGER_FAILURES_BURST: Final = 10.0  # ours
+
 # --- PPK fetches on behalf of a peer that is not authenticated yet ----------------------------
 PPK_FETCHES_PENDING_PER_SOURCE: Final = 2  # ours
 PPK_FETCHES_PENDING_PER_CONNECTION: Final = 4  # ours
+PPK_FETCHES_PER_SECOND: Final = 0.5  # ours: for one tunnel; each takes a key for good
+PPK_FETCHES_BURST: Final = 16.0  # ours
 PPK_FETCHES_PER_EXCHANGE: Final = 2  # ours: each fetch takes a key from the KME for good
 PPK_OFFERS_READ_MAX: Final = 8  # ours
 
@@ -68,6 +75,10 @@ CERTIFICATE_OCTETS_MAX: Final = 49152  # ours, together; four with ML-DSA-87 are
 CERTIFICATE_REQUESTS_MAX: Final = 32  # ours: authorities we name; 20 octets each
 
 # --- what one authentic peer may hold at once -------------------------------------------------
+PEER_REQUESTS_PER_SECOND: Final = 20.0  # ours: in one IKE SA; beyond that they wait
+PEER_REQUESTS_BURST: Final = 100.0  # ours
+CHILD_REQUESTS_PER_SECOND: Final = 2.0  # ours: CREATE_CHILD_SA; beyond that TEMPORARY_FAILURE
+CHILD_REQUESTS_BURST: Final = 40.0  # ours: every Child SA of a large IKE SA rekeyed at once
 IKE_SAS_PER_PEER_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
 CHILDREN_PER_TUNNEL_MAX: Final = 4  # ours, in one IKE SA: one, three in a collision of rekeys
 LINGERING_MAX: Final = 16  # ours: inbound SAs of one tunnel kept for packets in flight
@@ -77,6 +88,8 @@ SELECTED_NETWORKS_MAX: Final = 32  # ours, or as many as configured: they multip
 NONCE_SIZE: Final = 32  # RFC 7296 2.10: >= 16 and at least half the PRF's key size (64)
 NONCE_SIZE_MIN: Final = 16  # RFC 7296 3.9
 NONCE_SIZE_MAX: Final = 256
+REASSEMBLY_PER_SOURCE_MAX: Final = 1 << 20  # ours: fragments kept for peers at one address
+REASSEMBLY_MAX: Final = 8 << 20  # ours: and in all
 FRAGMENT_SIZE: Final = 1280  # IP datagram, IPv6 minimum MTU; RFC 7383 2.5.1, strongSwan default
 LINK_SIZE: Final = 8  # RFC 9370 leaves it to the responder; libreswan 8
 MESSAGE_ID_MAX: Final = 0xFFFFFFFF  # RFC 7296 2.2: close the IKE SA before it wraps

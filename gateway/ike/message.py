@@ -58,6 +58,27 @@ class Message:
     payloads: tuple[Payload, ...]
 
 
+def foreign_header(data: bytes) -> Header | None:
+    """The header of a message of another major version, as far as it can be answered.
+
+    None where it is too short, a response, or older: only a higher version is told ours
+    (RFC 7296 2.5).
+    """
+    if len(data) < HEADER_SIZE:
+        return None
+    spi_i, spi_r, _, version, exchange, flags, message_id, _ = _LAYOUT.unpack_from(data)
+    if version >> 4 <= _MAJOR_VERSION or flags & _FLAG_RESPONSE:
+        return None
+    return Header(
+        spi_i=spi_i,
+        spi_r=spi_r,
+        exchange=exchange,
+        message_id=message_id,
+        initiator=bool(flags & _FLAG_INITIATOR),
+        response=False,
+    )
+
+
 def parse_header(data: bytes) -> Header:
     """The header of a datagram (after the non-ESP marker).
 

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from gateway.ike.child import PeerSession
 from gateway.ike.config import Connection, PpkMode, Timing
+from gateway.ike.cookies import RateLimit
+from gateway.ike.downgrade import DowngradeWatch, Offers
 from gateway.ike.environment import Environment
-from gateway.ike.events import ExchangeFailed
-from gateway.ike.limits import IKE_SAS_PER_PEER_MAX
+from gateway.ike.events import Dropped, DropReason, ExchangeFailed
+from gateway.ike.limits import (
+    IKE_SAS_PER_PEER_MAX,
+    STRANGER_FAILURES_BURST,
+    STRANGER_FAILURES_PER_SECOND,
+)
+from gateway.ike.outbox import Address
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
 
@@ -23,6 +30,10 @@ class Peering:
         self.sessions: list[PeerSession] = []  # oldest first
         self._env = env
         self.tunnels = {child.name: Tunnel(child, self, env) for child in connection.children}
+        self.watch = DowngradeWatch(connection.name, env.outbox, env.deadlines)
+        self._strangers = RateLimit(
+            rate=STRANGER_FAILURES_PER_SECOND, burst=STRANGER_FAILURES_BURST
+        )
 
     @property
     def name(self) -> str:
@@ -87,6 +98,24 @@ class Peering:
                 ppk_missing=ppk_missing,
             )
         )
+
+    def missing(self, role: Role, heard: Offers) -> tuple[str, ...]:
+        """What the peer's IKE_SA_INIT lacks: see ``DowngradeWatch``."""
+        return self.watch.missing(self.connection, role, heard)
+
+    def tells(self, reason: str, remote: Address, now: float) -> bool:
+        """Whether to report one more failure of a peer that has not proved who it is.
+
+        If not, it is counted as Dropped.
+        """
+        if self._strangers.allow(now):
+            return True
+        self._env.outbox.events.append(
+            Dropped(
+                reason=DropReason.RATE_LIMIT, detail=reason, remote=remote, connection=self.name
+            )
+        )
+        return False
 
     def make_room(self, newest: PeerSession, now: float) -> None:
         """A peer that sets up IKE SAs and deletes none loses the oldest."""

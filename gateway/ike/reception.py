@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 
+from gateway.ike.downgrade import offers_in
 from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
 from gateway.ike.events import Dropped, DropReason
@@ -46,6 +47,13 @@ class Reception:
         self._admit = admit
         self._known: dict[bytes, Session] = {}  # by hash of the request
 
+    def tell(
+        self, notify: NotifyType, header: Header, local: Address, remote: Address, now: float
+    ) -> None:
+        """Unprotected, that we can make nothing of this request; only to whom we have a tunnel."""
+        if self._peering_between(local, remote) is not None:
+            self._gatekeeper.refuse(NotifyPayload(type=notify), header, local, remote, now)
+
     def forget(self, session: Session) -> None:
         self._known = {digest: one for digest, one in self._known.items() if one is not session}
 
@@ -62,10 +70,13 @@ class Reception:
         if peering is None:
             self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
             return
+        missing: tuple[str, ...] = ()
         try:
             received = Received(decode_message(data, header).payloads)
             if not self._gatekeeper.admits(received, header, local, remote, now):
                 return
+            heard = offers_in(received, sa_init.VENDOR_ID)
+            missing = peering.missing(Role.RESPONDER, heard)
             accepted = sa_init.respond(
                 peering.connection,
                 peering.mode,
@@ -79,7 +90,9 @@ class Reception:
         except ProtocolError as error:
             notify = NotifyPayload(type=error.notify, data=error.data)
             answered = self._gatekeeper.refuse(notify, header, local, remote, now)
-            self._report(peering, error, remote, answered=answered)
+            self._report(peering, error, remote, now, answered=answered)
+            if answered and error.notify is NotifyType.NO_PROPOSAL_CHOSEN:
+                peering.watch.failed(missing, now)
             return
         sa = IkeSa(
             env=self._env,
@@ -94,6 +107,8 @@ class Reception:
             began_at=now,
             now=now,
             init_request=data,
+            heard=heard,
+            missing=missing,
         )
         self._known[digest] = self._open(sa, accepted)
 
@@ -118,12 +133,13 @@ class Reception:
         return session
 
     def _report(
-        self, peering: Peering, error: ProtocolError, remote: Address, *, answered: bool
+        self, peering: Peering, error: ProtocolError, remote: Address, now: float, *, answered: bool
     ) -> None:
         if error.notify is NotifyType.INVALID_KE_PAYLOAD:
             return  # nothing failed: the peer asks again with the other method
         if answered:  # what floods us is counted, not told one by one
-            peering.failed("respond", error.reason, notify=error.notify.name)
+            if peering.tells(error.reason, remote, now):
+                peering.failed("respond", error.reason, notify=error.notify.name)
         else:
             self._drop(DropReason.MALFORMED, error.reason, remote)
 

@@ -13,6 +13,7 @@ from gateway.ike.channel import Channel
 from gateway.ike.child import ChildSa, PeerSession
 from gateway.ike.commands import RecordIkeKeys
 from gateway.ike.config import Connection
+from gateway.ike.downgrade import Offers
 from gateway.ike.environment import Environment
 from gateway.ike.events import Event, PpkNotUsed
 from gateway.ike.keymat import IkeKeys, KeyInputs
@@ -82,6 +83,8 @@ class IkeSa:
     agreed: Chosen | None = None
     peer: PeerTraits = field(default_factory=PeerTraits)
     nat: NatStatus = field(default_factory=NatStatus)
+    heard: Offers = frozenset()  # what the peer's message offered
+    missing: tuple[str, ...] = ()  # what it lacked: see ike.downgrade
 
     # keys
     keys_now: IkeKeys | None = None
@@ -179,7 +182,13 @@ class IkeSa:
     def first_keys(self, keys: IkeKeys) -> None:
         """IKE_SA_INIT is done: from here on messages are protected."""
         self.keys_now = keys
-        self.channel = Channel(self.role, self.chosen.encryption, keys)
+        self.channel = Channel(
+            self.role,
+            self.chosen.encryption,
+            keys,
+            memory=self.env.fragments.share(self.remote[0]),
+            fragments=self.peer.fragmentation,
+        )
         self._record(keys)
 
     def rotate(self, keys: IkeKeys) -> None:

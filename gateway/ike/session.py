@@ -12,11 +12,12 @@ from collections.abc import Callable
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike import limits
 from gateway.ike.child import ChildSa
+from gateway.ike.cookies import RateLimit
 from gateway.ike.courier import Courier
 from gateway.ike.encrypted import Inner
 from gateway.ike.errors import ProtocolError
 from gateway.ike.events import IkeClosed
-from gateway.ike.failures import answer_to, failure_of
+from gateway.ike.failures import Failure, answer_to, failure_of
 from gateway.ike.flow import Flow, Reply, Request, Respond
 from gateway.ike.flows import (
     create_child,
@@ -30,6 +31,7 @@ from gateway.ike.flows import (
 from gateway.ike.message import Header
 from gateway.ike.negotiation import activate
 from gateway.ike.outbox import Address
+from gateway.ike.payloads import NotifyPayload
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reasons import refusal
 from gateway.ike.received import Received
@@ -40,6 +42,7 @@ from gateway.ike.tasks import Task, Tasks
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Ended, Role
 
+TOO_MANY = NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25
 OPERATORS = ("initiate", "rekey")
 """Tasks somebody asked for: each ends in ChildUp or ExchangeFailed."""
 
@@ -56,6 +59,10 @@ class Session:
         self._tasks = Tasks(sa, self)
         self._queue: deque[tuple[Task, Request]] = deque()
         self._asking: Task | None = None  # whose request is unanswered
+        self._hinted_at = -limits.HINT_INTERVAL  # when a hint last made us ask
+        self._child_requests = RateLimit(
+            rate=limits.CHILD_REQUESTS_PER_SECOND, burst=limits.CHILD_REQUESTS_BURST
+        )
         self._close_reason = ""
         self._initiated_for = "initiate"  # or "rekey", where a new IKE SA is the way to it
 
@@ -184,6 +191,9 @@ class Session:
         self._courier.repeat_init_response(local, remote)
 
     def handle_request(self, exchange: ExchangeType, inner: Inner) -> None:
+        if exchange is ExchangeType.CREATE_CHILD_SA and not self._child_requests.allow(self.sa.now):
+            self._courier.send_response(Respond(payloads=[TOO_MANY]))
+            return
         waiting, self.sa.waiting_child = self.sa.waiting_child, None
         if waiting is not None:  # the initiator has its SAs in place, see flows.ike_auth
             self.move_traffic(waiting, self.sa.now)
@@ -256,22 +266,28 @@ class Session:
             self._end(self._close_reason)
             return
         if task.what != "liveness":
-            what = task.what if task.what in OPERATORS else "respond"
-            if what == "initiate":
-                what = self._initiated_for
-            self._concerned(task).failed(
-                what,
-                failure.reason,
-                notify=failure.notify,
-                from_peer=failure.from_peer,
-                ppk_missing=failure.ppk_missing,
-            )
+            self._report(task, failure)
         if task.exchange is not None and not task.answered:
             self._refuse(task.exchange, error)
         elif task.what == "initiate":
             self._give_up(error, failure.reason, from_peer=failure.from_peer)
         elif isinstance(error, CryptoError):  # RFC 6989 2.5: a bad value in a response
             self._delete(failure.reason, informational.delete_ike())
+
+    def _report(self, task: Task, failure: Failure) -> None:
+        sa = self.sa
+        if self.half_open and not sa.peering.tells(failure.reason, sa.remote, sa.now):
+            return
+        what = task.what if task.what in OPERATORS else "respond"
+        if what == "initiate":
+            what = self._initiated_for
+        self._concerned(task).failed(
+            what,
+            failure.reason,
+            notify=failure.notify,
+            from_peer=failure.from_peer,
+            ppk_missing=failure.ppk_missing,
+        )
 
     def _refuse(self, exchange: ExchangeType, error: QsgwError) -> None:
         notify = answer_to(error)
@@ -331,10 +347,21 @@ class Session:
             quiet_until = self.sa.now + self._liveness_interval
         self._at(quiet_until, "liveness", self._check_liveness)
 
+    def hinted(self) -> None:
+        """Somebody says, unprotected, that the peer does not know this IKE SA."""
+        # RFC 7296 2.4, 2.21.4: a hint and no more. A request of ours that is unanswered asks
+        # the same question already.
+        due = self._hinted_at + limits.HINT_INTERVAL <= self.sa.now
+        if self.established and due and not self.sa.requests.busy:
+            self._hinted_at = self.sa.now
+            self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
+
     def _half_open_expired(self) -> None:
+        sa = self.sa
         if self._courier.heard_at is not None:  # else it was a flood, or a peer long gone
             reason = "peer began to set up an IKE SA and did not finish"
-            self.sa.peering.failed("respond", reason)
+            if sa.peering.tells(reason, sa.remote, sa.now):
+                sa.peering.failed("respond", reason)
         self._end("half-open for too long")
 
     def _replace(self, *, tell_peer: bool) -> None:
@@ -385,6 +412,11 @@ class Session:
         self._release_children(reason, ended)
         if sa.keys_now is not None:
             sa.keys_now.wipe()
+        if sa.channel is not None:
+            sa.channel.forget_fragments()
+        # A request alone, from whoever it was, is no attempt.
+        if sa.established_at is None and (sa.role is Role.INITIATOR or self._courier.heard_at):
+            sa.peering.watch.failed(sa.missing, sa.now)
         sa.peering.sessions.remove(self)
         if sa.established_at is not None:
             sa.emit(

@@ -9,10 +9,10 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import cli, handshake, keys, memory
+from tests.bench import cli, flood, handshake, keys, memory
 from tests.bench.figures import REPOSITORY, Figure, machine, table
 
-PARTS = {"handshake": handshake, "keys": keys, "cli": cli, "memory": memory}
+PARTS = {"handshake": handshake, "flood": flood, "keys": keys, "cli": cli, "memory": memory}
 REPORT = REPOSITORY / "build" / "bench" / "report.json"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gateway.ike import limits
 from tests.bench.figures import Figure, quantile
-from tests.support.ike_pair import Unwatched
+from tests.bench.unwatched import Unwatched
 
 RUNS = 60
 SUITES = {

@@ -445,6 +445,7 @@ def test_a_hundred_rekeys_from_both_sides():
     pair.watch_traffic()
     for number in range(100):
         pair.rekey(side=pair.sides[number % 2], ppk=number % 3 > 0)
+        pair.run(1)
     pair.run(6)
     assert all(len(side.ups) == 101 for side in pair.sides)
     pair.check_mirrored()

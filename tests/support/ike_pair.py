@@ -597,13 +597,3 @@ class Pair:
             if flight.sender == sender and not header.response and mark not in seen:
                 seen.add(mark)
                 yield header.exchange
-
-
-# --- for the bench --------------------------------------------------------------------------
-
-
-class Unwatched(Pair):
-    """Without the checks after every step, which would be measured too."""
-
-    def check_traffic(self) -> None:
-        return

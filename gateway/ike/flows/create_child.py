@@ -206,6 +206,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
 
 def complete(sa: IkeSa, pending: PendingChild, payloads: list[Payload]) -> Flow[None]:
     """All secrets are there: install, then answer, then wait for the peer to move."""
+    _check_ppk(sa, pending.attempt.tunnel, pending.ppk)
     child = yield from pending.attempt.install(pending.chosen, pending.traffic, pending.secrets)
     for secret in pending.shared:
         secret.wipe()
@@ -300,11 +301,20 @@ def _choose_ppk(
                 sa, tunnel, received, confirm, NotifyType.NO_PROPOSAL_CHOSEN
             )
         )
-    if tunnel.mode is PpkMode.REQUIRE and sa.ppk_method is None:
+    _check_ppk(sa, tunnel, None)
+    return None
+
+
+def _check_ppk(sa: IkeSa, tunnel: Tunnel, ppk: HeldPpk | None) -> None:
+    """Policy as it is now: it may have changed since the exchange began."""
+    if tunnel.mode is not PpkMode.REQUIRE or ppk is not None:
+        return
+    if takes_fresh_ppk(sa):
+        raise PpkMissingError(NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key, and policy requires one")
+    if sa.ppk_method is None:
         raise PpkMissingError(
             NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key in the IKE SA, and policy requires one"
         )
-    return None
 
 
 def _response_payloads(

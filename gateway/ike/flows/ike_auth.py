@@ -362,6 +362,7 @@ def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
 def _established(sa: IkeSa) -> None:
     sa.happened(IkeInput.AUTHENTICATED)
     sa.established_at = sa.now
+    sa.peering.watch.proved(sa.role, sa.heard)
     sa.peering.make_room(sa.owner, sa.now)
     if sa.ppk is not None:
         sa.ppk.settle(used=True, reason="mixed into an IKE SA")

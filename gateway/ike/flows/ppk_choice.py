@@ -123,7 +123,7 @@ def fetch(sa: IkeSa, policy: KeyPolicy, key_id: KeyId) -> Flow[HeldPpk | str]:
     """The key with this ID, or why there is none. Limited while the peer is a stranger."""
     stranger = sa.state is not IkeState.ESTABLISHED
     source = sa.remote[0]
-    if stranger and not sa.env.fetches.admit(source, sa.peering.name):
+    if stranger and not sa.env.fetches.admit(source, sa.peering.name, sa.now):
         return "too many key look-ups for peers that are not authenticated"
     tunnel = policy.key_source
     command = FetchPpk(token=sa.env.desk.token(), tunnel=tunnel, key_id=key_id)

@@ -49,6 +49,8 @@ def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[Ch
         if opened.ppk is None:
             ppk_choice.without(sa, attempt.tunnel, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
         shared = yield from followup_ke.initiate(sa, opened)
+        if opened.ppk is None:  # policy may have changed meanwhile
+            ppk_choice.without(sa, attempt.tunnel, None, NotifyType.NO_PROPOSAL_CHOSEN)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
     except (ProtocolError, CommandError):

@@ -30,6 +30,7 @@ from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike import limits
 from gateway.ike.config import Connection, PpkMode
+from gateway.ike.downgrade import offers_in
 from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import ExchangeError, Flow, refuse, request
@@ -155,6 +156,8 @@ def _ppk_offers(sa: IkeSa, *, offer_ppk: bool) -> list[Payload]:
 
 
 def _accept(sa: IkeSa, received: Received, kex: InitiatorKex) -> None:
+    sa.heard = offers_in(received, VENDOR_ID)
+    sa.missing = sa.peering.missing(sa.role, sa.heard)
     offered = offers(sa.connection.ike_proposals)
     chosen = accept_answer(received.need(SaPayload).proposals, offered)
     ke = received.need(KePayload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from ipaddress import ip_address
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,12 +28,14 @@ from gateway.ike.encrypted import (
     sent_int_auth,
 )
 from gateway.ike.errors import FragmentError, FragmentLimitError, ProtocolError
+from gateway.ike.fragments import FragmentMemory
 from gateway.ike.message import HEADER_SIZE, Header
 from gateway.ike.payloads import KePayload, NotifyPayload, Payload, encode_chain
 from gateway.ike.registry import ExchangeType
 from tests.support.ike_strategies import chains, headers
 
 KEY = bytes(range(36))
+SOURCE = ip_address("192.0.2.1")
 HEADER = Header(
     spi_i=b"initiato",
     spi_r=b"responde",
@@ -56,7 +59,7 @@ def envelope_of(datagram: bytes) -> Envelope:
 
 
 def reassemble(datagrams: list[bytes], aead: IkeAead) -> Inner:
-    reassembler = Reassembler()
+    reassembler = Reassembler(FragmentMemory().share(SOURCE))
     results = [reassembler.add(data, aead, envelope_of(data)) for data in datagrams]
     assert results[:-1] == [None] * (len(results) - 1)
     assert results[-1] is not None
@@ -301,7 +304,7 @@ class TestReassembly:
     def test_a_fragment_that_is_here_already_is_dropped(
         self, aead: IkeAead, datagrams: list[bytes]
     ) -> None:
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         reassembler.add(datagrams[0], aead, envelope_of(datagrams[0]))
         with pytest.raises(FragmentError, match="already here"):
             reassembler.add(datagrams[0], aead, envelope_of(datagrams[0]))
@@ -324,7 +327,7 @@ class TestReassembly:
         """The peer sends the message again in smaller pieces."""
         smaller = seal(HEADER, MLKEM, aead, CounterIv(), 300)
         assert len(smaller) > len(datagrams)
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         for data in (*datagrams[:2], *smaller[:-1]):
             assert reassembler.add(data, aead, envelope_of(data)) is None
         with pytest.raises(FragmentError, match="of 3, others of"):
@@ -335,7 +338,7 @@ class TestReassembly:
 
     def test_a_forged_fragment_changes_nothing(self, aead: IkeAead, datagrams: list[bytes]) -> None:
         """Neither one with a larger total nor one of another message (ICV first)."""
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         for data in datagrams[:2]:
             reassembler.add(data, aead, envelope_of(data))
         larger = datagrams[2][:34] + b"\x00\x09" + datagrams[2][36:]
@@ -349,7 +352,7 @@ class TestReassembly:
         chain = encode_chain(MLKEM)[1]
         old = fragments_of(aead, [chain[:600], chain[600:]])
         new = fragments_of(aead, [chain[:600], chain[600:]], message_id=2)
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         assert reassembler.add(old[0], aead, envelope_of(old[0])) is None
         assert reassembler.add(new[1], aead, envelope_of(new[1])) is None
         inner = reassembler.add(new[0], aead, envelope_of(new[0]))
@@ -357,7 +360,7 @@ class TestReassembly:
         assert inner.header.message_id == 2
 
     def test_memory_is_bounded(self, aead: IkeAead) -> None:
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         datagrams = fragments_of(aead, [bytes(40000)] * 2, total=3)
         reassembler.add(datagrams[0], aead, envelope_of(datagrams[0]))
         with pytest.raises(FragmentLimitError, match=str(MAX_MESSAGE)):
@@ -371,7 +374,7 @@ class TestReassembly:
             find_encrypted(bad)
 
     def test_it_is_ready_for_the_next_message(self, aead: IkeAead, datagrams: list[bytes]) -> None:
-        reassembler = Reassembler()
+        reassembler = Reassembler(FragmentMemory().share(SOURCE))
         for _ in range(2):
             results = [reassembler.add(data, aead, envelope_of(data)) for data in datagrams]
             assert results[-1] is not None
