@@ -59,6 +59,7 @@ def test_a_gap_in_scapy_is_on_the_list_only_while_it_is_one() -> None:
         "transform type": ike.IKEv2AttributeTypes,
         "key exchange": ike.IKEv2TransformAlgorithms[4],
         "notify": ike.IKEv2NotifyMessageTypes,
+        "certificate": ike.IKEv2CertificateEncodings,
         "identity": ike.IKEv2_IDi.fields_desc[3].i2s,
     }
     assert [entry for entry in UNNAMED if entry[1] in names[entry[0]]] == []

@@ -21,6 +21,7 @@ from gateway.ike.commands import (
     RemoveSas,
 )
 from gateway.ike.config import ChildConfig, Connection
+from gateway.ike.credentials import SharedKey
 from gateway.ike.endpoint import Endpoint
 from gateway.model import IpAddress, KeyId, Ppk
 from tests.support.ike_pair import SUN, Kernel, SeededRng, Side, child, connection
@@ -168,5 +169,6 @@ def sun_to_mars() -> Connection:
 
 
 def _healthy(made: Connection, only: ChildConfig) -> Connection:
-    psk = Secret(b"mars and sun alone know this")
-    return replace(made, name=HEALTHY, psk=psk, children=(replace(only, name=HEALTHY),))
+    key = SharedKey(key=Secret(b"mars and sun alone know this"))
+    made = replace(made, local_auth=key, remote_auth=key)
+    return replace(made, name=HEALTHY, children=(replace(only, name=HEALTHY),))
