@@ -111,6 +111,13 @@ PQ_PREFIXES = ("ML-KEM", "FrodoKEM", "HQC", "Classic-McEliece")
 # --- data plane ------------------------------------------------------------------------------
 
 
+class EspMode(StrEnum):
+    """What ESP encapsulates (RFC 4303 3.1)."""
+
+    TUNNEL = "tunnel"  # whole packets, between any hosts behind the two ends
+    TRANSPORT = "transport"  # payloads, between the two ends themselves
+
+
 @dataclass(frozen=True, slots=True)
 class SaId:
     """Names an ESP SA in the kernel: the destination's SPI."""
@@ -141,7 +148,7 @@ class SaLifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaSpec:
-    """One ESP SA in tunnel mode with AES-256-GCM, as the kernel is to hold it."""
+    """One ESP SA with AES-256-GCM, as the kernel is to hold it."""
 
     tunnel: str
     direction: Direction  # INBOUND or OUTBOUND
@@ -150,6 +157,7 @@ class SaSpec:
     destination: IpAddress
     reqid: int
     key: Secret  # 36 octets: AES-256 key | 4-octet salt (RFC 4106 8.1)
+    mode: EspMode = EspMode.TUNNEL
     esn: bool = True
     replay_window: int = 256  # packets; inbound only
     encap: UdpEncap | None = None
@@ -179,6 +187,7 @@ class PolicySpec:
     tunnel_destination: IpAddress | None = None
     reqid: int = 0
     outbound_spi: int = 0
+    mode: EspMode = EspMode.TUNNEL  # of the SAs, PROTECT only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +264,7 @@ class ChildView:
     ppk_method: str | None
     key_id: str | None
     encryption: str
+    mode: EspMode
     esn: bool
     in_kernel: bool  # both SAs read back from the kernel
     carries_outbound: bool  # the outbound policy is pinned to this one

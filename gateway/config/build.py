@@ -21,6 +21,7 @@ from gateway.config.schema import (
 from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTable, TunnelTable
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
+from gateway.model import EspMode, IpNetwork
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
 NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
@@ -136,10 +137,9 @@ class Builder:
             remote_auth=auth.remote,
             own_certificate=auth.own_certificate,
             trust=auth.trust,
-            local_subnets=at.read_list("local_subnets", units.parse_network, table.local_subnets),
-            remote_subnets=at.read_list(
-                "remote_subnets", units.parse_network, table.remote_subnets
-            ),
+            mode=table.mode,
+            local_subnets=self._subnets(at, table, "local"),
+            remote_subnets=self._subnets(at, table, "remote"),
             start=table.start,
             dpd_action=table.dpd_action,
             close_action=table.close_action,
@@ -166,6 +166,21 @@ class Builder:
             force_encap=table.force_encap,
         )
         return None if at.failed else config
+
+    def _subnets(self, at: TableProblems, table: TunnelTable, side: str) -> tuple[IpNetwork, ...]:
+        """In transport mode an end's subnet is its own address, which need not be written."""
+        key = f"{side}_subnets"
+        texts: tuple[str, ...] | None = getattr(table, key)
+        transport = table.mode is EspMode.TRANSPORT
+        if texts is None and not transport:
+            if not at.has(key):  # else it was there, and not to be read
+                at.error(key, "this key is missing")
+            return ()
+        own = getattr(table, side)
+        networks = at.read_list(key, units.parse_network, texts or (own,))
+        if transport and not at.failed and networks != (units.parse_network(own),):
+            at.error(key, f"transport mode is for the two ends themselves: leave it out, or {own}")
+        return networks
 
     # --- files -------------------------------------------------------------------------------
 

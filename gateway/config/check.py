@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import GatewayConfig, KmeConfig, Start, TunnelConfig
 from gateway.config.units import parse_address
-from gateway.model import IpAddress, IpNetwork, QkdPolicy
+from gateway.model import EspMode, IpAddress, IpNetwork, QkdPolicy
 
 if TYPE_CHECKING:
     from gateway.ike.proposals import ProposalSpec
@@ -83,11 +83,12 @@ def _check_own_traffic(at: TableProblems, tunnel: TunnelConfig) -> None:
         tunnel.remote_subnets, tunnel.remote
     ):
         more = "; on one link they cannot find each other then" if tunnel.local.version == 6 else ""
-        at.warn(
-            "remote_subnets",
-            f"both gateways' own addresses ({tunnel.local}, {tunnel.remote}) lie inside the "
-            f"tunnel{more}",
-        )
+        if more or tunnel.mode is EspMode.TUNNEL:
+            at.warn(
+                "remote_subnets",
+                f"both gateways' own addresses ({tunnel.local}, {tunnel.remote}) lie inside the "
+                f"tunnel{more}",
+            )
     for selector in _selectors(tunnel):
         if selector.local != selector.remote and _overlap(selector.local, selector.remote):
             more = ", neighbour discovery included" if selector.local.version == 6 else ""

@@ -37,6 +37,10 @@ class TableProblems:
         self.failed = True
         self.problems.errors.append(ConfigProblem(self.table, key, message))
 
+    def has(self, key: str) -> bool:
+        """Whether something is wrong with this key already."""
+        return any((one.table, one.key) == (self.table, key) for one in self.problems.errors)
+
     def warn(self, key: str, message: str) -> None:
         self.problems.warnings.append(ConfigProblem(self.table, key, message))
 

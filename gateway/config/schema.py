@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import LocalAuth, RemoteAuth
-from gateway.model import IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
+from gateway.model import EspMode, IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
 
 NATT_PORT = 4500  # RFC 3948 2.2
 
@@ -123,7 +123,8 @@ class TunnelConfig:
     remote_auth: RemoteAuth
     own_certificate: OwnCertificate | None
     trust: TrustConfig | None  # with a peer that shows certificates
-    local_subnets: tuple[IpNetwork, ...]
+    mode: EspMode
+    local_subnets: tuple[IpNetwork, ...]  # in transport mode the two ends themselves
     remote_subnets: tuple[IpNetwork, ...]
     start: Start
     dpd_action: Renewal | None  # when the peer is lost; None = as at the start

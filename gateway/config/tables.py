@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.schema import OnStop, Start
-from gateway.model import QkdPolicy, Renewal, Revocation
+from gateway.model import EspMode, QkdPolicy, Renewal, Revocation
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 NonEmptyList = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -60,8 +60,9 @@ class TunnelTable(Table, frozen=True):
     local: NonEmpty
     remote: NonEmpty
     remote_id: NonEmpty
-    local_subnets: NonEmptyList
-    remote_subnets: NonEmptyList
+    mode: EspMode = EspMode.TUNNEL
+    local_subnets: NonEmptyList | None = None  # required in tunnel mode
+    remote_subnets: NonEmptyList | None = None
     local_id: NonEmpty | None = None
     psk: NonEmpty | None = None
     certificate: NonEmpty | None = None

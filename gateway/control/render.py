@@ -207,6 +207,7 @@ def _child_algorithms(child: Json) -> str:
     first, *more = child["key_exchanges"] or ("",)
     parts = [child["encryption"], first]
     parts += [f"KE{number}_{name}" for number, name in enumerate(more, 1)]
+    parts += ["TRANSPORT"] * (child.get("mode") == "transport")
     parts += ["ESN"] * child["esn"] + ["PPK"] * (child["key_id"] is not None)
     return f"{child['protection']}: {clean('/'.join(part for part in parts if part))}"
 

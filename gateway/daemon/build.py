@@ -57,6 +57,7 @@ def child(config: TunnelConfig, mode: PpkMode | None) -> ChildConfig:
         esp_proposals=tuple(ProposalSpec.parse(text) for text in config.esp),
         local_networks=config.local_subnets,
         remote_networks=config.remote_subnets,
+        esp_mode=config.mode,
         ppk=mode or PPK_MODES[config.qkd],
     )
 
@@ -96,6 +97,7 @@ def _negotiated(config: TunnelConfig) -> tuple[object, ...]:
         config.remote_subnets,
         config.ike,
         config.esp,
+        config.mode,
         config.allow_classical,
         config.force_encap,
     )

@@ -24,7 +24,7 @@ from gateway.dataplane.reconcile import (
 )
 from gateway.errors import DataplaneError
 from gateway.ike.commands import InstallChild
-from gateway.model import IpAddress, IpNetwork, PolicyAction, PolicySpec, SaId
+from gateway.model import EspMode, IpAddress, IpNetwork, PolicyAction, PolicySpec, SaId
 
 Networks = tuple[IpNetwork, ...]
 
@@ -46,6 +46,7 @@ class TunnelPolicies:
         remote: IpAddress,
         local_networks: Networks,
         remote_networks: Networks,
+        mode: EspMode,
     ) -> None:
         self._dataplane = dataplane
         self._tunnel = tunnel
@@ -54,10 +55,10 @@ class TunnelPolicies:
         self._remote = remote
         self._guard = tuple(
             policy
-            for policy in self._policies(local_networks, remote_networks)
+            for policy in self._policies(local_networks, remote_networks, mode)
             if policy.action is PolicyAction.BLOCK
         )
-        self._traps = outbound_pins(self._policies(local_networks, remote_networks), 0)
+        self._traps = outbound_pins(self._policies(local_networks, remote_networks, mode), 0)
         self._protect: dict[PolicyKey, PolicySpec] = {}
 
     @property
@@ -82,15 +83,16 @@ class TunnelPolicies:
 
     async def admit_inbound(self, command: InstallChild) -> None:
         """Let packets in that arrive through an SA of this tunnel."""
-        for policy in self._protecting(command.local_networks, command.remote_networks):
+        local, remote = command.local_networks, command.remote_networks
+        for policy in self._protecting(local, remote, command.inbound.mode):
             if not is_pin(policy):
                 await self._set(policy)
 
     async def steer_outbound(
-        self, spi: int, local_networks: Networks, remote_networks: Networks
+        self, spi: int, local_networks: Networks, remote_networks: Networks, mode: EspMode
     ) -> None:
         """From now on traffic leaves through this SPI."""
-        protecting = self._protecting(local_networks, remote_networks)
+        protecting = self._protecting(local_networks, remote_networks, mode)
         inbound = [policy for policy in protecting if not is_pin(policy)]  # gone after ``block``
         before = dict(self._protect)
         try:
@@ -158,15 +160,17 @@ class TunnelPolicies:
             await self._dataplane.set_policy(policy)
             self._protect[key] = policy
 
-    def _protecting(self, local_networks: Networks, remote_networks: Networks) -> list[PolicySpec]:
+    def _protecting(
+        self, local_networks: Networks, remote_networks: Networks, mode: EspMode
+    ) -> list[PolicySpec]:
         return [
             policy
-            for policy in self._policies(local_networks, remote_networks)
+            for policy in self._policies(local_networks, remote_networks, mode)
             if policy.action is PolicyAction.PROTECT
         ]
 
     def _policies(
-        self, local_networks: Networks, remote_networks: Networks
+        self, local_networks: Networks, remote_networks: Networks, mode: EspMode
     ) -> tuple[PolicySpec, ...]:
         return tunnel_policies(
             self._tunnel,
@@ -177,6 +181,7 @@ class TunnelPolicies:
             reqid=self._reqid,
             spi=None,
             mode=PolicyMode.PROTECT,
+            esp_mode=mode,
         )
 
 

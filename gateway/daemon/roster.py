@@ -251,6 +251,7 @@ class Roster:
                 remote=config.remote,
                 local_networks=config.local_subnets,
                 remote_networks=config.remote_subnets,
+                mode=config.mode,
             ),
             dataplane=self._dataplane,
             driver=self._driver,

@@ -339,7 +339,7 @@ class Tunnel:
 
     async def steer_outbound(self, command: ActivateOutbound) -> None:
         await self.policies.steer_outbound(
-            command.spi, command.local_networks, command.remote_networks
+            command.spi, command.local_networks, command.remote_networks, command.mode
         )
 
     async def release(self, sa_ids: tuple[SaId, ...]) -> None:
@@ -350,14 +350,15 @@ class Tunnel:
         if carrying is None or SaId(self.remote, carrying.spi_out) in sa_ids:
             await self.policies.block_outbound()
         else:  # a move to one of these was overtaken by its end
-            await self.policies.steer_outbound(
-                carrying.spi_out, carrying.local_networks, carrying.remote_networks
-            )
+            await self._steer_to(carrying)
+
+    async def _steer_to(self, child: ChildFacts) -> None:
+        await self.policies.steer_outbound(
+            child.spi_out, child.local_networks, child.remote_networks, child.mode
+        )
 
     async def steer_back(self) -> None:
         """Have traffic leave where the IKE core believes it does. Part of the audit."""
         carrying = self.carrying()
         if carrying is not None and self.policies.outbound_spi != carrying.spi_out:
-            await self.policies.steer_outbound(
-                carrying.spi_out, carrying.local_networks, carrying.remote_networks
-            )
+            await self._steer_to(carrying)

@@ -106,6 +106,7 @@ class Viewer:
             ppk_method=facts.mixed.ppk_method,
             key_id=facts.mixed.key_id,
             encryption=facts.encryption,
+            mode=facts.mode,
             esn=facts.esn,
             in_kernel=inbound is not None and outbound is not None,
             carries_outbound=facts.carries_outbound,

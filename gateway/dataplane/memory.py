@@ -256,6 +256,8 @@ class MemoryDataPlane:
         policy = self._match(direction, source, destination)
         if policy is not None and policy.reqid != found.spec.reqid:  # a block policy has none
             return Transmission(fate=Fate.DROPPED, reason="policy does not allow this SA")
+        if policy is not None and policy.mode is not found.spec.mode:
+            return Transmission(fate=Fate.DROPPED, reason="policy wants another mode")
         if self._used_up(found):
             return Transmission(fate=Fate.DROPPED, reason="hard limit")
         found.packets += 1
@@ -342,6 +344,7 @@ class MemoryDataPlane:
             and (sa.spec.source, sa.spec.destination)
             == (policy.tunnel_source, policy.tunnel_destination)
             and policy.outbound_spi in (0, sa.spec.spi)
+            and policy.mode is sa.spec.mode
         ]
         return max(candidates, key=lambda sa: sa.order, default=None)
 

@@ -21,6 +21,7 @@ from enum import IntEnum, StrEnum
 
 from gateway.model import (
     Direction,
+    EspMode,
     IpAddress,
     IpNetwork,
     KernelSnapshot,
@@ -93,6 +94,7 @@ def tunnel_policies(
     reqid: int,
     spi: int | None,
     mode: PolicyMode,
+    esp_mode: EspMode = EspMode.TUNNEL,
 ) -> tuple[PolicySpec, ...]:
     """Every policy of one tunnel, in the order they go in: the blocking ones first.
 
@@ -115,7 +117,7 @@ def tunnel_policies(
     ]
     protects = [
         _protect(
-            _block(tunnel, Layer.PROTECT, direction, local, remote),
+            replace(_block(tunnel, Layer.PROTECT, direction, local, remote), mode=esp_mode),
             local_addr,
             remote_addr,
             reqid,

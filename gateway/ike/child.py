@@ -14,7 +14,7 @@ from gateway.ike.states import (
     step,
 )
 from gateway.ike.views import ChildFacts
-from gateway.model import IpAddress, IpNetwork, Mixed, Role, SaId
+from gateway.model import EspMode, IpAddress, IpNetwork, Mixed, Role, SaId
 
 if TYPE_CHECKING:
     from gateway.ike.tunnel import Tunnel
@@ -70,6 +70,7 @@ class ChildSa:
     spi_out: int
     mixed: Mixed
     encryption: str
+    esp_mode: EspMode
     esn: bool
     local_networks: tuple[IpNetwork, ...]
     remote_networks: tuple[IpNetwork, ...]
@@ -106,6 +107,7 @@ class ChildSa:
             state=self.state.value,
             mixed=self.mixed,
             encryption=self.encryption,
+            mode=self.esp_mode,
             esn=self.esn,
             local_networks=self.local_networks,
             remote_networks=self.remote_networks,

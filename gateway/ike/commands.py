@@ -12,7 +12,7 @@ from typing import NewType
 from gateway.crypto.secret import Secret
 from gateway.ike.identity import Identity
 from gateway.ike.registry import EncryptionId
-from gateway.model import IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec, UdpEncap
+from gateway.model import EspMode, IpAddress, IpNetwork, KeyId, Ppk, SaId, SaSpec, UdpEncap
 
 Token = NewType("Token", int)
 
@@ -79,6 +79,7 @@ class ActivateOutbound:
     token: Token
     tunnel: str
     spi: int
+    mode: EspMode
     source: IpAddress
     destination: IpAddress
     local_networks: tuple[IpNetwork, ...]

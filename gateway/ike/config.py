@@ -9,7 +9,7 @@ from gateway.ike import limits
 from gateway.ike.credentials import LocalAuth, OwnKey, RemoteAuth, SharedKey
 from gateway.ike.identity import Identity
 from gateway.ike.proposals import ProposalSpec
-from gateway.model import IpAddress, IpNetwork
+from gateway.model import EspMode, IpAddress, IpNetwork
 
 
 class PpkMode(StrEnum):
@@ -49,6 +49,7 @@ class ChildConfig:
     esp_proposals: tuple[ProposalSpec, ...]
     local_networks: tuple[IpNetwork, ...]
     remote_networks: tuple[IpNetwork, ...]
+    esp_mode: EspMode = EspMode.TUNNEL
     ppk: PpkMode = PpkMode.PREFER
 
 

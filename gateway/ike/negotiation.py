@@ -7,7 +7,7 @@ into the kernel. Whatever goes wrong before the end, ``abandon`` gives everythin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from gateway.crypto.secret import Secret
@@ -25,7 +25,7 @@ from gateway.ike.keymat import child_keymat, child_sk_d
 from gateway.ike.limits import ESP_SPI_SIZE
 from gateway.ike.nat import encapsulation
 from gateway.ike.path import update_encap
-from gateway.ike.payloads import Payload, SaPayload, TsPayload
+from gateway.ike.payloads import NotifyPayload, Payload, SaPayload, TsPayload
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers
 from gateway.ike.reasons import networks_text, traffic_text
@@ -41,7 +41,7 @@ from gateway.ike.selectors import (
 )
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.wire import syntax_error
-from gateway.model import Direction, IpNetwork, Mixed, PpkMethod, Role, SaId, SaSpec
+from gateway.model import Direction, EspMode, IpNetwork, Mixed, PpkMethod, Role, SaId, SaSpec
 
 _SPI_MIN = 256  # RFC 4303 2.1: 0 to 255 are reserved
 _SHOWN = 8  # of a peer's traffic selectors in a message
@@ -49,15 +49,16 @@ _SHOWN = 8  # of a peer's traffic selectors in a message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What a Child SA carries: local and remote networks."""
+    """What a Child SA carries, and how."""
 
     local: tuple[IpNetwork, ...]
     remote: tuple[IpNetwork, ...]
+    mode: EspMode = EspMode.TUNNEL
 
     @classmethod
     def of(cls, config: ChildConfig) -> Self:
         """All that a tunnel is to carry."""
-        return cls(local=config.local_networks, remote=config.remote_networks)
+        return cls(local=config.local_networks, remote=config.remote_networks, mode=config.esp_mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class ChildAttempt:
         """Derive the keys and put both SAs into the kernel. CommandError leaves none there."""
         sa = self.sa
         spi_out = int.from_bytes(chosen.spi, "big")
-        inbound, outbound = self._specs(chosen, spi_out, secrets)
+        inbound, outbound = self._specs(chosen, spi_out, secrets, traffic.mode)
         try:
             yield from carry_out(
                 InstallChild(
@@ -137,6 +138,7 @@ class ChildAttempt:
             spi_out=spi_out,
             mixed=_mixed(sa, chosen, secrets),
             encryption=chosen.encryption_name,
+            esp_mode=traffic.mode,
             esn=chosen.esn,
             local_networks=traffic.local,
             remote_networks=traffic.remote,
@@ -149,7 +151,9 @@ class ChildAttempt:
         update_encap(sa, child)  # the peer may have moved while the kernel was at work
         return child
 
-    def _specs(self, chosen: Chosen, spi_out: int, secrets: ChildSecrets) -> tuple[SaSpec, SaSpec]:
+    def _specs(
+        self, chosen: Chosen, spi_out: int, secrets: ChildSecrets, mode: EspMode
+    ) -> tuple[SaSpec, SaSpec]:
         sa = self.sa
         ppk = None if secrets.ppk is None else secrets.ppk.key
         sk_d = child_sk_d(sa.prf, sa.keys.sk_d, ppk)
@@ -169,6 +173,7 @@ class ChildAttempt:
             destination=sa.local[0],
             reqid=0,
             key=receiving,
+            mode=mode,
             esn=chosen.esn,
             encap=encap_in,
         )
@@ -180,6 +185,7 @@ class ChildAttempt:
             destination=sa.remote[0],
             reqid=0,
             key=sending,
+            mode=mode,
             esn=chosen.esn,
             encap=encap_out,
         )
@@ -258,6 +264,7 @@ def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
             token=sa.env.desk.token(),
             tunnel=child.tunnel.name,
             spi=child.spi_out,
+            mode=child.esp_mode,
             source=child.local_address,
             destination=child.remote_address,
             local_networks=child.local_networks,
@@ -286,11 +293,42 @@ def proposal_payload(specs: Sequence[ProposalSpec], spi: bytes) -> SaPayload:
 
 
 def traffic_payloads(traffic: Traffic, role: Role) -> list[Payload]:
-    """TSi and TSr; TSi is the side of the exchange's initiator (RFC 7296 2.9)."""
+    """The mode, TSi and TSr; TSi is the side of the exchange's initiator (RFC 7296 2.9)."""
     ours, theirs = from_networks(traffic.local), from_networks(traffic.remote)
     if role is Role.RESPONDER:
         ours, theirs = theirs, ours
-    return [TsPayload(initiator=True, selectors=ours), TsPayload(initiator=False, selectors=theirs)]
+    # RFC 7296 1.3.1: asks for transport mode, or agrees to it
+    notify = NotifyPayload(type=NotifyType.USE_TRANSPORT_MODE)
+    return [
+        *([notify] if traffic.mode is EspMode.TRANSPORT else []),
+        TsPayload(initiator=True, selectors=ours),
+        TsPayload(initiator=False, selectors=theirs),
+    ]
+
+
+def check_path(sa: IkeSa, config: ChildConfig) -> None:
+    """Refuse transport mode through a NAT.
+
+    RFC 7296 2.23.1 has rules by which both ends rewrite selectors and checksums; our policies
+    are for the addresses that are configured.
+    """
+    if config.esp_mode is EspMode.TRANSPORT and sa.nat.present:
+        raise refuse(
+            NotifyType.TS_UNACCEPTABLE,
+            "there is a NAT on the path, and transport mode needs the hosts' own addresses: "
+            'write mode = "tunnel"',
+        )
+
+
+def agree_mode(sa: IkeSa, config: ChildConfig, traffic: Traffic, received: Received) -> Traffic:
+    """RFC 7296 1.3.1: transport mode where both ends say so, else tunnel mode.
+
+    The selectors are the two hosts in either case, so tunnel mode protects the same traffic.
+    """
+    check_path(sa, config)
+    asked = config.esp_mode is EspMode.TRANSPORT
+    agreed = asked and received.has(NotifyType.USE_TRANSPORT_MODE)
+    return replace(traffic, mode=EspMode.TRANSPORT if agreed else EspMode.TUNNEL)
 
 
 def accept_child(
@@ -313,7 +351,9 @@ def accept_child(
         traffic.remote
     ) > networks_max(config.remote_networks):
         raise refuse(NotifyType.TS_UNACCEPTABLE, "peer cut our traffic into too many networks")
-    return chosen, traffic
+    if config.esp_mode is EspMode.TUNNEL and received.has(NotifyType.USE_TRANSPORT_MODE):
+        raise syntax_error("peer agrees to transport mode, which we have not asked for")
+    return chosen, agree_mode(attempt.sa, config, traffic, received)
 
 
 def choose_tunnel(sa: IkeSa, received: Received) -> tuple[Tunnel, Traffic]:

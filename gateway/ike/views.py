@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.model import IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
+from gateway.model import EspMode, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class ChildFacts:
     state: str  # a ChildState by its value
     mixed: Mixed
     encryption: str
+    mode: EspMode
     esn: bool
     local_networks: tuple[IpNetwork, ...]
     remote_networks: tuple[IpNetwork, ...]

@@ -15,7 +15,7 @@ from gateway.config.schema import (
 )
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
-from gateway.model import QkdPolicy
+from gateway.model import EspMode, QkdPolicy
 
 PSK = SharedKey(key=Secret(b"a pre-shared key of good length"))
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
@@ -36,6 +36,7 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         "remote_auth": PSK,
         "own_certificate": None,
         "trust": None,
+        "mode": EspMode.TUNNEL,
         "local_subnets": networks[0 if moon else 1],
         "remote_subnets": networks[1 if moon else 0],
         "start": Start.INITIATE if moon else Start.RESPOND,

@@ -6,6 +6,7 @@ from typing import Any
 from gateway.model import (
     Alarm,
     ChildView,
+    EspMode,
     IkeView,
     KeysView,
     KmeView,
@@ -32,6 +33,7 @@ def child_view(**changes: Any) -> ChildView:
             ppk_method="RFC9867-child",
             key_id=KEY_ID,
             encryption="AES_GCM_16-256",
+            mode=EspMode.TUNNEL,
             esn=True,
             in_kernel=True,
             carries_outbound=True,

@@ -15,6 +15,7 @@ from gateway.dataplane.netlink.xfrm_messages import (
     UDP_ENCAP_ESPINUDP,
     USERSA_INFO,
     XFRM_INF,
+    XFRM_MODE_TRANSPORT,
     XFRM_MODE_TUNNEL,
     PolicyDir,
     PolicyVerdict,
@@ -30,6 +31,7 @@ from gateway.dataplane.reconcile import is_our_priority, is_our_reqid
 from gateway.errors import DataplaneError
 from gateway.model import (
     Direction,
+    EspMode,
     IpAddress,
     IpNetwork,
     PolicyAction,
@@ -50,6 +52,7 @@ _POLICY_DIRS: Final = {
     Direction.OUTBOUND: PolicyDir.OUT,
     Direction.FORWARD: PolicyDir.FWD,
 }
+_MODES: Final = {EspMode.TRANSPORT: XFRM_MODE_TRANSPORT, EspMode.TUNNEL: XFRM_MODE_TUNNEL}
 _DIRECTIONS: Final = {int(number): direction for direction, number in _POLICY_DIRS.items()}
 
 
@@ -84,6 +87,7 @@ def encode_sa(sa: SaSpec, *, with_direction: bool) -> Any:
     if len(key) != AEAD_KEY_SIZE:
         raise DataplaneError(f"SA {sa.spi:08x}: the key has {len(key)} octets, not {AEAD_KEY_SIZE}")
     inbound = sa.direction is Direction.INBOUND
+    tunnel = sa.mode is EspMode.TUNNEL
     message = sa_request()
     message.update(
         daddr=pack_address(sa.destination),
@@ -92,8 +96,8 @@ def encode_sa(sa: SaSpec, *, with_direction: bool) -> Any:
         saddr=pack_address(sa.source),
         reqid=sa.reqid,
         family=family_of(sa.destination),
-        mode=XFRM_MODE_TUNNEL,
-        flags=SaFlag.AF_UNSPEC | (SaFlag.ESN if sa.esn else 0),
+        mode=_MODES[sa.mode],
+        flags=(SaFlag.AF_UNSPEC if tunnel else 0) | (SaFlag.ESN if sa.esn else 0),
         **_lifetime(sa.lifetime),
     )
     message["attrs"] = [
@@ -285,7 +289,7 @@ def _template(policy: PolicySpec) -> dict[str, Any]:
         "family": family_of(destination),
         "saddr": pack_address(source),
         "reqid": policy.reqid,
-        "mode": XFRM_MODE_TUNNEL,
+        "mode": _MODES[policy.mode],
         "optional": 0,  # level "required": no SA, no traffic
         "aalgos": ALL_ALGORITHMS,
         "ealgos": ALL_ALGORITHMS,
@@ -309,6 +313,7 @@ def decode_policy(message: Any) -> PolicySpec | None:
     if message["sel_dport_mask"] or message["dir"] not in _DIRECTIONS or blocks == bool(template):
         return None
     outer = template["family"] if template else 0
+    transport = bool(template) and template["mode"] == XFRM_MODE_TRANSPORT
     return PolicySpec(
         tunnel="",
         direction=_DIRECTIONS[message["dir"]],
@@ -320,6 +325,7 @@ def decode_policy(message: Any) -> PolicySpec | None:
         tunnel_destination=unpack_address(template["daddr"], outer) if template else None,
         reqid=template["reqid"] if template else 0,
         outbound_spi=template["spi"] if template else 0,
+        mode=EspMode.TRANSPORT if transport else EspMode.TUNNEL,
     )
 
 

@@ -17,6 +17,7 @@ from pyroute2.netlink import nla, nlmsg
 NETLINK_XFRM: Final = 6
 XFRM_INF: Final = 2**64 - 1
 IPPROTO_ESP: Final = 50
+XFRM_MODE_TRANSPORT: Final = 0
 XFRM_MODE_TUNNEL: Final = 1
 UDP_ENCAP_ESPINUDP: Final = 2
 ALL_ALGORITHMS: Final = 0xFFFF_FFFF  # a template's masks: any algorithm the SA has

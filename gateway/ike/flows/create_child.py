@@ -37,6 +37,7 @@ from gateway.ike.negotiation import (
     Traffic,
     accept_child,
     activate,
+    agree_mode,
     check_peer_spi,
     choose_tunnel,
     narrow_traffic,
@@ -171,6 +172,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     else:
         tunnel, traffic = choose_tunnel(sa, received)
         _check_new(sa, tunnel)
+    traffic = agree_mode(sa, tunnel.config, traffic, received)
     sa.asked_for = tunnel
     sa.abandon_pending("the peer has begun anew", tunnel)
     specs = tunnel.config.esp_proposals

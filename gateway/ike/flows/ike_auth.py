@@ -39,6 +39,8 @@ from gateway.ike.negotiation import (
     Traffic,
     accept_child,
     activate,
+    agree_mode,
+    check_path,
     check_peer_spi,
     choose_tunnel,
     esp_offers,
@@ -71,6 +73,7 @@ from gateway.model import PpkMethod, Role
 def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     """``ppk``: for RFC 8784, where nothing was mixed in before."""
     attempt = ChildAttempt(sa, _first_tunnel(sa), Role.INITIATOR)
+    check_path(sa, attempt.tunnel.config)
     try:
         yield from attempt.reserve()
         mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
@@ -276,6 +279,7 @@ def _respond_child(sa: IkeSa, received: Received) -> Flow[tuple[list[Payload], C
     offered = _without_key_exchange(esp_offers(received))
     try:
         tunnel, traffic = choose_tunnel(sa, received)
+        traffic = agree_mode(sa, tunnel.config, traffic, received)
         sa.asked_for = sa.tunnel = tunnel
         _check_ppk(sa, tunnel)
         attempt = ChildAttempt(sa, tunnel, Role.RESPONDER)

@@ -34,6 +34,8 @@ def warnings_of(file: Any) -> tuple[ConfigProblem, ...]:
         ({"peer_sae": None}, "peer_sae", "needs the SAE_ID of the peer"),
         ({"peer_sae": "moon"}, "peer_sae", "is our own [gateway] sae_id"),
         ({"key_reserve": 4}, "key_reserve", "leaves none to use"),
+        ({"local_subnets": None}, "local_subnets", "this key is missing"),
+        ({"mode": "transport"}, "local_subnets", "leave it out, or 10.0.12.1"),
         ({"idle_timeout": "5m"}, "idle_timeout", 'write start = "trap"'),
         ({"start": "on-demand"}, "start", "on-demand"),
         ({"rekey_bytes": "1 kB"}, "rekey_bytes", "below 1 MiB it would rekey without end"),

@@ -8,9 +8,10 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.model import Protection, QkdPolicy
+from gateway.dataplane.memory import Fate, carry
+from gateway.model import EspMode, Protection, QkdPolicy
 from tests.support.memory_site import ALICE, BOB, MemorySite
-from tests.support.site_config import site_config
+from tests.support.site_config import MOON, SUN, site_config
 from tests.support.virtual_loop import run_virtually
 
 
@@ -148,6 +149,31 @@ def test_sas_flushed_behind_our_back_are_noticed_and_replaced() -> None:
             site.fates.clear()
             site.send_both_ways()
             assert (site.lost, site.leaked) == (0, 0)
+
+    run_virtually(scenario())
+
+
+def test_two_hosts_in_transport_mode_and_one_that_has_tunnel_mode() -> None:
+    async def scenario() -> None:
+        ours, theirs = (ip_network(f"{MOON}/32"),), (ip_network(f"{SUN}/32"),)
+        for mode in EspMode:
+            async with MemorySite(
+                moon={"local_subnets": ours, "remote_subnets": theirs, "mode": EspMode.TRANSPORT},
+                sun={"local_subnets": theirs, "remote_subnets": ours, "mode": mode},
+            ) as site:
+                await site.until_both(Protection.HYBRID, 15)
+                await site.until(lambda s=site: s.moon.tunnel.tally.rekeys >= 2, 300)
+                await asyncio.sleep(10)
+                for gateway in (site.moon, site.sun):
+                    assert {sa.mode for sa in gateway.dataplane.sas} == {mode}
+                    wanted = {p.mode for p in gateway.dataplane.policies if p.reqid}
+                    assert wanted == {mode}
+                there, back = site.moon.dataplane, site.sun.dataplane
+                assert carry(there, back, MOON, SUN, forward=False).fate is Fate.PROTECTED
+                assert carry(back, there, SUN, MOON, forward=False).fate is Fate.PROTECTED
+                site.wire.loses = lambda _data: True
+                await site.until(lambda s=site: s.moon.protection is Protection.DOWN, 300)
+                assert carry(there, back, MOON, SUN, forward=False).fate is Fate.DROPPED
 
     run_virtually(scenario())
 

@@ -31,7 +31,7 @@ from gateway.dataplane.netlink.xfrm_messages import (
 from gateway.dataplane.port import PeerMoved, SaExpired, TrafficWaiting
 from gateway.dataplane.reconcile import PolicyMode, reqid_for, tunnel_policies
 from gateway.errors import DataplaneError
-from gateway.model import Direction, SaId, SaLifetime, SaSpec, UdpEncap
+from gateway.model import Direction, EspMode, SaId, SaLifetime, SaSpec, UdpEncap
 
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 MOON6, SUN6 = ip_address("fd00:12::1"), ip_address("fd00:23::3")
@@ -123,6 +123,18 @@ def test_ipv6_encapsulation_limits_and_no_esn():
     assert struct.unpack_from("HBBB", body, 212) == (10, 1, 0, 32)
     encap = attributes(body[224:])[4]
     assert encap == struct.pack("H", 2) + struct.pack(">HH", 4500, 32768) + bytes(18)
+
+
+def test_transport_mode_has_the_family_of_its_ends():
+    sa = replace(OUTBOUND, mode=EspMode.TRANSPORT)
+    body = encoded(encode_sa(sa, with_direction=True))
+    assert struct.unpack_from("HBBB", body, 212) == (2, 0, 0, 128)  # AF_UNSPEC is for tunnels
+    for policy in all_policies():
+        if policy.reqid:
+            policy = replace(policy, mode=EspMode.TRANSPORT)  # noqa: PLW2901
+        body = encoded(encode_policy(policy))
+        read = decode_policy(decoded(policy_message, body, XfrmMessage.NEWPOLICY))
+        assert read == replace(policy, tunnel="")
 
 
 def test_a_key_of_the_wrong_size_is_refused_without_showing_it():
