@@ -20,6 +20,7 @@ from gateway.ike.message import decode_message, encode_message
 from gateway.ike.payloads import KePayload, NotifyPayload, Payload, SaPayload, VendorIdPayload
 from gateway.ike.registry import ADDITIONAL_KE_TYPES, KeMethod, NotifyType, TransformType
 from gateway.ike.registry import ExchangeType as X
+from tests.support.certificates import Pki, judge
 from tests.support.ike_pair import IKE_HYBRID, Flight, Pair, no_fault
 
 Change = Callable[[list[Payload]], list[Payload]]
@@ -155,9 +156,11 @@ def suspicions(pair: Pair) -> list[DowngradeSuspected]:
     return [e for side in pair.sides for e in side.events if isinstance(e, DowngradeSuspected)]
 
 
-def known_pair(**options) -> Pair:
+def known_pair(judge=None, **options) -> Pair:
     """Each side has seen the other in an authenticated IKE SA, which is gone again."""
     pair = Pair(ike=BOTH, toy_kex=True, **options)
+    if judge is not None:
+        pair.moon.judge = pair.sun.judge = judge
     pair.initiate()
     assert pair.moon.ups
     assert pair.sun.ups
@@ -203,6 +206,24 @@ def test_nothing_weaker_comes_up_even_where_policy_would_take_it(row, response):
         assert pair.moon.established[0].key_exchanges == ("X25519", "ML-KEM-768")
     else:
         pair.check_empty()
+
+
+@pytest.mark.parametrize("response", [False, True], ids=["request", "response"])
+def test_stripped_hash_algorithms_between_certificates(response):
+    """Only who signs announces them (RFC 7427 4), so the table has no row for it."""
+    pki = Pki()
+    moon, sun = pki.issue("moon"), pki.issue("sun")
+    pair = known_pair(
+        moon={"local_auth": moon.auth, "remote_auth": pki.trusted},
+        sun={"local_auth": sun.auth, "remote_auth": pki.trusted},
+        judge=judge(pki.anchors()),
+    )
+    pair.fault = meddle(without(NotifyType.SIGNATURE_HASH_ALGORITHMS), response=response)
+    attempt(pair)
+    assert not pair.moon.ups
+    assert not any(side.facts.ike for side in pair.sides)
+    pair.check_empty()
+    assert {one.missing for one in suspicions(pair)} == {("SIGNATURE_HASH_ALGORITHMS",)}
 
 
 def test_nothing_changed():
