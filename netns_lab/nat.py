@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netns_lab.lab import Lab
 
-UDP_TIMEOUT = 30  # seconds until an idle mapping is forgotten: Linux's own for one-way UDP
+UDP_TIMEOUT = 25  # seconds until an idle mapping is forgotten; RFC 4787 4.3 asks for 120
 
 _CHAIN = "POSTROUTING"
 _MATCH = ("-o", "sun", "-p", "udp", "-j", "MASQUERADE", "--to-ports")

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # No rekey and no liveness check by the clock: what helps here is the path's own doing.
 TUNNEL = TunnelOptions(rekey_min="1h", restore_dwell="1h", liveness="1h")
-IDLE = 2.5 * UDP_TIMEOUT
+IDLE = 2 * UDP_TIMEOUT
 
 
 def site_options(**changes: object) -> SiteOptions:
