@@ -315,6 +315,7 @@ class TunnelView:
     rekeys: int
     rekeys_hybrid: int
     rekeys_pqc_only: int
+    ike_rekeys: int
     failures: int
     last_error: str | None
 

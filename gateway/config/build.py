@@ -25,6 +25,7 @@ from gateway.model import EspMode, IpNetwork
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
 NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
+IKE_REKEY_MIN = 10.0  # seconds; less leaves no time for a second attempt
 REKEY_BYTES_MIN, REKEY_PACKETS_MIN = 1 << 20, 1000  # less is spent before a rekey is done
 SUN_PATH_MAX = 107  # octets: unix(7), sun_path less its terminator
 
@@ -154,6 +155,7 @@ class Builder:
             rekey_max=at.read("rekey_max", _positive_duration, table.rekey_max),
             rekey_bytes=at.read("rekey_bytes", _rekey_bytes, table.rekey_bytes),
             rekey_packets=at.read("rekey_packets", _rekey_packets, table.rekey_packets),
+            ike_rekey=at.read("ike_rekey", _ike_rekey, table.ike_rekey),
             key_reserve=table.key_reserve,
             ike=table.ike,
             esp=table.esp,
@@ -215,6 +217,13 @@ def _positive_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f'"{text}": this cannot be zero')
     return seconds
+
+
+def _ike_rekey(text: str) -> float | None:
+    seconds = units.parse_duration(text)
+    if 0 < seconds < IKE_REKEY_MIN:
+        raise ValueError(f'"{text}": less than {IKE_REKEY_MIN:g} s; "0" is never')
+    return seconds or None
 
 
 def _rekey_bytes(text: str) -> int | None:

@@ -140,6 +140,7 @@ class TunnelConfig:
     rekey_max: float  # seconds
     rekey_bytes: int | None  # octets through one SA; None = unlimited
     rekey_packets: int | None  # through one SA; None = as many as its sequence numbers allow
+    ike_rekey: float | None  # seconds an IKE SA lives at most; None = for ever
     key_reserve: int  # keys kept back for the next rekey
     ike: tuple[str, ...]  # each parses as gateway.ike.proposals.ProposalSpec
     esp: tuple[str, ...]

@@ -85,6 +85,7 @@ class TunnelTable(Table, frozen=True):
     rekey_max: str = "1h"
     rekey_bytes: str = "512 GiB"  # the hard limit, twice this, see daemon/lifetimes
     rekey_packets: str = "2000M"
+    ike_rekey: str = "4h"
     key_reserve: Annotated[int, Meta(ge=0, le=128)] = 1
     ike: NonEmptyList = ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",)
     esp: NonEmptyList = ("aes256gcm16-x25519-ke1_mlkem768-esn",)

@@ -103,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         action = verb(name.value, summary)
         action.add_argument("tunnel", metavar="TUNNEL")
         action.set_defaults(run=commands.act, verb=name)
+        if name is Verb.REKEY:
+            action.add_argument(
+                "--ike",
+                dest="verb",
+                action="store_const",
+                const=Verb.REKEY_IKE,
+                help="its IKE SA; ESP goes on with the keys it has",
+            )
     verb("reload", "read the configuration again").set_defaults(run=commands.act, verb=Verb.RELOAD)
     _add_config(verb)
     doctor = verb("doctor", "check this machine, without the daemon")

@@ -24,11 +24,12 @@ class Verb(StrEnum):
     INITIATE = "initiate"
     TERMINATE = "terminate"
     REKEY = "rekey"
+    REKEY_IKE = "rekey-ike"
     RELOAD = "reload"
 
 
-WRITE_VERBS = frozenset({Verb.INITIATE, Verb.TERMINATE, Verb.REKEY, Verb.RELOAD})
-TUNNEL_VERBS = frozenset({Verb.INITIATE, Verb.TERMINATE, Verb.REKEY})
+TUNNEL_VERBS = frozenset({Verb.INITIATE, Verb.TERMINATE, Verb.REKEY, Verb.REKEY_IKE})
+WRITE_VERBS = TUNNEL_VERBS | {Verb.RELOAD}
 
 
 class ExitCode(IntEnum):

@@ -158,11 +158,12 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     keys = tunnel["keys"]
     if keys is not None:
         yield _row("keys", _keys(keys))
-    if tunnel["rekeys"] or tunnel["failures"]:
+    if tunnel["rekeys"] or tunnel["ike_rekeys"] or tunnel["failures"]:
         yield _row(
             "rekeys",
             f"{tunnel['rekeys']} ({tunnel['rekeys_hybrid']} HYBRID, "
-            f"{tunnel['rekeys_pqc_only']} PQC_ONLY), {plural(tunnel['failures'], 'failure')}",
+            f"{tunnel['rekeys_pqc_only']} PQC_ONLY), {tunnel['ike_rekeys']} of the IKE SA, "
+            f"{plural(tunnel['failures'], 'failure')}",
         )
     if tunnel["last_error"] and tunnel["protection"] != "HYBRID":
         yield _row("error", clean(tunnel["last_error"]))

@@ -49,6 +49,8 @@ class ControlHandler(Protocol):
 
     async def rekey(self, tunnel: str) -> str: ...
 
+    async def rekey_ike(self, tunnel: str) -> str: ...
+
     async def reload(self) -> str: ...
 
     def subscribe(self) -> AsyncIterator[StatusEvent]:
@@ -194,6 +196,8 @@ class ControlServer:
                 return await handler.terminate(tunnel)
             case Verb.REKEY:
                 return await handler.rekey(tunnel)
+            case Verb.REKEY_IKE:
+                return await handler.rekey_ike(tunnel)
             case Verb.RELOAD:
                 return await handler.reload()
             case Verb.SNAPSHOT | Verb.MONITOR:

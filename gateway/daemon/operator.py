@@ -61,6 +61,16 @@ class Operator:
         found.feed(OperatorRekey())
         return f"{tunnel}: rekeying"
 
+    async def rekey_ike(self, tunnel: str) -> str:
+        found = self._find(tunnel)
+        policy = found.protection
+        if policy.protection in (Protection.DOWN, Protection.BLOCKED):
+            raise ControlError(
+                f"{tunnel}: there is no IKE SA to rekey: {policy.protection}, {policy.reason}"
+            )
+        found.rekey_ike()
+        return f"{tunnel}: rekeying the IKE SA"
+
     async def reload(self) -> str:
         return await self._application.reload()
 

@@ -24,6 +24,8 @@ from gateway.ike.events import (
     ExchangeFailed,
     IkeClosed,
     IkeEstablished,
+    IkeRekeyDue,
+    IkeRekeyed,
     PeerPortChanged,
     PpkNotUsed,
 )
@@ -38,17 +40,16 @@ _KME_ALARMS = ("kme-unreachable", "kme-keys-refused")
 
 KmeKey = tuple[KmeConfig, ...]
 Entry = tuple[TunnelConfig, KmeKey]
-TunnelEvent = (
+IkeEvent = (
     IkeEstablished
+    | IkeRekeyed
+    | IkeRekeyDue
     | IkeClosed
-    | ChildUp
-    | ChildDown
-    | ExchangeFailed
-    | PpkNotUsed
     | PeerPortChanged
     | DowngradeSuspected
     | DowngradeSuspicionOver
 )
+TunnelEvent = IkeEvent | ChildUp | ChildDown | ExchangeFailed | PpkNotUsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,8 @@ class Roster:
         match event:
             case (
                 IkeEstablished(connection=name)
+                | IkeRekeyed(connection=name)
+                | IkeRekeyDue(connection=name)
                 | IkeClosed(connection=name)
                 | PeerPortChanged(connection=name)
                 | DowngradeSuspected(connection=name)

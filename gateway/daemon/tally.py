@@ -12,6 +12,7 @@ class TunnelTally:
     rekeys: int = 0
     rekeys_hybrid: int = 0
     rekeys_pqc_only: int = 0
+    ike_rekeys: int = 0
     failures: int = 0
     last_error: str | None = None
 

@@ -123,6 +123,7 @@ class Tunnel:
             bulletin=bulletin,
             kernel=kernel,
             feed=self.feed,
+            ike_rekey_due=lambda event: self.rekey_ike(replace=event.replace),
         )
 
     @property
@@ -300,6 +301,21 @@ class Tunnel:
         endpoint = self._driver.endpoint
         now = self._clock()
         start = endpoint.rekey_child if rekey else endpoint.initiate
+        self._driver.run(lambda: start(self.name, ppk=ppk, now=now))
+
+    def rekey_ike(self, *, replace: bool = False) -> None:
+        """Replace the IKE SA, by a rekey or by a new one. A QKD key goes in if policy has one.
+
+        This is no decision of ``protection``: what the children are keyed with stays as it is.
+        """
+        if self._closing:
+            return
+        endpoint, now = self._driver.endpoint, self._clock()
+        usable = replace or endpoint.takes_fresh_ppk(self.name)
+        ppk: Ppk | None = None
+        if usable and self.keys is not None and self.protection.spare_key(now):
+            ppk = self.keys.take()
+        start = endpoint.initiate if replace else endpoint.rekey_ike
         self._driver.run(lambda: start(self.name, ppk=ppk, now=now))
 
     def _arm(self) -> None:

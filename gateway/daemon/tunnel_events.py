@@ -21,6 +21,8 @@ from gateway.ike.events import (
     ExchangeFailed,
     IkeClosed,
     IkeEstablished,
+    IkeRekeyDue,
+    IkeRekeyed,
     PeerPortChanged,
     PpkNotUsed,
 )
@@ -34,6 +36,7 @@ Networks = tuple[IpNetwork, ...]
 _FAILED = {
     "initiate": "setting up failed",
     "rekey": "rekeying failed",
+    "rekey-ike": "rekeying the IKE SA failed",
     "respond": "what the peer began failed",
 }
 
@@ -51,6 +54,7 @@ class TunnelEvents:
         bulletin: Bulletin,
         kernel: Callable[[KernelWork], None],
         feed: Callable[[Input], None],
+        ike_rekey_due: Callable[[IkeRekeyDue], None],
     ) -> None:
         self._name = name
         self._networks = networks  # local and remote, as configured
@@ -59,6 +63,7 @@ class TunnelEvents:
         self._bulletin = bulletin
         self._kernel = kernel
         self._feed = feed
+        self._ike_rekey_due = ike_rekey_due
         self.tally = TunnelTally()
         self.live: set[int] = set()  # inbound SPIs of Child SAs that are up
         self.offered = False  # a QKD key was on offer in the exchange under way
@@ -87,6 +92,10 @@ class TunnelEvents:
                     remote_proof=event.remote_proof,
                     key_id=event.key_id,
                 )
+            case IkeRekeyed():
+                self._ike_rekeyed(event)
+            case IkeRekeyDue():
+                self._ike_rekey_due(event)
             case IkeClosed():
                 self._bulletin.publish(
                     "ike-closed",
@@ -124,6 +133,17 @@ class TunnelEvents:
                 pass  # counted by the gateway
             case _:
                 assert_never(event)
+
+    def _ike_rekeyed(self, event: IkeRekeyed) -> None:
+        self.tally.ike_rekeys += 1
+        qkd = " + QKD" if event.key_id else ""
+        self._bulletin.publish(
+            "ike-rekeyed",
+            f"IKE SA with {event.remote[0]} rekeyed, {event.proposal}{qkd}",
+            tunnel=self._name,
+            role=event.role.value,
+            key_id=event.key_id,
+        )
 
     def _child_up(self, event: ChildUp) -> None:
         mixed = event.mixed
@@ -195,12 +215,13 @@ class TunnelEvents:
             self._feed(SaDown(reason=event.reason, ended=event.ended))
 
     def _exchange_failed(self, event: ExchangeFailed) -> None:
-        self.tally.failed(event.reason)
+        if not event.yielded:
+            self.tally.failed(event.reason)
         self._bulletin.publish(
             "exchange-failed",
             f"{_FAILED.get(event.what, event.what)}: {event.reason}",
             tunnel=self._name,
-            level=logging.DEBUG if self._without_sa else logging.WARNING,
+            level=logging.DEBUG if self._without_sa or event.yielded else logging.WARNING,
             notify=event.notify,
             from_peer=event.from_peer,
         )

@@ -63,6 +63,7 @@ class Viewer:
             rekeys=tally.rekeys,
             rekeys_hybrid=tally.rekeys_hybrid,
             rekeys_pqc_only=tally.rekeys_pqc_only,
+            ike_rekeys=tally.ike_rekeys,
             failures=tally.failures,
             last_error=tally.last_error,
         )

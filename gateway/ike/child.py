@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.ike.collision import OwnRekey
 from gateway.ike.states import (
     CARRYING,
     CHILD_TRANSITIONS,
@@ -20,29 +22,54 @@ if TYPE_CHECKING:
     from gateway.ike.tunnel import Tunnel
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Origin:
+    """The initial exchanges of an IKE SA and of all that replace it by rekeying: one object."""
+
+    role: Role
+    began_at: float
+    established_at: float | None = None
+    lowest_nonce: bytes = b""  # of Ni and Nr of IKE_SA_INIT
+
+    def overlaps(self, other: Origin) -> bool:
+        """Whether each began before the other was established."""
+        if self.established_at is None or other.established_at is None:
+            return False
+        return self.began_at < other.established_at and other.began_at < self.established_at
+
+
 class PeerSession(Protocol):
     """What a peering needs to know of its sessions, and may ask of them."""
 
     @property
-    def role(self) -> Role: ...
+    def origin(self) -> Origin:
+        """The initial exchanges it goes back to."""
 
     @property
-    def began_at(self) -> float: ...
-
-    @property
-    def established_at(self) -> float | None: ...
+    def children(self) -> Sequence[ChildSa]:
+        """Its Child SAs, oldest first, but for those that only linger."""
 
     @property
     def established(self) -> bool:
         """Established, and not being deleted."""
 
     @property
-    def lowest_nonce(self) -> bytes:
-        """The lower one of Ni and Nr of IKE_SA_INIT."""
-
-    @property
     def initial_contact(self) -> bool:
         """The peer said that it has no other IKE SA with us."""
+
+    @property
+    def busy(self) -> bool:
+        """A Child SA is being made or deleted, by us or by the peer."""
+
+    @property
+    def leaving(self) -> bool:
+        """Another IKE SA is about to take over."""
+
+    def release(self, child: ChildSa) -> None:
+        """This child of ours is gone, or on its way out."""
+
+    def disinherit(self, reason: str) -> None:
+        """The IKE SA that the peer made in our place is none at the peer."""
 
     def replace(self, *, tell_peer: bool, now: float) -> None:
         """A newer IKE SA has taken over."""
@@ -62,7 +89,7 @@ class ChildSa:
     """Keys are not here: they went to the kernel with InstallChild."""
 
     tunnel: Tunnel
-    owner: PeerSession  # the session of the IKE SA it was made in
+    owner: PeerSession  # the session of the IKE SA it belongs to
     role: Role  # ours in the exchange that made it
     local_address: IpAddress
     remote_address: IpAddress
@@ -80,6 +107,7 @@ class ChildSa:
     state: ChildState = field(default=ChildState.INSTALLING)
     activating: bool = False  # our traffic is about to move to it
     announced: bool = False  # ChildUp was emitted
+    own_rekey: OwnRekey | None = None  # while we are replacing it
 
     @property
     def inbound(self) -> SaId:

@@ -70,6 +70,7 @@ class Connection:
     fragment_size: int = limits.FRAGMENT_SIZE  # octets of the IP datagram
     nat_port_first: bool = False  # our IKE_SA_INIT goes from 4500 to 4500, not from 500 to 500
     force_encap: bool = False  # ESP in UDP though there is no NAT
+    ike_lifetime: float | None = None  # seconds until an IKE SA is replaced; None: never
     timing: Timing | None = None  # None: the endpoint's
 
     @property

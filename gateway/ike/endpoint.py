@@ -14,13 +14,13 @@ from dataclasses import replace
 from gateway.crypto.kex import KexFactory, SystemKex
 from gateway.crypto.rng import Rng
 from gateway.ike import limits
-from gateway.ike.child import ChildSa
+from gateway.ike.child import ChildSa, Origin
 from gateway.ike.commands import Answer, Command
 from gateway.ike.config import Connection, PpkMode, Timing
 from gateway.ike.credentials import OwnKey, TrustedAuthorities
 from gateway.ike.deadlines import Deadlines
 from gateway.ike.desk import CommandDesk
-from gateway.ike.environment import Environment
+from gateway.ike.environment import Environment, IkeSpis
 from gateway.ike.errors import ProtocolError
 from gateway.ike.events import Dropped, DropReason, Event
 from gateway.ike.gatekeeper import Gatekeeper
@@ -61,6 +61,7 @@ class Endpoint:
             deadlines=deadlines,
             desk=CommandDesk(outbox, deadlines),
             record_keys=record_keys,
+            spis=IkeSpis(rng),
         )
         self._peerings: dict[str, Peering] = {}  # by connection
         self._by_spi: dict[bytes, Session] = {}  # by our SPI
@@ -77,7 +78,6 @@ class Endpoint:
             self._env,
             gatekeeper,
             peerings=lambda: tuple(self._peerings.values()),
-            new_spi=self._new_spi,
             admit=self._add,
         )
         for connection in connections:
@@ -134,6 +134,27 @@ class Endpoint:
             self._refuse(tunnel, "rekey", reason, ppk)
         else:
             session.rekey(tunnel, child, self._hold(tunnel, ppk), now)
+
+    def takes_fresh_ppk(self, name: str) -> bool:
+        """Whether ``rekey_ike`` can make use of a QKD key with the peer there is now."""
+        session = self._current_session(self._tunnels[name])
+        return session is not None and session.takes_fresh_ppk
+
+    def rekey_ike(self, name: str, *, ppk: Ppk | None, now: float) -> None:
+        """Replace the tunnel's IKE SA; the children go on in the new one.
+
+        Ends in IkeRekeyed or ExchangeFailed("rekey-ike"). A ``ppk`` for a peer that takes none
+        in CREATE_CHILD_SA is given back unused.
+        """
+        tunnel = self._tunnels[name]
+        session = self._current_session(tunnel)
+        reason = "there is no IKE SA" if session is None else session.why_not_rekey_ike()
+        if any(one.connecting for one in self._of(tunnel)):
+            reason = "an IKE SA is being set up already"
+        if session is None or reason:
+            self._refuse(tunnel, "rekey-ike", reason, ppk)
+        else:
+            session.rekey_ike(self._hold(tunnel, ppk), now)
 
     def close(self, name: str, *, reason: str, now: float) -> None:
         """Remove the tunnel's children now and delete its IKE SAs with the peer."""
@@ -228,12 +249,7 @@ class Endpoint:
             TunnelFacts(
                 name=tunnel.name,
                 connection=tunnel.peering.name,
-                ike=tuple(
-                    session.sa.facts()
-                    for session in reversed(self._sessions())
-                    if session.sa.peering is tunnel.peering
-                    and session.sa.state is not IkeState.CLOSED
-                ),
+                ike=tuple(session.sa.facts() for session in reversed(self._of(tunnel))),
                 children=tuple(child.facts() for child in reversed(tunnel.children)),
             )
             for tunnel in self._tunnels.values()
@@ -259,24 +275,23 @@ class Endpoint:
                 state=IkeState.INIT_SENT,
                 local=(connection.local_address, port),
                 remote=(connection.remote_address, port),
-                spi_i=self._new_spi(),
+                spi_i=self._env.spis.draw(),
                 spi_r=NO_SPI,
-                began_at=now,
+                origin=Origin(role=Role.INITIATOR, began_at=now),
                 now=now,
             )
             session = self._add(sa)
             session.initiate(self._hold(tunnel, ppk), what=what)
 
     def _add(self, sa: IkeSa) -> Session:
-        session = Session(sa, self._session_ended)
-        self._by_spi[sa.our_spi] = session
+        session = self._admit(sa)
+        session.join()
         return session
 
-    def _new_spi(self) -> bytes:
-        while True:
-            spi = self._env.rng.random_bytes(limits.IKE_SPI_SIZE)
-            if spi != NO_SPI and spi not in self._by_spi:
-                return spi
+    def _admit(self, sa: IkeSa) -> Session:
+        session = Session(sa, admit=self._admit, ended=self._session_ended)
+        self._by_spi[sa.our_spi] = session
+        return session
 
     # --- tearing down ----------------------------------------------------------------------
 
@@ -293,6 +308,7 @@ class Endpoint:
         self._env.deadlines.cancel((session, "forget"))
         self._over.remove(session)
         self._by_spi.pop(session.sa.our_spi, None)
+        self._env.spis.release(session.sa.our_spi)
         self._reception.forget(session)
 
     def _close_tunnel(self, tunnel: Tunnel, reason: str, now: float) -> None:
@@ -388,6 +404,7 @@ def _same_terms(one: Connection, other: Connection) -> bool:
         other,
         timing=one.timing,
         fragment_size=one.fragment_size,
+        ike_lifetime=one.ike_lifetime,
         children=one.children,
         nat_port_first=one.nat_port_first,
         local_auth=one.local_auth if _renewed(one, other) else other.local_auth,

@@ -13,11 +13,13 @@ from gateway.ike.deadlines import Deadlines
 from gateway.ike.desk import CommandDesk
 from gateway.ike.fragments import FragmentMemory
 from gateway.ike.limits import (
+    IKE_SPI_SIZE,
     PPK_FETCHES_BURST,
     PPK_FETCHES_PENDING_PER_CONNECTION,
     PPK_FETCHES_PENDING_PER_SOURCE,
     PPK_FETCHES_PER_SECOND,
 )
+from gateway.ike.message import NO_SPI
 from gateway.ike.outbox import Outbox
 from gateway.model import IpAddress
 
@@ -57,6 +59,26 @@ class FetchLimit:
             del self._sources[source]
 
 
+class IkeSpis:
+    """Our SPIs: of the IKE SAs there are, and of those in the making."""
+
+    __slots__ = ("_rng", "_taken")
+
+    def __init__(self, rng: Rng) -> None:
+        self._rng = rng
+        self._taken: set[bytes] = {NO_SPI}
+
+    def draw(self) -> bytes:
+        """One that is free; it stays taken until ``release``."""
+        while (spi := self._rng.random_bytes(IKE_SPI_SIZE)) in self._taken:
+            pass
+        self._taken.add(spi)
+        return spi
+
+    def release(self, spi: bytes) -> None:
+        self._taken.discard(spi)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     rng: Rng
@@ -65,6 +87,7 @@ class Environment:
     outbox: Outbox
     deadlines: Deadlines
     desk: CommandDesk
+    spis: IkeSpis
     fetches: FetchLimit = field(default_factory=FetchLimit)
     fragments: FragmentMemory = field(default_factory=FragmentMemory)
     record_keys: bool = False  # the lab's switch: IKE keys go out as RecordIkeKeys

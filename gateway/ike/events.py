@@ -50,6 +50,30 @@ class IkeEstablished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IkeRekeyed:
+    """Another IKE SA stands in the place of one, with its children; the old one is deleted."""
+
+    connection: str
+    role: Role  # in the exchange that made it
+    old_spi_i: bytes
+    old_spi_r: bytes
+    spi_i: bytes
+    spi_r: bytes
+    proposal: str
+    key_exchanges: tuple[str, ...]
+    key_id: KeyId | None  # of the QKD key that is fresh in it
+    remote: tuple[IpAddress, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeRekeyDue:
+    """The IKE SA is old. Said again while nothing comes of it (see ``lifetime``)."""
+
+    connection: str
+    replace: bool  # too old to be rekeyed: ``Endpoint.initiate``, not ``rekey_ike``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IkeClosed:
     """An IKE SA and all its children are gone. Each of them has its ChildDown."""
 
@@ -91,11 +115,12 @@ class ExchangeFailed:
     """An attempt to set up or rekey came to nothing. What was running still runs."""
 
     tunnel: str  # or the connection's name where it was not known yet for which tunnel
-    what: str  # "initiate" | "rekey" | "respond" | "delete" | "liveness"
+    what: str  # "initiate" | "rekey" | "rekey-ike" | "respond" | "delete" | "liveness"
     reason: str  # one line for the operator
     notify: str | None  # the IKE error by name, where there was one
     from_peer: bool
     ppk_missing: bool  # it failed because one side had no QKD key
+    yielded: bool = False  # nothing is wrong: the peer rekeys the same SA, and ours gave way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +165,8 @@ class Dropped:
 
 Event = (
     IkeEstablished
+    | IkeRekeyed
+    | IkeRekeyDue
     | IkeClosed
     | ChildUp
     | ChildDown

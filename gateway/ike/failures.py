@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike.errors import ProtocolError
-from gateway.ike.flow import CommandError, ExchangeError, PpkMissingError
+from gateway.ike.flow import CommandError, ExchangeError, PpkMissingError, YieldedError
 from gateway.ike.flows.create_child import ChildNotFoundError
 from gateway.ike.payloads import NotifyPayload
 from gateway.ike.registry import NotifyType
@@ -20,6 +20,7 @@ class Failure:
     notify: str | None
     from_peer: bool
     ppk_missing: bool
+    yielded: bool = False
 
 
 def failure_of(error: QsgwError) -> Failure:
@@ -30,6 +31,7 @@ def failure_of(error: QsgwError) -> Failure:
                 notify=error.notify,
                 from_peer=error.from_peer,
                 ppk_missing=error.ppk_missing,
+                yielded=isinstance(error, YieldedError),
             )
         case ProtocolError():
             return Failure(

@@ -83,6 +83,13 @@ class ExchangeError(QsgwError):
         self.ppk_missing = ppk_missing
 
 
+class YieldedError(ExchangeError):
+    """Our rekey gives way to the peer's of the same SA (RFC 7296 2.8.1)."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"both sides rekeyed {what}: ours gave way to the peer's")
+
+
 class PpkMissingError(ProtocolError):
     """Policy wants a QKD key in this SA and there is none."""
 

@@ -6,6 +6,7 @@
     {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr}
                 = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)
     KEYMAT      = prf+(SK_d, SK(0) | Ni | Nr | SK(1) | ...)   RFC 7296 2.17, RFC 9370 2.2.4
+    SKEYSEED    = prf(SK_d(old), SK(0) | Ni | Nr | SK(1) | ...)   RFC 7296 2.18, RFC 9370 2.2.4
 
 With an AEAD there are no SK_ai and SK_ar (RFC 5282 7.1).
 """
@@ -75,10 +76,10 @@ def ppk_auth_keys(prf: Prf, keys: IkeKeys, ppk: Secret) -> IkeKeys:
     )
 
 
-def child_sk_d(prf: Prf, sk_d: Secret, ppk: Secret | None) -> Secret:
-    """What stands in SK_d's place when the keys of one Child SA are derived.
+def fresh_sk_d(prf: Prf, sk_d: Secret, ppk: Secret | None) -> Secret:
+    """What stands in SK_d's place when CREATE_CHILD_SA keys a Child SA or a new IKE SA.
 
-    With a fresh PPK, ``SK_d' = prf+(PPK, SK_d)``, for this child only; SK_d itself stays as
+    With a fresh PPK, ``SK_d' = prf+(PPK, SK_d)``, for this one SA only; SK_d itself stays as
     it is. This is how qsgw reads RFC 9867 3.2; nobody else's implementation was there to
     test with, so it is used only between peers that both sent our Vendor ID.
     """
@@ -93,12 +94,30 @@ def child_keymat(
     ``shared`` is empty, or SK(0) of the exchange itself followed by one secret for each
     IKE_FOLLOWUP_KE. ``nonces`` is Ni | Nr.
     """
-    first = shared[0].expose() if shared else b""
-    rest = b"".join(secret.expose() for secret in shared[1:])
-    keymat = prf.plus(sk_d, first + nonces + rest, 2 * size)  # RFC 9370 2.2.4
+    keymat = prf.plus(sk_d, _created_from(nonces, shared), 2 * size)
     octets = keymat.expose()
     keymat.wipe()
     return Secret(octets[:size]), Secret(octets[size:])
+
+
+def rekeyed_keys(
+    inputs: KeyInputs, prf: Prf, sk_d: Secret, shared: Sequence[Secret], ppk: Secret | None
+) -> IkeKeys:
+    """The keys of an IKE SA that takes another one's place (RFC 7296 2.18).
+
+    ``inputs`` are of the new one, with the nonces of the exchange; ``prf`` and ``sk_d`` of the
+    old one; ``shared`` and ``ppk`` as for a child.
+    """
+    base = fresh_sk_d(prf, sk_d, ppk)
+    seed = Secret(prf.compute(base, _created_from(inputs.nonce_i + inputs.nonce_r, shared)))
+    base.wipe()
+    return _expand(inputs, seed)
+
+
+def _created_from(nonces: bytes, shared: Sequence[Secret]) -> bytes:
+    """SK(0) | Ni | Nr | SK(1) | ... (RFC 9370 2.2.4)"""
+    first = shared[0].expose() if shared else b""
+    return first + nonces + b"".join(secret.expose() for secret in shared[1:])
 
 
 def _expand(inputs: KeyInputs, skeyseed: Secret) -> IkeKeys:

@@ -40,6 +40,12 @@ LIVENESS_INTERVAL: Final = 30.0  # RFC 7296 2.4 leaves it open; strongSwan dpd_d
 NAT_KEEPALIVE_INTERVAL: Final = 20.0  # RFC 3948 4: default 20 seconds
 LINGER: Final = 5.0  # strongSwan delete_rekeyed_delay
 REPLACED_GRACE: Final = 30.0  # ours: for the peer to delete what it replaced; strongSwan 90
+IKE_REKEY_SHARE: Final = 0.9  # of the lifetime: then rekey, or up to IKE_REKEY_JITTER of it earlier
+IKE_REKEY_JITTER: Final = 0.1  # ours; strongSwan's rand_time is as large as over_time: 10 %
+IKE_REKEY_RETRY: Final = 60.0  # ours: between attempts to rekey an IKE SA, at most
+IKE_REKEY_RETRY_SHARE: Final = 0.01  # ours: of the lifetime, where that is less
+IKE_REKEY_RETRY_JITTER: Final = 0.5  # ours: up to this share earlier
+IKE_REPLACE_SHARE: Final = 0.95  # ours: of the lifetime, then a new IKE SA instead of a rekey
 ANSWERED_MEMORY: Final = 30.0  # ours: a closed IKE SA still repeats its last answer
 INIT_ERROR_GRACE: Final = 3.0  # ours: how long a better answer may follow an unprotected error
 

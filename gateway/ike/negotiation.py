@@ -21,7 +21,7 @@ from gateway.ike.commands import (
 )
 from gateway.ike.config import ChildConfig
 from gateway.ike.flow import CommandError, Flow, allocate_spi, carry_out, refuse
-from gateway.ike.keymat import child_keymat, child_sk_d
+from gateway.ike.keymat import child_keymat, fresh_sk_d
 from gateway.ike.limits import ESP_SPI_SIZE
 from gateway.ike.nat import encapsulation
 from gateway.ike.path import update_encap
@@ -30,7 +30,7 @@ from gateway.ike.ppk import HeldPpk
 from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers
 from gateway.ike.reasons import networks_text, traffic_text
 from gateway.ike.received import Received
-from gateway.ike.registry import KeMethod, NotifyType
+from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import (
     TrafficSelector,
@@ -156,7 +156,7 @@ class ChildAttempt:
     ) -> tuple[SaSpec, SaSpec]:
         sa = self.sa
         ppk = None if secrets.ppk is None else secrets.ppk.key
-        sk_d = child_sk_d(sa.prf, sa.keys.sk_d, ppk)
+        sk_d = fresh_sk_d(sa.prf, sa.keys.sk_d, ppk)
         # RFC 7296 2.17: first the key for what the exchange's initiator sends
         sending, receiving = child_keymat(
             sa.prf, sk_d, secrets.nonces, secrets.shared, chosen.key_size
@@ -190,37 +190,6 @@ class ChildAttempt:
             encap=encap_out,
         )
         return inbound, outbound
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class PendingChild:
-    """Responder: CREATE_CHILD_SA is answered, IKE_FOLLOWUP_KE is to come."""
-
-    attempt: ChildAttempt
-    chosen: Chosen
-    traffic: Traffic
-    nonces: bytes
-    shared: list[Secret]
-    ppk: HeldPpk | None
-
-    @property
-    def secrets(self) -> ChildSecrets:
-        return ChildSecrets(nonces=self.nonces, shared=self.shared, ppk=self.ppk)
-
-    @property
-    def next_method(self) -> KeMethod | None:
-        """The key exchange that is due, or None when all are done."""
-        additional = self.chosen.additional
-        done = len(self.shared) - 1
-        return additional[done][1] if done < len(additional) else None
-
-    def abandon(self, reason: str) -> None:
-        """Give back what is held. Does nothing once the child is in the kernel."""
-        self.attempt.abandon()
-        for secret in self.shared:
-            secret.wipe()
-        if self.ppk is not None:
-            self.ppk.settle(used=False, reason=reason)
 
 
 def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets) -> Mixed:
@@ -337,6 +306,11 @@ def accept_child(
     """Initiator: check the responder's choice against what we offered. ProtocolError if bad."""
     chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, attempt.spi_octets))
     check_peer_spi(attempt.sa, chosen)
+    return chosen, accept_traffic(attempt, received)
+
+
+def accept_traffic(attempt: ChildAttempt, received: Received) -> Traffic:
+    """Initiator: the responder's selectors must lie within ours. ProtocolError if not."""
     tsi, tsr = received.selectors()
     config = attempt.tunnel.config
     if not (
@@ -353,7 +327,7 @@ def accept_child(
         raise refuse(NotifyType.TS_UNACCEPTABLE, "peer cut our traffic into too many networks")
     if config.esp_mode is EspMode.TUNNEL and received.has(NotifyType.USE_TRANSPORT_MODE):
         raise syntax_error("peer agrees to transport mode, which we have not asked for")
-    return chosen, agree_mode(attempt.sa, config, traffic, received)
+    return agree_mode(attempt.sa, config, traffic, received)
 
 
 def choose_tunnel(sa: IkeSa, received: Received) -> tuple[Tunnel, Traffic]:

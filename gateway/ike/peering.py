@@ -86,6 +86,7 @@ class Peering:
         notify: str | None = None,
         from_peer: bool = False,
         ppk_missing: bool = False,
+        yielded: bool = False,
     ) -> None:
         """An attempt that was for no tunnel, or not yet known for which, came to nothing."""
         self._env.outbox.events.append(
@@ -96,6 +97,7 @@ class Peering:
                 notify=notify,
                 from_peer=from_peer,
                 ppk_missing=ppk_missing,
+                yielded=yielded,
             )
         )
 
@@ -132,14 +134,15 @@ class Peering:
 
     def settle_sessions(self, newest: PeerSession, now: float) -> None:
         """A session has got a child into use: what becomes of the others."""
+        origin = newest.origin
         for other in tuple(self.sessions):
-            if other is newest or not other.established:
+            if other.origin is origin or not other.established:
                 continue
-            if _overlap(newest, other) and newest.role is not other.role:
+            if origin.overlaps(other.origin) and origin.role is not other.origin.role:
                 self._settle_duplicate(newest, other, now)
-            elif other.began_at > newest.began_at:
+            elif other.origin.began_at > origin.began_at:
                 continue
-            elif newest.role is Role.INITIATOR:
+            elif origin.role is Role.INITIATOR:
                 other.replace(tell_peer=True, now=now)
             elif newest.initial_contact:  # RFC 7296 2.4: the peer has forgotten the others
                 other.replace(tell_peer=False, now=now)
@@ -153,15 +156,8 @@ class Peering:
         As for simultaneous rekeying (RFC 7296 2.8.1): the one with the lowest of the four
         nonces is redundant, and whoever began it deletes it.
         """
-        redundant = one if one.lowest_nonce < two.lowest_nonce else two
-        if redundant.role is Role.INITIATOR:
+        redundant = one if one.origin.lowest_nonce < two.origin.lowest_nonce else two
+        if redundant.origin.role is Role.INITIATOR:
             redundant.replace(tell_peer=True, now=now)
         else:
             redundant.replace_later(now)
-
-
-def _overlap(one: PeerSession, two: PeerSession) -> bool:
-    """Whether each began before the other was established."""
-    if one.established_at is None or two.established_at is None:
-        return False
-    return one.began_at < two.established_at and two.began_at < one.established_at

@@ -102,6 +102,10 @@ class ProposalSpec:
         """
         return replace(self, key_exchanges=(), additional=())
 
+    def with_prf(self, prf: PrfId) -> ProposalSpec:
+        """With this PRF and no other."""
+        return replace(self, prfs=(prf,))
+
     @property
     def wants_additional(self) -> bool:
         """Whether some additional key exchange is mandatory."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 
+from gateway.ike.child import Origin
 from gateway.ike.downgrade import offers_in
 from gateway.ike.environment import Environment
 from gateway.ike.errors import ProtocolError
@@ -28,8 +29,8 @@ from gateway.model import Role
 
 
 class Reception:
-    """``peerings`` gives those of the configuration, ``new_spi`` one that is free, and ``admit``
-    makes a session of an IkeSa and a place for it in the SPI table."""
+    """``peerings`` gives those of the configuration; ``admit`` makes a session of an IkeSa and a
+    place for it in the SPI table."""
 
     def __init__(
         self,
@@ -37,13 +38,11 @@ class Reception:
         gatekeeper: Gatekeeper,
         *,
         peerings: Callable[[], Iterable[Peering]],
-        new_spi: Callable[[], bytes],
         admit: Callable[[IkeSa], Session],
     ) -> None:
         self._env = env
         self._gatekeeper = gatekeeper
         self._peerings = peerings
-        self._new_spi = new_spi
         self._admit = admit
         self._known: dict[bytes, Session] = {}  # by hash of the request
 
@@ -83,7 +82,6 @@ class Reception:
                 received,
                 self._env,
                 spi_i=header.spi_i,
-                spi_r=self._new_spi(),
                 local=local,
                 remote=remote,
             )
@@ -104,7 +102,7 @@ class Reception:
             remote=remote,
             spi_i=header.spi_i,
             spi_r=accepted.spi_r,
-            began_at=now,
+            origin=Origin(role=Role.RESPONDER, began_at=now),
             now=now,
             init_request=data,
             heard=heard,

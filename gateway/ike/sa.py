@@ -10,7 +10,8 @@ from gateway.crypto.secret import Secret
 from gateway.crypto.signatures import VerifyKey
 from gateway.ike.auth import IntAuth
 from gateway.ike.channel import Channel
-from gateway.ike.child import ChildSa, PeerSession
+from gateway.ike.child import ChildSa, Origin, PeerSession
+from gateway.ike.collision import OwnRekey, Rival
 from gateway.ike.commands import RecordIkeKeys
 from gateway.ike.config import Connection
 from gateway.ike.downgrade import Offers
@@ -29,7 +30,7 @@ from gateway.ike.window import RequestWindow, ResponseWindow
 from gateway.model import KeyId, PpkMethod, Role
 
 if TYPE_CHECKING:
-    from gateway.ike.negotiation import PendingChild
+    from gateway.ike.flows.key_exchange import Pending
 
 KeyPolicy = Tunnel | Peering
 """Whose ``mode`` says what to insist on about QKD keys, and who looks them up."""
@@ -68,9 +69,10 @@ class IkeSa:
     remote: Address
     spi_i: bytes
     spi_r: bytes
-    began_at: float
+    origin: Origin
     now: float  # set by the session at every entry
     established_at: float | None = None
+    announced: bool = False  # IkeEstablished or IkeRekeyed was emitted
     session: PeerSession | None = None  # what drives it
     living: bool = False  # its liveness is watched
 
@@ -107,7 +109,9 @@ class IkeSa:
     # children
     children: list[ChildSa] = field(default_factory=list)
     waiting_child: ChildSa | None = None  # to be activated when the initiator speaks next
-    pending: dict[bytes, PendingChild] = field(default_factory=dict)  # by IKE_FOLLOWUP_KE link
+    pending: dict[bytes, Pending] = field(default_factory=dict)  # by IKE_FOLLOWUP_KE link
+    own_rekey: OwnRekey | None = None  # while we are replacing this IKE SA
+    deleted_early: set[int] = field(default_factory=set)  # by the peer; see rekey_child
     initial_contact: bool = False  # received
     asked_for: Tunnel | None = None  # what the peer's request under work is about, once known
 
@@ -180,7 +184,7 @@ class IkeSa:
         self.state = step(IKE_TRANSITIONS, self.state, what)
 
     def first_keys(self, keys: IkeKeys) -> None:
-        """IKE_SA_INIT is done: from here on messages are protected."""
+        """From here on messages are protected."""
         self.keys_now = keys
         self.channel = Channel(
             self.role,
@@ -230,15 +234,26 @@ class IkeSa:
         self.emit(PpkNotUsed(tunnel=policy.name, key_id=key_id, reason=reason))
 
     def abandon_pending(self, reason: str, tunnel: Tunnel | None = None) -> None:
-        """Children whose IKE_FOLLOWUP_KE is still to come will not come up.
+        """SAs whose IKE_FOLLOWUP_KE is still to come will not come up.
 
-        All, or those of one tunnel.
+        All, or the Child SAs of one tunnel.
         """
+        for pending in tuple(self.pending.values()):
+            if tunnel is None or pending.tunnel is tunnel:
+                self.drop_pending(pending, reason)
+
+    def drop_pending(self, dropped: Rival | None, reason: str) -> None:
+        """The same for one of them; nothing happens if it is not there any more."""
         for link, pending in tuple(self.pending.items()):
-            if tunnel is None or pending.attempt.tunnel is tunnel:
+            if pending is dropped:
                 self.env.deadlines.cancel(("followup", link))
-                pending.abandon(reason)
                 del self.pending[link]
+                pending.abandon(reason)
+
+    def line_children(self) -> list[ChildSa]:
+        """Its children, and those it handed on when it was rekeyed."""
+        sessions = [one for one in self.peering.sessions if one.origin is self.origin]
+        return [child for session in sessions for child in session.children]
 
     def child_by_outbound(self, spi: int) -> ChildSa | None:
         """The child a peer names by its own inbound SPI."""

@@ -7,18 +7,18 @@ request, in an initiator flow an ExchangeFailed event.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike import limits
-from gateway.ike.child import ChildSa
+from gateway.ike.child import ChildSa, Origin
 from gateway.ike.cookies import RateLimit
 from gateway.ike.courier import Courier
 from gateway.ike.encrypted import Inner
 from gateway.ike.errors import ProtocolError
-from gateway.ike.events import IkeClosed
+from gateway.ike.events import IkeClosed, IkeRekeyDue
 from gateway.ike.failures import Failure, answer_to, failure_of
-from gateway.ike.flow import Flow, Reply, Request, Respond
+from gateway.ike.flow import Flow, Reply, Request, Respond, YieldedError
 from gateway.ike.flows import (
     create_child,
     establish,
@@ -26,8 +26,11 @@ from gateway.ike.flows import (
     ike_auth,
     informational,
     intermediate,
+    key_exchange,
     rekey_child,
+    rekey_ike,
 )
+from gateway.ike.lifetime import Lifetime
 from gateway.ike.message import Header
 from gateway.ike.negotiation import activate
 from gateway.ike.outbox import Address
@@ -38,25 +41,32 @@ from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, notify_name
 from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.states import ChildState, IkeInput, IkeState
+from gateway.ike.succession import Admit, Succession
 from gateway.ike.tasks import Task, Tasks
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Ended, Role
 
 TOO_MANY = NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25
-OPERATORS = ("initiate", "rekey")
-"""Tasks somebody asked for: each ends in ChildUp or ExchangeFailed."""
+OPERATORS = ("initiate", "rekey", "rekey-ike")
+"""Tasks somebody asked for: each ends in ChildUp, IkeRekeyed or ExchangeFailed."""
+
+_CREATING = (ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE)
 
 
 class Session:
-    """Drives one IkeSa. ``ended`` is called once, when the IKE SA is closed."""
+    """Drives one IkeSa. ``ended`` is called once, when the IKE SA is closed.
 
-    def __init__(self, sa: IkeSa, ended: Callable[[Session], None]) -> None:
+    It is part of the tunnel from ``join`` on.
+    """
+
+    def __init__(self, sa: IkeSa, *, admit: Admit, ended: Callable[[Session], None]) -> None:
         self.sa = sa
         sa.session = self
-        sa.peering.sessions.append(self)
+        self.succession = Succession(self, admit)
         self._ended = ended
         self._courier = Courier(sa, self)
         self._tasks = Tasks(sa, self)
+        self._lifetime = Lifetime(sa, due=self._lifetime_due, over=self._lifetime_over)
         self._queue: deque[tuple[Task, Request]] = deque()
         self._asking: Task | None = None  # whose request is unanswered
         self._hinted_at = -limits.HINT_INTERVAL  # when a hint last made us ask
@@ -65,24 +75,17 @@ class Session:
         )
         self._close_reason = ""
         self._initiated_for = "initiate"  # or "rekey", where a new IKE SA is the way to it
+        self.to_go: tuple[float, bool] | None = None  # replaced: when, and tell the peer?
 
     # --- what the peering wants to know (PeerSession) --------------------------------------
 
     @property
-    def role(self) -> Role:
-        return self.sa.role
+    def origin(self) -> Origin:
+        return self.sa.origin
 
     @property
-    def began_at(self) -> float:
-        return self.sa.began_at
-
-    @property
-    def established_at(self) -> float | None:
-        return self.sa.established_at
-
-    @property
-    def lowest_nonce(self) -> bytes:
-        return min(self.sa.nonce_i, self.sa.nonce_r)
+    def children(self) -> Sequence[ChildSa]:
+        return self.sa.children
 
     @property
     def initial_contact(self) -> bool:
@@ -90,7 +93,7 @@ class Session:
 
     @property
     def established(self) -> bool:
-        return self.sa.state is IkeState.ESTABLISHED
+        return self.sa.state in (IkeState.ESTABLISHED, IkeState.REKEYED)
 
     @property
     def connecting(self) -> bool:
@@ -103,25 +106,52 @@ class Session:
         waiting = self.sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING)
         return waiting and self.sa.role is Role.RESPONDER
 
-    def rekeying(self, tunnel: Tunnel) -> bool:
-        """A child of this tunnel is being made or replaced, by us or by the peer."""
-        return self._tasks.running("rekey", tunnel) or any(
-            pending.attempt.tunnel is tunnel for pending in self.sa.pending.values()
+    def rekeying(self, tunnel: Tunnel | None = None) -> bool:
+        """The IKE SA, or a child of this tunnel (None: of any), is being made or replaced.
+
+        By us or by the peer.
+        """
+        return (
+            self._tasks.running("rekey", tunnel)
+            or self._tasks.running("rekey-ike")
+            or self.sa.state is IkeState.REKEYED
+            or any(
+                tunnel is None or pending.tunnel in (tunnel, None)
+                for pending in self.sa.pending.values()
+            )
         )
+
+    @property
+    def busy(self) -> bool:
+        return self._tasks.running("rekey") or self._tasks.running("delete-child")
+
+    @property
+    def leaving(self) -> bool:
+        return self.to_go is not None
 
     @property
     def takes_fresh_ppk(self) -> bool:
         """A Child SA can be keyed with a QKD key of its own."""
-        return create_child.takes_fresh_ppk(self.sa)
+        return key_exchange.takes_fresh_ppk(self.sa)
 
     def replace(self, *, tell_peer: bool, now: float) -> None:
         # Not at once: this may be called from within one of our own flows.
-        self._at(now, "replace", lambda: self._replace(tell_peer=tell_peer))
+        self._replace_at(now, tell_peer=tell_peer)
 
     def replace_later(self, now: float) -> None:
-        self._at(
-            now + limits.REPLACED_GRACE, "replace-later", lambda: self._replace(tell_peer=True)
-        )
+        self._replace_at(now + limits.REPLACED_GRACE, tell_peer=True)
+
+    def release(self, child: ChildSa) -> None:
+        if child in self.sa.children:
+            self.sa.children.remove(child)
+
+    def join(self, before: Session | None = None) -> None:
+        """Become part of the tunnel; in the place of ``before``, if that was rekeyed."""
+        self.sa.peering.sessions.append(self)
+        self._watch_life()
+        if before is not None and before.to_go is not None:
+            when, tell_peer = before.to_go
+            self._replace_at(when, tell_peer=tell_peer)
 
     # --- wishes ----------------------------------------------------------------------------
 
@@ -133,7 +163,7 @@ class Session:
 
     def await_auth(self) -> None:
         """Responder: IKE_SA_INIT is answered; the peer has so long to prove who it is."""
-        when = self.sa.began_at + self.sa.peering.timing.half_open_timeout
+        when = self.origin.began_at + self.sa.peering.timing.half_open_timeout
         self._at(when, "half-open", self._half_open_expired)
 
     def rekey(self, tunnel: Tunnel, child: ChildSa | None, ppk: HeldPpk | None, now: float) -> None:
@@ -141,6 +171,57 @@ class Session:
         self.sa.now = now
         flow = rekey_child.rekey(self.sa, tunnel, child, ppk)
         self._tasks.start(Task(flow=flow, what="rekey", tunnel=tunnel))
+
+    def why_not_rekey_ike(self) -> str:
+        """Empty where a rekey of the IKE SA may begin now."""
+        if self.rekeying() or self._tasks.responding(*_CREATING):
+            return "a rekey is under way already"
+        if self.busy:
+            return "a Child SA is being deleted"
+        if self.leaving:
+            return "another IKE SA is taking over"
+        return ""
+
+    def rekey_ike(self, ppk: HeldPpk | None, now: float) -> None:
+        self.sa.now = now
+        self._tasks.start(Task(flow=rekey_ike.rekey(self.sa, ppk), what="rekey-ike"))
+
+    def stop_rekeying(self) -> None:
+        """The peer has moved to the IKE SA it made itself."""
+        task = self._tasks.find("rekey-ike")
+        if task is None:
+            return
+        if self._asking is task:
+            self._asking = None
+        self._queue = deque(entry for entry in self._queue if entry[0] is not task)
+        self._tasks.fail(task, YieldedError("the IKE SA"))
+
+    def disinherit(self, reason: str) -> None:
+        heir = self.succession.heir
+        if heir is not None:
+            heir.fail(reason, self.sa.now)
+
+    def fail(self, reason: str, now: float) -> None:
+        """End it at once; the peer is not asked."""
+        self.sa.now = now
+        self._end(reason)
+
+    def bow_out(self, reason: str) -> None:
+        """Another IKE SA has taken over; what is still under way in this one comes first."""
+        self._lifetime.stop()
+        self._close_reason = reason
+        self.sa.happened(IkeInput.DELETE)
+        self._tasks.start(Task(flow=informational.delete_ike(), what="delete"))
+
+    def discard(self, reason: str, now: float) -> None:
+        """Delete a redundant IKE SA."""
+        self.sa.now = now
+        if self.sa.state is IkeState.ESTABLISHED:
+            self.bow_out(reason)
+
+    def at_grace(self, action: Callable[[], None]) -> None:
+        """If the peer does not delete an IKE SA in good time."""
+        self._at(self.sa.now + limits.REPLACED_GRACE, "grace", action)
 
     def move_traffic(self, child: ChildSa, now: float) -> None:
         """The peer uses this child, so we can."""
@@ -170,6 +251,10 @@ class Session:
     def close(self, reason: str, now: float) -> None:
         """No more traffic from now on; an established peer is told."""
         self.sa.now = now
+        heir = self.succession.heir
+        if heir is not None:
+            self.succession.give_way()
+            heir.close(reason, now)
         if self.established:
             for child in tuple(self.sa.children):
                 self._drop_child(child, reason)
@@ -204,18 +289,22 @@ class Session:
     def _responder(self, exchange: ExchangeType, inner: Inner) -> Flow[object]:
         """The flow that answers; a message that cannot be read fails within it."""
         received = Received(inner.payloads())
+        if not informational.deletes_ike(received):
+            self.succession.used()
         match exchange:
             case ExchangeType.IKE_INTERMEDIATE:
                 yield from intermediate.respond(self.sa, received)
             case ExchangeType.IKE_AUTH:
                 yield from ike_auth.respond(self.sa, received)
+            case ExchangeType.CREATE_CHILD_SA if key_exchange.is_for_ike(received):
+                return (yield from rekey_ike.respond(self.sa, received))
             case ExchangeType.CREATE_CHILD_SA:
                 yield from create_child.respond(self.sa, received)
             case ExchangeType.IKE_FOLLOWUP_KE:
-                yield from followup_ke.respond(self.sa, received)
+                return (yield from followup_ke.respond(self.sa, received))
             case _:
                 return (yield from informational.respond(self.sa, received))
-        return ""
+        return None
 
     def handle_response(self, outcome: Reply | ProtocolError) -> None:
         task, self._asking = self._asking, None
@@ -257,8 +346,13 @@ class Session:
     def task_done(self, task: Task, result: object) -> None:
         if task.what == "delete":
             self._end(self._close_reason)
+        elif isinstance(result, rekey_ike.Successor):
+            self.succession.made(result)
+            if result.redundant is not None:
+                self._report(task, failure_of(result.redundant))
         elif result:  # from informational.respond: why the IKE SA is over
             self._end(str(result), ended=Ended.BY_PEER)
+        self._replace_if_due(task)
 
     def task_failed(self, task: Task, error: QsgwError) -> None:
         failure = failure_of(error)
@@ -271,8 +365,10 @@ class Session:
             self._refuse(task.exchange, error)
         elif task.what == "initiate":
             self._give_up(error, failure.reason, from_peer=failure.from_peer)
-        elif isinstance(error, CryptoError):  # RFC 6989 2.5: a bad value in a response
-            self._delete(failure.reason, informational.delete_ike())
+        elif isinstance(error, CryptoError) or _ends_it(failure):  # RFC 6989 2.5: a bad value
+            # Delete would tell a peer that its side of a rekey is good.
+            self._delete(failure.reason, informational.report_failure(NotifyType.INVALID_SYNTAX))
+        self._replace_if_due(task)
 
     def _report(self, task: Task, failure: Failure) -> None:
         sa = self.sa
@@ -287,6 +383,7 @@ class Session:
             notify=failure.notify,
             from_peer=failure.from_peer,
             ppk_missing=failure.ppk_missing,
+            yielded=failure.yielded,
         )
 
     def _refuse(self, exchange: ExchangeType, error: QsgwError) -> None:
@@ -325,10 +422,19 @@ class Session:
 
     def _watch_life(self) -> None:
         """Established: from now on ask from time to time whether the peer lives."""
-        if self.established and not self.sa.living:
+        joined = self in self.sa.peering.sessions
+        if self.established and joined and not self.sa.living:
             self.sa.living = True
+            self._lifetime.begin()
             self.sa.env.deadlines.cancel((self, "half-open"))
             self._at(self.sa.now + self._liveness_interval, "liveness", self._check_liveness)
+
+    def _lifetime_due(self, replace: bool) -> None:
+        if not (self.leaving or self.rekeying()):
+            self.sa.emit(IkeRekeyDue(connection=self.sa.peering.name, replace=replace))
+
+    def _lifetime_over(self) -> None:
+        self.close("its lifetime is over", self.sa.now)
 
     @property
     def _liveness_interval(self) -> float:
@@ -364,11 +470,26 @@ class Session:
                 sa.peering.failed("respond", reason)
         self._end("half-open for too long")
 
-    def _replace(self, *, tell_peer: bool) -> None:
-        others = (one for one in self.sa.peering.sessions if one is not self)
-        if not self.established or not any(one.established for one in others):
-            return  # what was to take over is gone itself
+    def _replace_at(self, when: float, *, tell_peer: bool) -> None:
+        if self.to_go is None or when < self.to_go[0]:
+            self.to_go = (when, tell_peer)
+            self._at(when, "replace", self._replace)
+
+    def _replace_if_due(self, task: Task) -> None:
+        """What had to wait for the end of our rekey of the IKE SA."""
+        if task.what == "rekey-ike" and self.to_go is not None:
+            self._at(max(self.to_go[0], self.sa.now), "replace", self._replace)
+
+    def _replace(self) -> None:
+        others = (one for one in self.sa.peering.sessions if one.origin is not self.origin)
+        if self.to_go is None or not self.established or self._tasks.running("rekey-ike"):
+            return
+        if not any(one.established for one in others):
+            self.to_go = None  # what was to take over is gone itself
+            return
+        tell_peer = self.to_go[1]
         reason = "replaced by another IKE SA"
+        self.succession.give_way()
         if tell_peer:
             self._delete(reason, informational.hand_over(self.sa, reason=reason))
         else:
@@ -377,6 +498,8 @@ class Session:
     def _delete(self, reason: str, farewell: Flow[None]) -> None:
         """Say goodbye and end when that is answered."""
         self._close_reason = reason
+        self._lifetime.stop()
+        self.succession.give_way()
         self.sa.happened(IkeInput.DELETE)
         self._stop_tasks(reason)
         self.sa.abandon_pending(reason)
@@ -400,10 +523,13 @@ class Session:
         sa = self.sa
         if sa.state is IkeState.CLOSED:
             return
+        self.succession.give_way()
         sa.happened(IkeInput.END)
+        self.succession.ended()
         self._courier.stop()
         self._courier.path.stop()
-        for name in ("half-open", "liveness", "replace", "replace-later"):
+        self._lifetime.stop()
+        for name in ("half-open", "liveness", "replace", "grace"):
             sa.env.deadlines.cancel((self, name))
         self._stop_tasks(reason, notify)
         sa.abandon_pending(reason)
@@ -417,15 +543,17 @@ class Session:
         # A request alone, from whoever it was, is no attempt.
         if sa.established_at is None and (sa.role is Role.INITIATOR or self._courier.heard_at):
             sa.peering.watch.failed(sa.missing, sa.now)
-        sa.peering.sessions.remove(self)
-        if sa.established_at is not None:
+        if self in sa.peering.sessions:
+            sa.peering.sessions.remove(self)
+        if sa.announced:
+            others = any(one.established for one in sa.peering.sessions)
             sa.emit(
                 IkeClosed(
                     connection=sa.peering.name,
                     spi_i=sa.spi_i,
                     spi_r=sa.spi_r,
                     reason=reason,
-                    peer_lost=ended is Ended.PEER_LOST,
+                    peer_lost=ended is Ended.PEER_LOST and not others,
                 )
             )
         self._ended(self)
@@ -461,3 +589,8 @@ class Session:
             action()
 
         self.sa.env.deadlines.set((self, name), when, run)
+
+
+def _ends_it(failure: Failure) -> bool:
+    """RFC 7296 2.21.3: INVALID_SYNTAX in a response is fatal for both."""
+    return failure.from_peer and failure.notify == NotifyType.INVALID_SYNTAX.name

@@ -22,6 +22,7 @@ class IkeState(StrEnum):
     KEYED = "keyed"  # keys, but nobody is authenticated
     AUTHENTICATING = "authenticating"  # IKE_AUTH is under way
     ESTABLISHED = "established"
+    REKEYED = "rekeyed"  # the peer made another one in its place and is to delete it
     DELETING = "deleting"  # we told the peer to forget this SA and wait for its answer
     CLOSED = "closed"
 
@@ -30,6 +31,8 @@ class IkeInput(StrEnum):
     KEYS = "keys"  # IKE_SA_INIT is done
     AUTH = "auth"  # IKE_AUTH request sent or received
     AUTHENTICATED = "authenticated"  # both sides have proved who they are
+    REKEY = "rekey"  # the peer's rekey is complete on our side
+    RESTORE = "restore"  # the peer gave up the one it made
     DELETE = "delete"  # we begin to delete, or report that authentication failed
     END = "end"  # whatever ends it at once: deleted by the peer, refused, lost, superseded
 
@@ -43,8 +46,12 @@ IKE_TRANSITIONS: Final[dict[tuple[IkeState, IkeInput], IkeState]] = {
     (IkeState.AUTHENTICATING, IkeInput.AUTHENTICATED): IkeState.ESTABLISHED,
     (IkeState.AUTHENTICATING, IkeInput.DELETE): IkeState.DELETING,
     (IkeState.AUTHENTICATING, IkeInput.END): IkeState.CLOSED,
+    (IkeState.ESTABLISHED, IkeInput.REKEY): IkeState.REKEYED,
     (IkeState.ESTABLISHED, IkeInput.DELETE): IkeState.DELETING,
     (IkeState.ESTABLISHED, IkeInput.END): IkeState.CLOSED,
+    (IkeState.REKEYED, IkeInput.RESTORE): IkeState.ESTABLISHED,
+    (IkeState.REKEYED, IkeInput.DELETE): IkeState.DELETING,
+    (IkeState.REKEYED, IkeInput.END): IkeState.CLOSED,
     (IkeState.DELETING, IkeInput.END): IkeState.CLOSED,
 }
 
@@ -55,7 +62,7 @@ ACCEPTED: Final[frozenset[tuple[IkeState, Role, ExchangeType]]] = frozenset(
         (IkeState.KEYED, Role.RESPONDER, ExchangeType.INFORMATIONAL),  # the initiator gives up
         *(
             (state, role, exchange)
-            for state in (IkeState.ESTABLISHED, IkeState.DELETING)
+            for state in (IkeState.ESTABLISHED, IkeState.REKEYED, IkeState.DELETING)
             for role in Role
             for exchange in (
                 ExchangeType.CREATE_CHILD_SA,

@@ -28,7 +28,7 @@ class Task:
     """One flow under way."""
 
     flow: Flow[object]
-    what: str  # "initiate", "rekey", "respond", "delete", "liveness": as in ExchangeFailed
+    what: str  # "initiate", "rekey", "rekey-ike", "respond", ...: as in ExchangeFailed
     tunnel: Tunnel | None = None  # for which one; None: for the IKE SA, or not known
     exchange: ExchangeType | None = None  # of the request it answers; None: it is ours
     answered: bool = False
@@ -75,6 +75,13 @@ class Tasks:
             task.what == what and (tunnel is None or task.tunnel is tunnel)
             for task in self._running
         )
+
+    def find(self, what: str) -> Task | None:
+        return next((task for task in self._running if task.what == what), None)
+
+    def responding(self, *exchanges: ExchangeType) -> bool:
+        """Whether a request of one of these kinds is under work."""
+        return any(task.exchange in exchanges for task in self._running)
 
     def end(self, task: Task) -> None:
         """Stop a flow where it is; its ``finally`` gives back what it holds."""

@@ -125,6 +125,7 @@ class Tunnel:
         notify: str | None = None,
         from_peer: bool = False,
         ppk_missing: bool = False,
+        yielded: bool = False,
     ) -> None:
         """An attempt came to nothing; the arguments are those of ExchangeFailed."""
         self._env.outbox.events.append(
@@ -135,6 +136,7 @@ class Tunnel:
                 notify=notify,
                 from_peer=from_peer,
                 ppk_missing=ppk_missing,
+                yielded=yielded,
             )
         )
 

@@ -124,6 +124,17 @@ class TunnelProtection:
         """By the operator, until he initiates it again."""
         return self._facts.state is State.STOPPED
 
+    def spare_key(self, now: float) -> bool:
+        """Whether a QKD key may go into the IKE SA: trusted, and beyond the reserve.
+
+        If so, it counts as taken until the next KeyStock.
+        """
+        facts = self._facts
+        spare = facts.key_trusted(now) and facts.quantum.ready > facts.settings.key_reserve
+        if spare:
+            facts.quantum.take(now)
+        return spare
+
     @property
     def attempt_under_way(self) -> bool:
         """An Initiate or Rekey was decided and has no outcome yet."""

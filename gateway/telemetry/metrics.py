@@ -153,6 +153,7 @@ def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
     rekeys = _counter(
         "child_rekeys", "Child SA rekeys by what they brought.", "tunnel", "protection"
     )
+    ike_rekeys = _counter("ike_rekeys", "IKE SAs that took another one's place.", "tunnel")
     failures = _counter("tunnel_failures", "Exchanges that came to nothing.", "tunnel")
     for tunnel in tunnels:
         for state in Protection:
@@ -167,8 +168,9 @@ def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
             (Protection.CLASSICAL, others),
         ):
             rekeys.add_metric((tunnel.name, state.value), count)
+        ike_rekeys.add_metric((tunnel.name,), tunnel.ike_rekeys)
         failures.add_metric((tunnel.name,), tunnel.failures)
-    yield from (protection, since, ike, rekeys, failures)
+    yield from (protection, since, ike, rekeys, ike_rekeys, failures)
 
 
 def _children(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:

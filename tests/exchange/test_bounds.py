@@ -22,6 +22,7 @@ from gateway.ike.payloads import (
 from gateway.ike.registry import ExchangeType as X
 from gateway.ike.registry import KeMethod, NotifyType, ProtocolId
 from gateway.ike.selectors import TrafficSelector
+from gateway.model import Role
 from tests.support.hostile_peer import (
     ESP_PLAIN,
     TO_SUN,
@@ -297,11 +298,16 @@ def test_sa_the_kernel_refused_is_not_taken_out():
 
 def test_answer_we_cannot_use_leaves_no_child_at_the_peer(monkeypatch):
     """Else the next rekey of the same child would be refused for ever."""
-    original = create_child._response_payloads
-    monkeypatch.setattr(create_child, "_response_payloads", lambda *args: original(*args)[:-1])
+    original = create_child.traffic_payloads
+
+    def cut(traffic, role):
+        payloads = original(traffic, role)
+        return payloads[:-1] if role is Role.RESPONDER else payloads
+
+    monkeypatch.setattr(create_child, "traffic_payloads", cut)
     pair = Pair(esp=(ESP_PLAIN,)).initiate().rekey()
     assert pair.moon.failures[0].notify == "INVALID_SYNTAX"
-    monkeypatch.setattr(create_child, "_response_payloads", original)
+    monkeypatch.setattr(create_child, "traffic_payloads", original)
     pair.run(6)
     pair.check_mirrored()
     pair.rekey()

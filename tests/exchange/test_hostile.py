@@ -197,18 +197,23 @@ def test_exchange_that_does_not_belong_here(exchange):
     pair.check_mirrored()
 
 
-def test_rekey_of_the_ike_sa_is_refused_and_harmless():
+@pytest.mark.parametrize(
+    "words",
+    ["aes256gcm16-prfsha512-x25519", "aes256gcm16-prfsha256-x25519-ke1_mlkem768"],
+    ids=["without ML-KEM", "another PRF"],
+)
+def test_weaker_rekey_of_the_ike_sa_is_refused_and_harmless(words):
     from gateway.ike.payloads import NoncePayload, SaPayload
-    from gateway.ike.proposals import offers
+    from gateway.ike.proposals import ProposalSpec, offers
 
     pair = Pair().initiate()
-    offered = offers(pair.moon.connection.ike_proposals, bytes(7) + b"\x01")
+    offered = offers([ProposalSpec.parse(words)], bytes(7) + b"\x01")
     send_as_moon(
         pair,
         [SaPayload(proposals=offered), NoncePayload(data=bytes(32))],
         exchange=X.CREATE_CHILD_SA,
     )
-    assert pair.sun.failures[0].notify == "NO_ADDITIONAL_SAS"
+    assert pair.sun.failures[0].notify == "NO_PROPOSAL_CHOSEN"
     assert not pair.sun.closed
     pair.check_mirrored()
 

@@ -273,26 +273,6 @@ def test_peer_of_another_vendor_without_a_key(foreign_peer):
 # --- refusals --------------------------------------------------------------------------------
 
 
-def test_both_rekey_at_the_same_time():
-    """Each refuses the other with TEMPORARY_FAILURE; what ran keeps running."""
-    pair = Pair(fault=lambda flight: [(0.05, flight.data)]).initiate()
-    pair.run(1)
-    pair.watch_traffic()
-    for side in pair.sides:
-        side.endpoint.rekey_child("net", ppk=pair.key(side), now=pair.now)
-    pair.run(10)
-    for side in pair.sides:
-        failures = [one for one in side.failures if one.what == "rekey"]
-        assert [one.notify for one in failures] == ["TEMPORARY_FAILURE"]
-        assert len(side.ups) == 1
-    pair.check_mirrored()
-    pair.check_settled()
-    pair.rekey()
-    pair.run(6)
-    assert all(len(side.ups) == 2 for side in pair.sides)
-    pair.check_mirrored()
-
-
 @pytest.mark.parametrize("moment", [0.02, 0.07, 0.12, 0.17, 0.22, 0.27])
 def test_peer_deletes_the_child_we_are_rekeying(moment):
     """RFC 7296 2.25.1: the Delete is answered; the new child may still come up, or may not."""
@@ -317,7 +297,7 @@ def test_peer_that_begins_its_rekey_anew_gives_up_the_first(monkeypatch):
     pair = Pair().initiate()
     original = followup_ke.initiate
 
-    def lose_interest(sa, opened):
+    def lose_interest(sa, opened, specs):
         yield from ()
         raise ExchangeError("lost interest")
 

@@ -583,8 +583,7 @@ class Pair:
 
     def rekey(self, *, ppk: bool = True, side: Side | None = None, tunnel: str = "net") -> Pair:
         ours = side or self.moon
-        key = self.key(ours) if ppk else None
-        ours.endpoint.rekey_child(tunnel, ppk=key, now=self.now)
+        ours.endpoint.rekey_child(tunnel, ppk=self.key(ours) if ppk else None, now=self.now)
         self.run()
         return self
 

@@ -51,6 +51,7 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         "degraded_max": None,
         "rekey_min": 30.0,
         "rekey_max": 60.0,
+        "ike_rekey": None,
         "rekey_bytes": None,
         "rekey_packets": None,
         "key_reserve": 1,

@@ -113,6 +113,7 @@ def tunnel_view(name: str = "sun", **changes: Any) -> TunnelView:
             rekeys=20,
             rekeys_hybrid=18,
             rekeys_pqc_only=2,
+            ike_rekeys=3,
             failures=0,
             last_error=None,
         ),

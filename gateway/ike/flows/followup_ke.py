@@ -8,11 +8,14 @@ SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE)(link)} -->
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike.flow import CommandError, Flow, Respond, refuse, request
-from gateway.ike.flows.create_child import Opened, complete, keep
+from gateway.ike.flows.key_exchange import Opened, keep
 from gateway.ike.payloads import KePayload, NotifyPayload, Payload
+from gateway.ike.proposals import ProposalSpec
 from gateway.ike.reasons import raise_on_error
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, ke_name
@@ -22,8 +25,8 @@ from gateway.ike.wire import syntax_error
 # --- initiator -------------------------------------------------------------------------------
 
 
-def initiate(sa: IkeSa, opened: Opened) -> Flow[tuple[Secret, ...]]:
-    """All of them. Returns SK(0), SK(1), ... in order."""
+def initiate(sa: IkeSa, opened: Opened, specs: Sequence[ProposalSpec]) -> Flow[tuple[Secret, ...]]:
+    """All of them. ``specs``: what was proposed. Returns SK(0), SK(1), ... in order."""
     shared = list(opened.shared)
     link = opened.link
     additional = opened.chosen.additional
@@ -37,7 +40,7 @@ def initiate(sa: IkeSa, opened: Opened) -> Flow[tuple[Secret, ...]]:
             ],
         )
         received = reply.payloads
-        raise_on_error(received, opened.config.esp_proposals, opened.config)
+        raise_on_error(received, specs)
         ke = received.need(KePayload)
         if ke.method != method:
             raise syntax_error(f"KE payload is for {ke_name(ke.method)}, not {ke_name(method)}")
@@ -53,12 +56,12 @@ def initiate(sa: IkeSa, opened: Opened) -> Flow[tuple[Secret, ...]]:
 # --- responder -------------------------------------------------------------------------------
 
 
-def respond(sa: IkeSa, received: Received) -> Flow[None]:
+def respond(sa: IkeSa, received: Received) -> Flow[object]:
     notify = received.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
     pending = None if notify is None else sa.pending.pop(notify.data, None)
     if notify is None or pending is None:
         raise refuse(NotifyType.STATE_NOT_FOUND, "peer continues an exchange we do not know")
-    sa.asked_for = pending.attempt.tunnel
+    sa.asked_for = pending.tunnel
     sa.env.deadlines.cancel(("followup", notify.data))
     try:
         method = pending.next_method
@@ -74,10 +77,10 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
         if pending.next_method is not None:
             payloads.append(keep(sa, pending))
             yield Respond(payloads=payloads)
-            return
-        yield from complete(sa, pending, payloads)
+            return None
+        return (yield from pending.complete(payloads))
     except CommandError as error:
         raise refuse(NotifyType.TEMPORARY_FAILURE, error.reason) from error
     finally:
         if pending not in sa.pending.values():
-            pending.abandon("the Child SA did not come up")
+            pending.abandon("the SA did not come up")

@@ -365,7 +365,9 @@ def _adopt(sa: IkeSa, mixed: IkeKeys, ppk: HeldPpk) -> None:
 
 def _established(sa: IkeSa) -> None:
     sa.happened(IkeInput.AUTHENTICATED)
-    sa.established_at = sa.now
+    sa.established_at = sa.origin.established_at = sa.now
+    sa.origin.lowest_nonce = min(sa.nonce_i, sa.nonce_r)
+    sa.announced = True
     sa.peering.watch.proved(sa.role, sa.heard)
     sa.peering.make_room(sa.owner, sa.now)
     if sa.ppk is not None:

@@ -16,7 +16,7 @@ from gateway.ike.payloads import DeletePayload, NotifyPayload
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId, notify_name
 from gateway.ike.sa import IkeSa
-from gateway.ike.states import ChildInput, ChildState
+from gateway.ike.states import ChildInput, ChildState, IkeState
 from gateway.model import Ended
 
 _FATAL = (NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_SYNTAX)
@@ -71,22 +71,29 @@ def delete_child(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> Fl
 def respond(sa: IkeSa, received: Received) -> Flow[str]:
     """Returns why the IKE SA ends, or "" where it goes on."""
     deletes = received.all(DeletePayload)
-    if any(delete.protocol == ProtocolId.IKE for delete in deletes):
+    if deletes_ike(received):
+        if sa.state is IkeState.REKEYED:  # RFC 7296 2.8: another one has its children
+            yield Respond(payloads=[])
+            return "rekeyed"
         yield from _spare_traffic(sa, list(sa.children))
         yield Respond(payloads=[])
         return "peer deleted the IKE SA"
     error = received.error()
     # RFC 7296 2.21.3: these two end an IKE SA that is up; one that is not yet, any error
     if error is not None and (sa.established_at is None or error.type in _FATAL):
+        reason = f"peer reports {notify_name(error.type)}"
+        sa.owner.disinherit(reason)
         yield Respond(payloads=[])
-        return f"peer reports {notify_name(error.type)}"
+        return reason
     spis = {
         int.from_bytes(spi, "big")
         for delete in deletes
         if delete.protocol == ProtocolId.ESP
         for spi in delete.spis
     }
-    named = [child for child in sa.children if child.spi_out in spis]
+    named = [child for child in sa.line_children() if child.spi_out in spis]
+    if sa.owner.busy:  # one of them may be in a response that is still to come
+        sa.deleted_early |= spis - {child.spi_out for child in named}
     yield from _spare_traffic(sa, named)
     # RFC 7296 1.4.1: name our half, but not of a child we are deleting ourselves
     ours = tuple(
@@ -100,6 +107,11 @@ def respond(sa: IkeSa, received: Received) -> Flow[str]:
         reason = "rekeyed" if moved else "deleted by the peer"
         _forget(sa, child, reason=reason, rekeyed=moved, ended=Ended.BY_PEER)
     return ""
+
+
+def deletes_ike(received: Received) -> bool:
+    """Whether this is the end of the IKE SA it came in."""
+    return any(delete.protocol == ProtocolId.IKE for delete in received.all(DeletePayload))
 
 
 def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
@@ -117,6 +129,5 @@ def _spare_traffic(sa: IkeSa, leaving: list[ChildSa]) -> Flow[None]:
 def _forget(
     sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool, ended: Ended = Ended.HERE
 ) -> None:
-    if child in sa.children:
-        sa.children.remove(child)
+    child.owner.release(child)
     child.tunnel.retire(child, reason=reason, rekeyed=rekeyed, now=sa.now, ended=ended)

@@ -74,22 +74,29 @@ def choose(
 
     PpkMissingError(``refusal``) where policy requires one and there is none.
     """
-    offers = [
-        decode_offer(notify.data) for notify in received.notifies(NotifyType.PPK_IDENTITY_KEY)
-    ]
-    held, reason = None, "peer offered no QKD key"
+    held = yield from find(sa, policy, received, confirm)
+    if not isinstance(held, str):
+        return held
+    if policy.mode is PpkMode.REQUIRE:
+        raise PpkMissingError(refusal, f"{held}, and policy requires one")
+    offers = _offers(received)
+    if offers or policy.mode is not PpkMode.OFF:
+        sa.ppk_not_used(policy, key_id_of(offers[0].ppk_id) if offers else None, held)
+    return None
+
+
+def find(sa: IkeSa, policy: KeyPolicy, received: Received, confirm: Confirm) -> Flow[HeldPpk | str]:
+    """The first offered key we can get and that the peer really holds, or why there is none."""
+    offers = _offers(received)
     if policy.mode is PpkMode.OFF:
-        if offers:
-            key_id = key_id_of(offers[0].ppk_id)
-            sa.ppk_not_used(policy, key_id, "QKD keys are switched off here")
-        return None
-    if offers:
-        held, reason = yield from _first_good(sa, policy, offers, confirm)
-    if held is None:
-        if policy.mode is PpkMode.REQUIRE:
-            raise PpkMissingError(refusal, f"{reason}, and policy requires one")
-        sa.ppk_not_used(policy, key_id_of(offers[0].ppk_id) if offers else None, reason)
-    return held
+        return "QKD keys are switched off here"
+    if not offers:
+        return "peer offered no QKD key"
+    return (yield from _first_good(sa, policy, offers, confirm))
+
+
+def _offers(received: Received) -> list[PpkOffer]:
+    return [decode_offer(notify.data) for notify in received.notifies(NotifyType.PPK_IDENTITY_KEY)]
 
 
 def answer(held: HeldPpk) -> NotifyPayload:
@@ -98,7 +105,7 @@ def answer(held: HeldPpk) -> NotifyPayload:
 
 def _first_good(
     sa: IkeSa, policy: KeyPolicy, offers: list[PpkOffer], confirm: Confirm
-) -> Flow[tuple[HeldPpk | None, str]]:
+) -> Flow[HeldPpk | str]:
     reason = "peer offered no key_ID in the form of a UUID"
     fetches = 0
     for one in offers[:PPK_OFFERS_READ_MAX]:
@@ -113,10 +120,10 @@ def _first_good(
             reason = held
             continue
         if confirms(confirm(held.key), one.confirmation):
-            return held, ""
+            return held
         reason = f"QKD key {key_id} differs from the peer's (PPK confirmation)"
         held.settle(used=False, reason=reason)
-    return None, reason
+    return reason
 
 
 def fetch(sa: IkeSa, policy: KeyPolicy, key_id: KeyId) -> Flow[HeldPpk | str]:

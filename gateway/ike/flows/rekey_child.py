@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from gateway.errors import QsgwError
 from gateway.ike.child import ChildSa
+from gateway.ike.collision import OwnRekey
 from gateway.ike.errors import ProtocolError
-from gateway.ike.flow import CommandError, Flow
+from gateway.ike.flow import CommandError, ExchangeError, Flow, YieldedError, refuse
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
 from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
 from gateway.ike.ppk import HeldPpk
@@ -26,33 +27,52 @@ from gateway.model import Role
 def rekey(sa: IkeSa, tunnel: Tunnel, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
     """``old`` None: the tunnel has no child here, make one. ``ppk`` is settled when this ends."""
     attempt = ChildAttempt(sa, tunnel, Role.INITIATOR, old)
+    own = OwnRekey()
     if old is not None:
         old.happened(ChildInput.REKEY)
+        old.own_rekey = own
     try:
-        child = yield from _negotiate(sa, attempt, ppk)
+        child = yield from _negotiate(sa, attempt, own, ppk)
         yield from _activate(sa, child)
+    except ExchangeError as error:
+        if own.rival is None or isinstance(error, YieldedError):
+            raise
+        raise YieldedError("a Child SA") from error  # the peer was quicker
     finally:
         attempt.abandon()
         if ppk is not None:
             ppk.settle(used=False, reason="the Child SA did not come up")
-        if old is not None and old.state is ChildState.REKEYING:
-            old.happened(ChildInput.REKEY_END)
+        if old is not None:
+            old.own_rekey = None
+            if old.state is ChildState.REKEYING:
+                old.happened(ChildInput.REKEY_END)
     if old is not None and old.state is ChildState.REPLACED:
         yield from informational.delete_child(sa, old, reason="rekeyed", rekeyed=True)
 
 
-def _negotiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[ChildSa]:
+def _negotiate(
+    sa: IkeSa, attempt: ChildAttempt, own: OwnRekey, ppk: HeldPpk | None
+) -> Flow[ChildSa]:
     """From the first message to both SAs in the kernel."""
+    sa.deleted_early.clear()
     yield from attempt.reserve()
     try:
-        opened = yield from create_child.initiate(sa, attempt, ppk)
+        opened, traffic = yield from create_child.initiate(sa, attempt, ppk)
+        if own.yields(opened.lowest_nonce):
+            if not opened.chosen.additional:  # else it never comes into being
+                yield from informational.delete_spi(attempt.spi_octets)
+            raise YieldedError("a Child SA")
+        sa.drop_pending(own.rival, "the peer's rekey of the same Child SA gives way")
         if opened.ppk is None:
             ppk_choice.without(sa, attempt.tunnel, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
-        shared = yield from followup_ke.initiate(sa, opened)
+        shared = yield from followup_ke.initiate(sa, opened, attempt.tunnel.config.esp_proposals)
         if opened.ppk is None:  # policy may have changed meanwhile
             ppk_choice.without(sa, attempt.tunnel, None, NotifyType.NO_PROPOSAL_CHOSEN)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
-        child = yield from attempt.install(opened.chosen, opened.traffic, secrets)
+        if int.from_bytes(opened.chosen.spi, "big") in sa.deleted_early:
+            reason = "peer deleted the new Child SA before its answer was here"
+            raise refuse(NotifyType.CHILD_SA_NOT_FOUND, reason)
+        child = yield from attempt.install(opened.chosen, traffic, secrets)
     except (ProtocolError, CommandError):
         # We do not like the peer's answer: it may have the child in its kernel, we have not.
         yield from informational.delete_spi(attempt.spi_octets)

@@ -57,8 +57,8 @@ from gateway.ike.wire import syntax_error
 from gateway.model import PQ_PREFIXES
 
 VENDOR_ID: Final = b"qsgw PPK in CREATE_CHILD_SA v1"
-"""Our Vendor ID. Between two peers that sent it, a Child SA may be rekeyed with a fresh PPK as
-``keymat.child_sk_d`` and ``ppk.confirmation`` describe; the digit names that description."""
+"""Our Vendor ID. Between two peers that sent it, an SA may be rekeyed with a fresh PPK as
+``keymat.fresh_sk_d`` and ``ppk.confirmation`` describe; the digit names that description."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,6 @@ def respond(
     env: Environment,
     *,
     spi_i: bytes,
-    spi_r: bytes,
     local: Address,
     remote: Address,
 ) -> Accepted:
@@ -219,6 +218,7 @@ def respond(
         public, shared = env.kex.respond(chosen.key_exchange, ke.data)
     except CryptoError as error:  # RFC 6989 2.5
         raise syntax_error(str(error)) from error
+    spi_r = env.spis.draw()
     nonce_r = env.rng.random_bytes(limits.NONCE_SIZE)
     payloads: list[Payload] = [
         SaPayload(proposals=(chosen.answer(),)),

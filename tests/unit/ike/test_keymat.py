@@ -102,10 +102,10 @@ def test_child_keymat_with_key_exchanges_has_the_first_before_the_nonces():
 
 def test_fresh_ppk_changes_the_child_and_nothing_else():
     sk_d = Secret(SK_D)
-    mixed = keymat.child_sk_d(PRF, sk_d, Secret(PPK))
+    mixed = keymat.fresh_sk_d(PRF, sk_d, Secret(PPK))
     assert mixed.expose() == prf_plus(PPK, SK_D, 32)
     assert sk_d.expose() == SK_D
-    assert keymat.child_sk_d(PRF, sk_d, None) == sk_d
+    assert keymat.fresh_sk_d(PRF, sk_d, None) == sk_d
 
 
 @pytest.mark.parametrize("prf_id", list(PrfId))
