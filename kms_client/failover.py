@@ -104,6 +104,11 @@ class KmeGroup:
         )
         return keys
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As preferred."""
+        return tuple(member.kme.name for member in self._members)
+
     def has_other_than(self, avoid: Collection[str]) -> bool:
         """Whether a KME that answers is left when these are avoided."""
         return any(not each.broken and each.kme.name not in avoid for each in self._members)

@@ -11,7 +11,7 @@ and the next rest is longer. Sans-IO: every call is given the monotonic time ``n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 REST_MIN = 60.0
@@ -29,9 +29,13 @@ class _Mark:
 
 
 class PeerMarks:
-    """Marks of one peer SAE. ``look_first``: seconds from a look at the status to a key."""
+    """Marks of one peer SAE.
 
-    def __init__(self, *, look_first: float) -> None:
+    ``order``: the KMEs as preferred. ``look_first``: seconds from a look at the status to a key.
+    """
+
+    def __init__(self, order: Sequence[str], *, look_first: float) -> None:
+        self._order = tuple(order)
         self._look_first = look_first
         self._marks: dict[str, _Mark] = {}  # by name of the KME
 
@@ -48,9 +52,20 @@ class PeerMarks:
             mark.rest = min(2 * mark.rest, REST_MAX)
             mark.until = now + mark.rest
 
-    def taken(self, kme: str) -> bool:
-        """The peer took one. Returns whether there was a mark."""
-        return self._marks.pop(kme, None) is not None
+    def taken(self, kme: str, now: float) -> bool:
+        """The peer took one. Returns whether that ended a mark.
+
+        KMEs after this one are not asked while it gives: nothing would ever end their marks.
+        """
+        place = self._order.index(kme)
+        ended = [
+            name
+            for name, mark in self._marks.items()
+            if name == kme or (self._order.index(name) > place and now >= mark.until)
+        ]
+        for name in ended:
+            del self._marks[name]
+        return bool(ended)
 
     def postpone(self, kme: str, now: float) -> bool:
         """Its link is still broken: rest once more. False where it is not marked."""

@@ -105,7 +105,7 @@ class KeyPool:
         self._jitter = jitter
         self._held: deque[_Held] = deque()  # oldest first; at most twice the target
         self._out: dict[str, str] = {}  # key_IDs taken, no outcome yet -> KME, oldest first
-        self._marks = PeerMarks(look_first=2 * settings.poll_interval)
+        self._marks = PeerMarks(group.names, look_first=2 * settings.poll_interval)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._filling = True
@@ -160,26 +160,27 @@ class KeyPool:
     def report(self, key_id: str, *, taken: bool | None) -> None:
         """What became of a key: the peer took it, did not take it, or (None) never said.
 
-        Once the peer did not take one, keys of the same KME are dropped if there is another.
+        Once the peer did not take one, those we hold are dropped, see docs/architecture.md.
         """
         kme = self._out.pop(key_id, None)
         if kme is None or taken is None:
             return
         if taken:
-            if self._marks.taken(kme):
+            if self._marks.taken(kme, self._clock()):
                 self._on_change()
             return
         self._marks.refused(kme, self._clock())
-        if self._group.has_other_than(self._marks.standing):
-            self._epoch += 1
-            self._burn(lambda held: held.kme == kme)
-        self._wake.set()
+        self.drop()
         self._on_change()
 
     @property
     def refused(self) -> tuple[str, ...]:
         """KMEs whose last key that the peer answered to was not taken."""
         return self._marks.standing
+
+    def drop(self) -> int:
+        """Wipe every key held or on its way; new ones are fetched. Returns how many were held."""
+        return self.quarantine(float("-inf"))
 
     def quarantine(self, since: float) -> int:
         """Wipe the keys delivered at or after ``since``, those now on their way included.

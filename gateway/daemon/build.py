@@ -118,6 +118,7 @@ def protection_settings(config: TunnelConfig) -> ProtectionSettings:
         rekey_min=config.rekey_min,
         rekey_max=config.rekey_max,
         key_reserve=config.key_reserve,
+        peer_key_age=pool_settings(config).max_age,
         jitter=random.random(),
     )
 

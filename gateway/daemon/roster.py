@@ -292,7 +292,14 @@ class Roster:
             claimed=self._claimed,
             clock=self._clock,
             on_change=self._keys_changed,
+            on_refused=lambda: self._drop_keys_for(config.peer_sae),
         )
+
+    def _drop_keys_for(self, peer_sae: str) -> None:
+        """The peer did not take a key; which tunnel it looked it up for is its own affair."""
+        for tunnel in self.tunnels.values():
+            if tunnel.keys is not None and tunnel.keys.peer_sae == peer_sae:
+                tunnel.keys.drop()
 
     async def _close_unused_groups(self) -> None:
         used = {kmes for _, kmes in self._configs.values()}

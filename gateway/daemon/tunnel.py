@@ -154,6 +154,7 @@ class Tunnel:
         self.trust.inherit(old.trust)
         self.events.inherit(old.events)
         self._terminated = old.protection.stopped
+        self.protection.inherit(old.protection, self._clock())
 
     def give_keys(self) -> TunnelKeys | None:
         """The key source, warm pool and all, for an heir."""
@@ -337,6 +338,8 @@ class Tunnel:
     async def fetch_ppk(self, key_id: KeyId) -> Ppk:
         if self.keys is None:
             raise NoKeyError(self.name)
+        if not self.protection.admit_peer_key(self._clock()):
+            raise NoKeyError(self.name, reason="not wanted so soon after a suspicion")
         return await self.keys.fetch(key_id, PPK_FETCH_TIMEOUT)
 
     def settle_ppk(self, key_id: KeyId, *, used: bool, refused: bool) -> None:

@@ -43,6 +43,7 @@ class TunnelKeys:
         claimed: ClaimedKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
+        on_refused: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._group = group
@@ -50,6 +51,7 @@ class TunnelKeys:
         self._settings = settings or PoolSettings()
         self._clock = clock
         self._on_change = on_change
+        self._on_refused = on_refused  # the peer did not take a key of ours
         self._pool = KeyPool(
             group,
             peer_sae=peer_sae,
@@ -121,12 +123,22 @@ class TunnelKeys:
         """
         self._ledger.settle(key_id, used=used)
         self._pool.report(key_id, taken=False if refused else used or None)
+        if refused:
+            self._on_refused()
         self._on_change()
+
+    @property
+    def peer_sae(self) -> str:
+        return self._peer_sae
 
     @property
     def refused_kmes(self) -> tuple[str, ...]:
         """KMEs whose keys our peer did not take when it last had one of them to take."""
         return self._pool.refused
+
+    def drop(self) -> int:
+        """Wipe every pooled key; returns how many there were."""
+        return self._pool.drop()
 
     def quarantine(self, since: float) -> int:
         """Wipe pooled keys delivered at or after ``since``; returns how many there were."""

@@ -66,12 +66,15 @@ def _while_up(facts: TunnelFacts) -> Iterator[Deadline]:
     if facts.attempt is not None:
         return
     trusted_at = facts.quantum.trusted_at()
-    if facts.needs_key and (trusted_at is None or facts.peer_lacks_key):
-        yield facts.sa_since + ceiling, Trigger.LIFE_OVER, _why_no_key(facts)
     if falls_back and facts.leads and trusted_at is not None:
         yield max(facts.retry_at, trusted_at), Trigger.RETURN_DUE, "QKD is healthy again"
     if not facts.needs_key or trusted_at is not None:
         yield _rekey(facts)
+    if facts.needs_key and (trusted_at is None or facts.peer_lacks_key):
+        life_over = facts.sa_since + ceiling
+        if facts.peer_lacks_key and facts.failures <= 1:  # the next key may be of another KME
+            life_over = max(life_over, facts.retry_at)  # of the two the rekey goes first
+        yield life_over, Trigger.LIFE_OVER, _why_no_key(facts)
 
 
 def _rekey(facts: TunnelFacts) -> Deadline:

@@ -76,7 +76,7 @@ class TunnelProtection:
         uses_qkd = settings.qkd is not QkdPolicy.OFF
         self._facts = TunnelFacts(
             settings=settings,
-            quantum=QuantumSide(dwell=settings.restore_dwell),
+            quantum=QuantumSide(dwell=settings.restore_dwell, peer_key_age=settings.peer_key_age),
             started_at=now,
             renewal=settings.at_start,
             connecting=settings.initiates,
@@ -139,6 +139,14 @@ class TunnelProtection:
     def attempt_under_way(self) -> bool:
         """An Initiate or Rekey was decided and has no outcome yet."""
         return self._facts.attempt is not None
+
+    def admit_peer_key(self, now: float) -> bool:
+        """Whether a QKD key that the peer offers may be looked up. Asked once for each offer."""
+        return self._facts.quantum.admit_peer_key(now)
+
+    def inherit(self, old: TunnelProtection, now: float) -> None:
+        """Take over what must outlive a change of the policy's settings."""
+        self._facts.quantum.inherit_doubt(old._facts.quantum, now)
 
     # --- running the table --------------------------------------------------------------------
 

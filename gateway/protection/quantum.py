@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from gateway.protection.inputs import Health, KeyStock, QuantumHealth
+from gateway.protection.settings import DOUBT_LASTS
 
 
 class QuantumSide:
     """Health and stock of one tunnel, with the dwell before keys are trusted again."""
 
-    def __init__(self, *, dwell: float) -> None:
+    def __init__(self, *, dwell: float, peer_key_age: float) -> None:
         self._dwell = dwell
+        self._peer_key_age = peer_key_age
+        self._doubted_until = 0.0  # the peer may offer keys of a time under suspicion
         self._keys_since: float | None = None  # healthy and with a key at hand, unbroken
         self._healthy_since: float | None = None
         self._held_since: float | None = None  # keys need a dwell that began no earlier
@@ -31,6 +34,8 @@ class QuantumSide:
         if item.state is Health.SUSPECT and not self.suspect:
             good = self.last_good if item.last_good is None else item.last_good
             self.tainted_since = good or 0.0
+        if self.suspect and item.state is not Health.SUSPECT:
+            self._doubted_until = now + self._peer_key_age
         self.health, self.reason = item.state, item.reason
         if item.last_good is not None:
             self.last_good = item.last_good
@@ -81,6 +86,23 @@ class QuantumSide:
     def trusted(self, now: float) -> bool:
         at = self.trusted_at()
         return at is not None and at <= now
+
+    def admit_peer_key(self, now: float) -> bool:
+        """Whether a key the peer has chosen may be used now; see docs/architecture.md.
+
+        A peer that never heard of the suspicion may hold keys of its time. The first one it
+        offers afterwards is refused, whereupon it drops what it holds.
+        """
+        if self.suspect:
+            return False
+        if now >= self._doubted_until:
+            return True
+        self._doubted_until = min(self._doubted_until, now + DOUBT_LASTS)
+        return False
+
+    def inherit_doubt(self, old: QuantumSide, now: float) -> None:
+        """Go on doubting what ``old`` doubted."""
+        self._doubted_until = now + self._peer_key_age if old.suspect else old._doubted_until
 
     def calm_at(self) -> float | None:
         """When a noted loss or suspicion counts as over; None: not noted or not healthy."""

@@ -28,6 +28,10 @@ JITTER_SHARE = 0.25
 """Retries come up to this share earlier, so that gateways do not retry in step."""
 
 
+DOUBT_LASTS = 1.0
+"""Seconds for which the peer's keys are refused once one was, after a suspicion: longer than one
+exchange that offers several, shorter than ``retry_min``."""
+
 REKEY_SPREAD = 0.1
 """The longest interval until a rekey is up to this share below ``rekey_max``, so that tunnels that
 began together do not rekey in step (strongSwan: rand_time, 10 % of life_time)."""
@@ -48,6 +52,7 @@ class ProtectionSettings:
     rekey_min: float = 30.0
     rekey_max: float = 3600.0
     key_reserve: int = 1  # keys kept back for the next rekey
+    peer_key_age: float = 900.0  # how long a key may wait in a pool, the peer's included
     retry_min: float = 1.0
     retry_max: float = 60.0
     jitter: float = 0.0  # 0 <= jitter < 1, drawn once per tunnel by the daemon

@@ -23,7 +23,7 @@ DOWN = {"qsgw_link": {"state": "down", "alarms": ["KME second half is not connec
 
 
 def test_a_mark_rests_and_doubles_up_to_a_limit():
-    marks, now = PeerMarks(look_first=10.0), 0.0
+    marks, now = PeerMarks(("one", "two"), look_first=10.0), 0.0
     for rest in (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0):
         marks.refused("one", now)
         assert marks.resting(now + rest - 0.1) == {"one"}
@@ -35,30 +35,39 @@ def test_a_mark_rests_and_doubles_up_to_a_limit():
 
 
 def test_a_second_refusal_during_the_rest_is_the_same_news():
-    marks = PeerMarks(look_first=10.0)
+    marks = PeerMarks(("one", "two"), look_first=10.0)
     marks.refused("one", 0.0)
     marks.refused("one", 30.0)
     assert marks.resting(REST_MIN) == frozenset()
 
 
 def test_one_key_at_a_time_is_tried_and_a_key_that_is_taken_ends_it():
-    marks = PeerMarks(look_first=10.0)
+    marks = PeerMarks(("one", "two"), look_first=10.0)
     marks.refused("one", 0.0)
     assert marks.avoided(1000.0, ["two"]) == frozenset()
     assert marks.avoided(1000.0, ["one"]) == {"one"}
-    assert marks.taken("one")
-    assert not marks.taken("one")
+    assert not marks.taken("two", 1000.0)
+    assert marks.taken("one", 1000.0)
+    assert not marks.taken("one", 1000.0)
     assert (marks.standing, marks.avoided(0.0, ["one"])) == ((), frozenset())
 
 
 def test_a_link_that_is_known_to_be_broken_prolongs_the_rest_without_doubling_it():
-    marks = PeerMarks(look_first=10.0)
+    marks = PeerMarks(("one", "two"), look_first=10.0)
     marks.refused("one", 0.0)
     assert marks.postpone("one", 60.0)
     assert marks.resting(119.9) == {"one"}
     assert not marks.postpone("two", 60.0)
     marks.refused("one", 130.0)
     assert marks.resting(130.0 + 119.9) == {"one"}
+
+
+def test_the_mark_of_a_kme_that_is_not_needed_ends_with_its_rest():
+    marks = PeerMarks(("one", "two"), look_first=10.0)
+    marks.refused("two", 0.0)
+    assert not marks.taken("one", REST_MIN - 0.1)
+    assert marks.taken("one", REST_MIN)
+    assert marks.standing == ()
 
 
 # --- the pool --------------------------------------------------------------------------------
@@ -134,13 +143,15 @@ async def test_a_key_taken_or_lost_for_another_reason_marks_nobody(pool, second,
     assert second.delivered == []
 
 
-async def test_a_lone_kme_goes_on_giving_and_keeps_its_keys(clock, first):
+async def test_a_lone_kme_goes_on_giving_new_keys(clock, first):
     pool = pool_of(clock, first)
     pool.start()
     await settle()
-    for _ in range(5):
+    for tried in range(1, 6):
+        held = {key.key_id for key in first.delivered}
         await offer(pool, taken=False)
-    assert (pool.stock().ready, pool.stock().burned) == (4, 0)
+        assert (pool.stock().ready, pool.stock().burned) == (4, 4 * tried)
+        assert held.isdisjoint(key.key_id for key in first.delivered[-4:])
     assert pool.refused == ("first",)
     await offer(pool, taken=True)
     assert pool.refused == ()

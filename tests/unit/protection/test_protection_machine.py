@@ -281,6 +281,16 @@ def test_require_with_keys_here_but_not_at_the_peer_blocks_at_the_end_of_the_sa(
     assert age == pytest.approx(REKEY_MAX, abs=RETRY_MAX + 2)
 
 
+def test_require_tries_a_second_key_before_it_blocks_at_the_very_end_of_the_sa() -> None:
+    """The first key may have been of a KME whose half at the peer is dead."""
+    bench = hybrid("require", keys=1)  # none to spare: the rekey comes as late as it can
+    assert acts(bench.pass_time(REKEY_MAX)) == ["rekey+"]
+    assert acts(bench.fail(ppk_missing=True)) == []
+    bench.keys(1)
+    assert acts(bench.pass_time(RETRY_MAX)) == ["rekey+"]
+    assert acts(bench.fail(ppk_missing=True)) == ["block", "close"]
+
+
 def test_a_blocked_tunnel_does_not_burn_a_key_a_second_on_a_dead_peer() -> None:
     bench = Bench("require")
     used = 0
