@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.crypto.secret import Secret
+from gateway.ike.credentials import SharedKey
 from gateway.model import Protection, QkdPolicy
 from kms_client.marks import REST_MIN
 from tests.support.memory_site import MemorySite
@@ -102,7 +103,8 @@ def test_a_link_that_the_kme_itself_calls_broken_is_not_tried() -> None:
 
 def test_a_wrong_psk_marks_no_kme() -> None:
     async def scenario() -> None:
-        wrong = {"psk": Secret(b"another pre-shared key of good length")}
+        psk = SharedKey(key=Secret(b"another pre-shared key of good length"))
+        wrong = {"local_auth": psk, "remote_auth": psk}
         async with MemorySite(kmes=TWO, twins=False, sun=wrong) as site:
             await asyncio.sleep(20 * MINUTE)
             assert site.moon.tunnel.keys.view().burned > 3
