@@ -84,6 +84,8 @@ class Site:
 
     async def write_files(self) -> None:
         await self._write_pki()
+        if self.options.certificates is not None:
+            await self._write_gateway_pki(self.options.certificates)
         run_dir = self.lab.run_dir
         psk = secrets.token_hex(32)
         for gateway in GATEWAYS:
@@ -116,6 +118,17 @@ class Site:
             (await self.lab.run("kme-moon", command)).check()
             fresh.rename(shared)
         shutil.copytree(shared, self.folder("pki"))
+
+    async def _write_gateway_pki(self, algorithm: str) -> None:
+        await self.pki("init", "--algorithm", algorithm, "--intermediate")
+        for gateway in GATEWAYS:
+            await self.pki("issue", gateway, "--san", f"DNS:{gateway}.example")
+
+    async def pki(self, action: str, *words: str) -> None:
+        """``qsgw pki`` in the folder both gateways take their certificates from."""
+        folder = str(self.folder(site_files.GATEWAY_PKI))
+        command = ["qsgw", "pki", action, *words, "--out", folder]
+        (await self.lab.run("moon", command)).check()
 
     # --- processes ---
 

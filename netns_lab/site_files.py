@@ -10,6 +10,8 @@ from typing import Literal
 Gateway = Literal["moon", "sun"]
 GATEWAYS: tuple[Gateway, Gateway] = ("moon", "sun")
 
+GATEWAY_PKI = "gateway-pki"  # folder of the gateways' own certificates
+
 MQTT_PORT = 1883
 METRICS_PORT = 9464
 
@@ -50,6 +52,7 @@ class SiteOptions:
     outer: Literal[4, 6] = 4  # IP version between the gateways
     nat: bool = False  # sun sees moon at isp's address: see netns_lab.nat
     same_psk: bool = True
+    certificates: str | None = None  # instead of the PSK: an algorithm of "qsgw pki"
     key_rate: float = 4.0  # 256-bit keys per second, over both directions
     key_store: int = 64  # keys per direction that a KME holds
     key_lifetime: str = "1h"
@@ -160,7 +163,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "remote": NAT_OUTSIDE if options.nat and gateway == "sun" else outer[other],
         "local_id": f"{gateway}.example",
         "remote_id": f"{other}.example",
-        "psk": "psk",
+        **(_authentication(gateway) if options.certificates else {"psk": "psk"}),
         "local_subnets": tunnel.subnets[gateway],
         "remote_subnets": tunnel.subnets[other],
         "start": "initiate" if options.initiator == gateway else "respond",
@@ -243,6 +246,18 @@ def _certificates(name: str) -> dict[str, Scalar]:
         "ca": f"{pki}/ca.pem",
         "certificate": f"{pki}/{name}.pem",
         "key": f"{pki}/{name}.key",
+    }
+
+
+def _authentication(gateway: Gateway) -> Table:
+    """What a gateway shows, and whose certificates it takes: made by ``qsgw pki``."""
+    pki = f"../{GATEWAY_PKI}"
+    return {
+        "certificate": f"{pki}/{gateway}.pem",
+        "private_key": f"{pki}/{gateway}.key",
+        "ca": (f"{pki}/ca.pem",),
+        "crl": (f"{pki}/ca.crl.pem", f"{pki}/intermediate.crl.pem"),
+        "revocation": "require",
     }
 
 

@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import EnumType
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -215,8 +216,9 @@ _TYPE_WORDS = {
 
 def _in_words(message: str, expected: object) -> str:
     """msgspec's message in the words of a TOML file."""
-    if message.startswith("Invalid enum value") and isinstance(expected, type):
-        choices = ", ".join(f'"{choice}"' for choice in expected)  # type: ignore[attr-defined]
+    kinds: list[Any] = [one for one in (expected, *get_args(expected)) if isinstance(one, EnumType)]
+    if message.startswith("Invalid enum value") and kinds:
+        choices = ", ".join(f'"{choice}"' for choice in kinds[0])
         return f"{message.replace('Invalid enum value', 'unknown value')}; use one of {choices}"
     message = message.replace(" | null", "")
     message = re.sub(r" - at `\$\[(\d+)\]`", lambda m: f" (entry {int(m[1]) + 1})", message)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from gateway import __version__
-from gateway.control import commands
+from gateway.control import commands, pki
 from gateway.control.protocol import DEFAULT_SOCKET, SCHEMA, ExitCode, Verb
 from gateway.control.text import clean
 from gateway.errors import ControlError, QsgwError
@@ -116,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", "check this machine, without the daemon")
     doctor.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE")
     doctor.set_defaults(run=commands.doctor)
+    pki.add_parser(
+        verb("pki", "make certificates for gateways and KME clients"),
+        lambda added: _common(added, socket=argparse.SUPPRESS, as_json=argparse.SUPPRESS),
+    )
     verb("version", "show the version of qsgw and of the daemon").set_defaults(
         run=commands.version, client_version=__version__
     )

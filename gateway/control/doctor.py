@@ -27,7 +27,15 @@ if TYPE_CHECKING:  # what needs other packages is imported once those are known 
     from gateway.model import IpAddress
 
 # as in pyproject.toml
-PACKAGES = ("aiohttp", "aiomqtt", "cryptography", "msgspec", "prometheus-client", "pyroute2")
+PACKAGES = (
+    "aiohttp",
+    "aiomqtt",
+    "cryptography",
+    "msgspec",
+    "prometheus-client",
+    "pyopenssl",
+    "pyroute2",
+)
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_BIND_SERVICE": 10}  # <linux/capability.h>
 IKE_PORTS = (500, 4500)  # RFC 7296 2
 _COLOURS = {"ok": ("green",), "warning": ("yellow",), "failed": ("red", "bold")}

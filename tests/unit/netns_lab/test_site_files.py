@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from gateway.config.load import load_config
+from gateway.pki import site
+from kms_client.certificates import KeyAlgorithm
 from netns_lab import site_files
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from qkd_adapters.config import load_kme, load_link
@@ -18,6 +21,7 @@ VARIANTS = [
     SiteOptions(),
     SiteOptions(twin=True, metrics=True, outer=6),
     SiteOptions(moon=TunnelOptions(qkd="off"), initiator="sun", mqtt=False),
+    SiteOptions(certificates="ed25519"),
 ]
 
 
@@ -26,6 +30,12 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     names = [parse_kme_name(f"{kme.name}:{kme.address}") for kme in site_files.ALL_KMES]
     make_pki(folder / "pki", kmes=names, saes=GATEWAYS, force=False)
+    certificates = folder / site_files.GATEWAY_PKI
+    algorithm = KeyAlgorithm.ED25519
+    site.init(certificates, name="CA", algorithm=algorithm, intermediate=True)
+    for gateway in GATEWAYS:
+        names_in = (x509.DNSName(f"{gateway}.example"),)
+        site.issue(certificates, site.Order(name=gateway, days=365, alternatives=names_in))
     return folder
 
 
@@ -40,6 +50,7 @@ def test_the_gateways_accept_their_files(options: SiteOptions, pki: Path) -> Non
         file.write_text(site_files.gateway_file(options, gateway, pki))
         config = load_config(file).config
         tunnel = config.tunnels[site_files.peer(gateway)]
+        assert (tunnel.trust is not None) == (options.certificates is not None)
         assert tunnel.qkd == options.tunnel(gateway).qkd
         assert tunnel.start == ("initiate" if options.initiator == gateway else "respond")
         assert str(tunnel.local) == site_files.OUTER[options.outer][gateway]
