@@ -75,7 +75,7 @@ def inspect_config(
     """
     path = path.absolute()
     problems = Problems()
-    data = _parse(path, problems)
+    data = parse_file(path, problems)
     config = None
     if data:
         config = _read(
@@ -89,7 +89,8 @@ def inspect_config(
     return (None if problems.errors else config), problems
 
 
-def _parse(path: Path, problems: Problems) -> dict[str, Any]:
+def parse_file(path: Path, problems: Problems) -> dict[str, Any]:
+    """The tables of a TOML file; none, and an error noted, where it cannot be read."""
     try:
         with path.open("rb") as file:
             data = tomllib.load(file)
@@ -138,12 +139,12 @@ def _read(
     if "metrics" in data:
         metrics = _one(problems.at("metrics"), data["metrics"], MetricsTable, build.metrics)
     kmes = {}
-    for name, entry in _named(problems, data, "kme").items():
+    for name, entry in named_tables(problems, data, "kme").items():
         kme = _one(problems.at(f"kme.{name}"), entry, KmeTable, partial(build.kme, name))
         if kme is not None:
             kmes[name] = kme
     tunnels = {}
-    for name, entry in _named(problems, data, "tunnel").items():
+    for name, entry in named_tables(problems, data, "tunnel").items():
         at = problems.at(f"tunnel.{name}")
         tunnel = _one(at, entry, TunnelTable, partial(build.tunnel, name))
         if tunnel is not None:
@@ -153,11 +154,13 @@ def _read(
     config = GatewayConfig(
         file=path, gateway=gateway, mqtt=mqtt, metrics=metrics, kmes=kmes, tunnels=tunnels
     )
-    check_config(config, kme_names=frozenset(_named(Problems(), data, "kme")), problems=problems)
+    check_config(
+        config, kme_names=frozenset(named_tables(Problems(), data, "kme")), problems=problems
+    )
     return config
 
 
-def _named(problems: Problems, data: dict[str, Any], kind: str) -> dict[str, Any]:
+def named_tables(problems: Problems, data: dict[str, Any], kind: str) -> dict[str, Any]:
     """The tables ``[kind.NAME]`` by name."""
     entries = data.get(kind, {})
     if not isinstance(entries, dict) or any(not isinstance(e, dict) for e in entries.values()):

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway import __version__
 from gateway.config.load import load_config
 from gateway.daemon.app import Gateway
+from gateway.daemon.block import block_only
 from gateway.daemon.keylog import KeyLog
 from gateway.daemon.logs import configure_logging
 from gateway.errors import ConfigError, QsgwError
@@ -34,6 +35,11 @@ def _arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="LAB ONLY: write IKE and ESP keys in Wireshark's formats; refused under systemd",
     )
+    parser.add_argument(
+        "--block-only",
+        action="store_true",
+        help="lay the block policies of every tunnel and end: for the time before the daemon",
+    )
     parser.add_argument("--verbose", action="store_true", help="log protocol detail")
     parser.add_argument("--version", action="version", version=f"qsgwd {__version__}")
     return parser.parse_args()
@@ -56,11 +62,14 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run until SIGTERM. Exit 0 after a clean stop, 78 for a wrong configuration, else 1."""
+    """Run until SIGTERM, or to the end of what ``--block-only`` has to do.
+
+    Exit 0 after a clean stop, 78 for a wrong configuration, else 1.
+    """
     arguments = _arguments()
     configure_logging(verbose=arguments.verbose)
     try:
-        asyncio.run(_run(arguments))
+        asyncio.run(block_only(arguments.config) if arguments.block_only else _run(arguments))
     except ConfigError as error:
         for line in str(error).splitlines():
             log.error("%s", line)

@@ -17,6 +17,7 @@ from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import (
     PolicyKey,
     PolicyMode,
+    guard_policies,
     is_pin,
     outbound_pins,
     policy_key,
@@ -53,11 +54,7 @@ class TunnelPolicies:
         self._reqid = reqid
         self._local = local
         self._remote = remote
-        self._guard = tuple(
-            policy
-            for policy in self._policies(local_networks, remote_networks, mode)
-            if policy.action is PolicyAction.BLOCK
-        )
+        self._guard = guard_policies(tunnel, local_networks, remote_networks)
         self._traps = outbound_pins(self._policies(local_networks, remote_networks, mode), 0)
         self._protect: dict[PolicyKey, PolicySpec] = {}
 

@@ -84,6 +84,30 @@ def is_our_priority(priority: int) -> bool:
 # --- what a tunnel needs ---------------------------------------------------------------------
 
 
+def guard_policies(
+    tunnel: str, local_nets: Iterable[IpNetwork], remote_nets: Iterable[IpNetwork]
+) -> tuple[PolicySpec, ...]:
+    """The blocking policies that lie beneath everything else of a tunnel."""
+    return tuple(
+        _block(tunnel, Layer.GUARD, direction, local, remote)
+        for local, remote in _pairs(local_nets, remote_nets)
+        for direction in Direction
+    )
+
+
+def _pairs(
+    local_nets: Iterable[IpNetwork], remote_nets: Iterable[IpNetwork]
+) -> list[tuple[IpNetwork, IpNetwork]]:
+    """Those of one IP version."""
+    remote_nets = tuple(remote_nets)
+    return [
+        (local, remote)
+        for local in local_nets
+        for remote in remote_nets
+        if local.version == remote.version
+    ]
+
+
 def tunnel_policies(
     tunnel: str,
     local_nets: Iterable[IpNetwork],
@@ -101,13 +125,7 @@ def tunnel_policies(
     ``spi`` is the outbound SA to pin, None while there is none or when ``plan`` is to keep the
     pin the kernel has. Pairs of networks of different IP versions are left out.
     """
-    remote_nets = tuple(remote_nets)
-    pairs = [
-        (local, remote)
-        for local in local_nets
-        for remote in remote_nets
-        if local.version == remote.version
-    ]
+    pairs = _pairs(local_nets, remote_nets)
     layers = [Layer.GUARD] if mode is PolicyMode.PROTECT else [Layer.GUARD, Layer.BLOCKED]
     blocks = [
         _block(tunnel, layer, direction, local, remote)

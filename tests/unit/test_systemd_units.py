@@ -12,7 +12,7 @@ import pytest
 UNITS = Path(__file__).parents[2] / "systemd"
 EXPOSURE_MAX = 20  # tenths; "OK" in systemd's words, and netlink plus Internet make up most of it
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # <linux/prctl.h>, Linux 6.3
-SERVICES = ("qsgwd.service", "qsgw-kme@.service")
+SERVICES = ("qsgwd.service", "qsgw-block.service", "qsgw-kme@.service")
 
 
 def settings(name: str) -> dict[str, list[str]]:
@@ -85,6 +85,7 @@ def test_two_capabilities_and_no_more() -> None:
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
         assert set(" ".join(found[key]).split()) == wanted
     assert found["User"] == ["qsgw"]
+    assert settings("qsgw-block.service")["CapabilityBoundingSet"] == ["CAP_NET_ADMIN"]
     assert settings("qsgw-kme@.service")["CapabilityBoundingSet"] == [""]
 
 
@@ -107,6 +108,20 @@ def test_watchdog_reload_and_configuration_errors() -> None:
     assert found["WatchdogSec"] == ["30"]
     main = (UNITS.parent / "gateway/daemon/main.py").read_text()
     assert f"EXIT_CONFIG = {found['RestartPreventExitStatus'][0]} " in main
+
+
+def test_block_policies_come_before_the_network_and_stay() -> None:
+    found = settings("qsgw-block.service")
+    before = " ".join(found["Before"]).split()
+    assert {"network-pre.target", "qsgwd.service"} <= set(before)
+    assert "network-pre.target" in found["Wants"]  # else the ordering is with nothing
+    assert found["DefaultDependencies"] == ["no"]  # else it comes after basic.target
+    assert (found["Type"], found["RemainAfterExit"]) == (["oneshot"], ["yes"])
+    assert "ExecStop" not in found
+    assert "--block-only" in found["ExecStart"][0]
+    daemon = settings("qsgwd.service")
+    for key in ("After", "Wants"):
+        assert "qsgw-block.service" in " ".join(daemon[key]).split()
 
 
 def test_no_secret_is_passed_by_environment() -> None:
