@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ike.config import PpkMode
+from gateway.ike.registry import ExchangeType
 from tests.support.ike_pair import Flight, Pair
 
 FATE = st.sampled_from(
@@ -22,7 +23,10 @@ FATE = st.sampled_from(
     ]
 )
 ACTIONS = st.sampled_from(
-    ["rekey moon", "rekey sun", "initiate moon", "initiate sun", "plain", "wait", "expire", "close"]
+    [
+        *("rekey moon", "rekey sun", "ike moon", "ike sun", "initiate moon", "initiate sun"),
+        *("plain", "wait", "expire", "close"),
+    ]
 )
 
 
@@ -42,6 +46,9 @@ def act(pair: Pair, action: str) -> None:
     match verb:
         case "rekey":
             pair.rekey(side=side)
+        case "ike":
+            side.endpoint.rekey_ike("net", ppk=pair.key(side), now=pair.now)
+            pair.run()
         case "initiate":
             pair.initiate(side=side)
         case "plain":
@@ -65,8 +72,17 @@ def check_agreement(pair: Pair) -> None:
         pair.check_mirrored()
     else:
         pair.check_empty()
-    for side in pair.sides:
-        assert len(side.facts.ike) <= 1
+    ikes = [[(one.spi_i, one.spi_r) for one in side.facts.ike] for side in pair.sides]
+    assert len(ikes[0]) <= 1
+    assert ikes[0] == ikes[1]
+
+
+def check_quiet(pair: Pair) -> None:
+    """Nothing goes on being sent but liveness."""
+    since = len(pair.sent)
+    pair.run(120)
+    assert {flight.header.exchange for flight in pair.sent[since:]} <= {ExchangeType.INFORMATIONAL}
+    assert len(pair.sent) - since <= 4 * 6
 
 
 @settings(max_examples=60, deadline=None)
@@ -100,19 +116,20 @@ def test_a_life_under_any_schedule(fates, actions, modes, pauses, fragment_size)
         pair.run(pause)
     pair.run(250)
     check_agreement(pair)
+    check_quiet(pair)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     fates=st.lists(st.sampled_from([[0.0], [0.02], [0.0, 0.3], [0.4]]), max_size=40),
-    sides=st.lists(st.booleans(), min_size=1, max_size=4),
+    sides=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=4),
 )
 def test_no_packet_is_lost_while_every_message_arrives(fates, sides):
     pair = Pair(toy_kex=True, report_inbound=True).initiate()
     pair.run(1)
     pair.fault = chance([[0.0]] * 8 + fates, [pair])
     pair.watch_traffic()
-    for moon in sides:
-        pair.rekey(side=pair.moon if moon else pair.sun)
+    for moon, ike in sides:
+        act(pair, f"{'ike' if ike else 'rekey'} {'moon' if moon else 'sun'}")
         pair.run(8)
     check_agreement(pair)
