@@ -26,6 +26,7 @@ from gateway.ike.events import (
     PeerPortChanged,
     PpkNotUsed,
 )
+from gateway.ike.registry import NotifyType
 from gateway.ike.states import ChildState
 from gateway.model import IpNetwork, Protection, Role, Severity
 from gateway.protection.inputs import AttemptFailed, Input, PeerFailed, PeerLost, SaDown, SaUp
@@ -234,6 +235,7 @@ class TunnelEvents:
                     reason=event.reason,
                     ppk_missing=event.ppk_missing,
                     rekey=event.what == "rekey",
+                    auth_failed=event.notify == NotifyType.AUTHENTICATION_FAILED.name,
                 )
             )
 

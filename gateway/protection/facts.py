@@ -45,6 +45,7 @@ class TunnelFacts:
     retry_at: float = 0.0  # no attempt before
     rekey_wanted_at: float | None = None
     failures: int = 0  # of attempts, in a row
+    key_spent_in_vain: bool = False  # the last one failed authentication, with a key on offer
     short_lived: int = 0  # SAs that died young, in a row
     keyless: int = 0  # times in a row that a key was on offer and one end had none
     peer_lacks_key: bool = False

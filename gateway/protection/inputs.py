@@ -67,11 +67,13 @@ class AttemptFailed:
 
     ``ppk_missing``: because one side had no QKD key (also when our pool turned out empty).
     ``rekey``: which of the two it was; None when the reporter cannot tell.
+    ``auth_failed``: one end did not accept who the other is.
     """
 
     reason: str
     ppk_missing: bool
     rekey: bool | None = None
+    auth_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

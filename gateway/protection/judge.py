@@ -120,6 +120,7 @@ def _judge_failure(item: AttemptFailed, facts: TunnelFacts) -> Judged | None:
     if attempt is None or item.rekey not in (None, attempt.rekey):
         return None  # of an attempt that was given up
     facts.attempt = None
+    facts.key_spent_in_vain = attempt.with_ppk and item.auth_failed and not item.ppk_missing
     if item.ppk_missing and facts.needs_key:
         facts.peer_lacks_key = True
         return Trigger.KEY_MISSING_FATAL, item.reason

@@ -36,6 +36,7 @@ from gateway.protection.inputs import Health, Input
 from gateway.protection.judge import judge
 from gateway.protection.quantum import QuantumSide
 from gateway.protection.settings import (
+    AUTH_RETRY_MAX,
     BACKUP_GRACE,
     FIRST_KEY_WAIT,
     JITTER_SHARE,
@@ -246,7 +247,10 @@ class TunnelProtection:
         facts.attempt = None
         facts.troubled = True
         facts.failures += 1
-        facts.retry_at = now + self._delay(facts.failures)
+        longest = facts.settings.retry_max
+        if facts.key_spent_in_vain:
+            longest = max(longest, AUTH_RETRY_MAX)
+        facts.retry_at = now + self._delay(facts.failures, longest)
         facts.connecting = facts.renewal is Renewal.RESTART
 
     def _dwell_longer(self, now: float) -> None:
@@ -281,7 +285,9 @@ class TunnelProtection:
             facts.attempt = None
         lived_long = now - facts.up_since >= facts.settings.retry_max
         facts.short_lived = 0 if lived_long else facts.short_lived + 1
-        facts.retry_at = now + (self._delay(facts.short_lived) if facts.short_lived else 0.0)
+        facts.retry_at = now + (
+            self._delay(facts.short_lived, facts.settings.retry_max) if facts.short_lived else 0.0
+        )
         facts.rekey_wanted_at = None
         facts.renew(facts.settings.after(facts.ended))
         # A peer that is done with an on-demand tunnel is no trouble.
@@ -291,6 +297,7 @@ class TunnelProtection:
     def _attempt(self, reason: str, now: float, *, rekey: bool, with_ppk: bool) -> None:
         facts = self._facts
         facts.attempt = Attempt(rekey=rekey, with_ppk=with_ppk, since=now)
+        facts.key_spent_in_vain = False
         facts.first_wait_until = None
         decide = Rekey if rekey else Initiate
         self._out.append(decide(with_ppk=with_ppk, reason=reason))
@@ -302,9 +309,9 @@ class TunnelProtection:
         self._facts.rekey_wanted_at = None
         self._out.append(CloseTunnel(reason=reason))
 
-    def _delay(self, failures: int) -> float:
+    def _delay(self, failures: int, longest: float) -> float:
         settings = self._facts.settings
-        delay = min(settings.retry_max, settings.retry_min * 2.0 ** min(failures - 1, 32))
+        delay = min(longest, settings.retry_min * 2.0 ** min(failures - 1, 32))
         return delay * (1.0 - JITTER_SHARE * settings.jitter)
 
     def _end_first_wait(self, now: float) -> None:

@@ -32,6 +32,10 @@ DOUBT_LASTS = 1.0
 """Seconds for which the peer's keys are refused once one was, after a suspicion: longer than one
 exchange that offers several, shorter than ``retry_min``."""
 
+AUTH_RETRY_MAX = 600.0
+"""Longest pause between attempts with a QKD key while authentication fails: that is mended by
+people, not by trying, and each attempt costs a key. Six keys an hour instead of seventy."""
+
 REKEY_SPREAD = 0.1
 """The longest interval until a rekey is up to this share below ``rekey_max``, so that tunnels that
 began together do not rekey in step (strongSwan: rand_time, 10 % of life_time)."""
