@@ -96,6 +96,7 @@ class Mixed:
     key_exchanges: tuple[str, ...]  # in order, e.g. ("X25519", "ML-KEM-768")
     key_id: KeyId | None  # the fresh QKD key mixed for this SA, if one was
     ppk_method: PpkMethod | None
+    key_shared: bool = False  # key_id is the IKE SA's: it keys its first Child SA as well
 
     @property
     def protection(self) -> Protection:

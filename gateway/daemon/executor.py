@@ -27,6 +27,7 @@ from gateway.ike.commands import (
     RemoveSas,
     SettlePpk,
     SpiAllocated,
+    TakePpk,
     UpdateEncap,
     WatchInbound,
 )
@@ -54,6 +55,8 @@ class TunnelSide(Protocol):
     def sa_lifetime(self, *, esn: bool) -> SaLifetime: ...
 
     async def fetch_ppk(self, key_id: KeyId) -> Ppk: ...
+
+    def take_ppk(self) -> Ppk | None: ...
 
     def settle_ppk(self, key_id: KeyId, *, used: bool, refused: bool) -> None: ...
 
@@ -104,6 +107,8 @@ class KernelExecutor:
                 self._spawn(self._fetch(command))
             case CheckCertificates():
                 self._spawn(self._check(command))
+            case TakePpk():
+                self._take(command)
             case WatchInbound(sa_id=sa_id):
                 self._watched[sa_id] = self._spawn(self._watch(sa_id))
             case SettlePpk(tunnel=name, key_id=key_id, used=used, refused=refused):
@@ -229,6 +234,14 @@ class KernelExecutor:
             except DataplaneError as error:
                 log.warning("removing SA %08x: %s", sa_id.spi, error)
                 self._on_refusal()
+
+    def _take(self, command: TakePpk) -> None:
+        side = self._tunnels.get(command.tunnel)
+        ppk = None if side is None else side.take_ppk()
+        if ppk is None:
+            self._answer(Failed(token=command.token, reason="no QKD key that may be used"))
+        else:
+            self._answer(PpkFetched(token=command.token, ppk=ppk))
 
     async def _fetch(self, command: FetchPpk) -> None:
         try:

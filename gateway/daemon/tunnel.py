@@ -342,6 +342,12 @@ class Tunnel:
             raise NoKeyError(self.name, reason="not wanted so soon after a suspicion")
         return await self.keys.fetch(key_id, PPK_FETCH_TIMEOUT)
 
+    def take_ppk(self) -> Ppk | None:
+        """A key for a Child SA that the IKE core makes by itself, as policy would have it."""
+        if self.keys is None or not self.protection.trusts_keys(self._clock()):
+            return None
+        return self.keys.take()
+
     def settle_ppk(self, key_id: KeyId, *, used: bool, refused: bool) -> None:
         if self.keys is not None:
             self.keys.settle(key_id, used=used, refused=refused)

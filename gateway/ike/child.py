@@ -30,12 +30,11 @@ class Origin:
     began_at: float
     established_at: float | None = None
     lowest_nonce: bytes = b""  # of Ni and Nr of IKE_SA_INIT
+    rivals: list[Origin] = field(default_factory=list)  # under way when this was established
 
     def overlaps(self, other: Origin) -> bool:
         """Whether each began before the other was established."""
-        if self.established_at is None or other.established_at is None:
-            return False
-        return self.began_at < other.established_at and other.began_at < self.established_at
+        return self in other.rivals or other in self.rivals
 
 
 class PeerSession(Protocol):
@@ -73,6 +72,12 @@ class PeerSession(Protocol):
 
     def replace(self, *, tell_peer: bool, now: float) -> None:
         """A newer IKE SA has taken over."""
+
+    def creating(self, tunnel: Tunnel) -> bool:
+        """We are making a Child SA for this tunnel, or replacing one."""
+
+    def move(self, tunnel: Tunnel, now: float) -> None:
+        """Make a Child SA for a tunnel whose IKE SA is about to go."""
 
     def stand_in(self, child: ChildSa, now: float) -> None:
         """Our traffic has lost its child: move it to this one of ours."""

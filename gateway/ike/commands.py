@@ -54,6 +54,17 @@ class CheckCertificates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakePpk:
+    """We begin to make a Child SA nobody asked for: a fresh key (enc_keys), if policy has one.
+
+    Answer: PpkFetched or Failed.
+    """
+
+    token: Token
+    tunnel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstallChild:
     """Put both SAs of a new Child SA into the kernel: inbound first, then outbound.
 
@@ -147,6 +158,7 @@ Command = (
     AllocateSpi
     | FetchPpk
     | CheckCertificates
+    | TakePpk
     | InstallChild
     | ActivateOutbound
     | WatchInbound
@@ -209,6 +221,7 @@ __all__ = [
     "RemoveSas",
     "SettlePpk",
     "SpiAllocated",
+    "TakePpk",
     "Token",
     "UpdateEncap",
     "WatchInbound",

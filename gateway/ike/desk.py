@@ -25,13 +25,16 @@ from gateway.ike.commands import (
     RemoveSas,
     SettlePpk,
     SpiAllocated,
+    TakePpk,
     Token,
 )
 from gateway.ike.deadlines import Deadlines
 from gateway.ike.outbox import Outbox
 from gateway.model import Ppk, SaId
 
-AskingCommand = AllocateSpi | FetchPpk | CheckCertificates | InstallChild | ActivateOutbound
+AskingCommand = (
+    AllocateSpi | FetchPpk | TakePpk | CheckCertificates | InstallChild | ActivateOutbound
+)
 Continuation = Callable[[Answer, float], None]
 
 

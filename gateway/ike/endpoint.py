@@ -35,6 +35,7 @@ from gateway.ike.session import Session
 from gateway.ike.states import ChildState, IkeState
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.views import TunnelFacts
+from gateway.ike.wish import NO_KEY, Wish
 from gateway.model import Ppk, Role, SaId
 
 
@@ -96,8 +97,7 @@ class Endpoint:
                     self._close_tunnel(tunnel, _RECONFIGURED, now)
                 kept[name] = peering
             else:
-                for tunnel in peering.tunnels.values():
-                    self._close_tunnel(tunnel, _RECONFIGURED, now)
+                self._close_peering(peering, _RECONFIGURED, now)
         self._peerings = {
             name: kept.get(name) or Peering(connection, self._env)
             for name, connection in wanted.items()
@@ -109,11 +109,17 @@ class Endpoint:
         self._tunnels[name].mode = mode
 
     def initiate(self, name: str, *, ppk: Ppk | None, now: float) -> None:
-        """Set up a new IKE SA with a child; on success it replaces the tunnel's older ones.
+        """Make a Child SA: in the IKE SA there is, else in a new one.
 
+        What is wanted while an IKE SA is being set up waits for that. For a tunnel that has
+        a Child SA already, a new IKE SA is made, which replaces the old one when it is up.
         Ends in ChildUp or ExchangeFailed("initiate"). ``ppk`` ends in one SettlePpk.
         """
-        self._initiate(self._tunnels[name], ppk, now, what="initiate")
+        wish = self._wish(name, "initiate", ppk)
+        if self._is_busy(wish.tunnel):
+            wish.refuse("it is being set up already")
+        else:
+            self._serve(wish, now)
 
     def rekey_child(self, name: str, *, ppk: Ppk | None, now: float) -> None:
         """Replace the tunnel's Child SA, or make one where the IKE SA has none.
@@ -121,24 +127,39 @@ class Endpoint:
         Ends in ChildUp or ExchangeFailed("rekey"). A ``ppk`` for a peer that takes none in
         CREATE_CHILD_SA goes into a new IKE SA instead, made before the old one is closed.
         """
+        wish = self._wish(name, "rekey", ppk)
+        tunnel = wish.tunnel
+        session = self._current_session(tunnel)
+        if wish.lacks_key:
+            wish.refuse(NO_KEY, ppk_missing=True)
+        elif session is None:
+            wish.refuse("there is no IKE SA")
+        elif self._is_busy(tunnel):
+            wish.refuse("a rekey is under way already")
+        elif wish.ppk is not None and not session.sa.takes_fresh_ppk:
+            self._set_up(wish, now)
+        elif (child := session.sa.current_child(tunnel)) is None:
+            session.service.create(wish, now)
+        elif child.state is not ChildState.ACTIVE:
+            wish.refuse("the Child SA does not carry our traffic yet")
+        else:
+            session.service.rekey(tunnel, child, wish.ppk, now)
+
+    def uses_key(self, name: str) -> bool:
+        """Whether ``initiate`` would make use of a QKD key; each costs the peer one, too.
+
+        Not where the IKE SA has one, and its peer takes no other for the Child SAs in it.
+        """
         tunnel = self._tunnels[name]
         session = self._current_session(tunnel)
-        if session is not None and ppk is not None and not session.takes_fresh_ppk:
-            self._initiate(tunnel, ppk, now, what="rekey")
-            return
-        child = None if session is None else session.sa.current_child(tunnel)
-        reason = _why_not_rekey(session, tunnel, child)
-        if tunnel.mode is PpkMode.REQUIRE and ppk is None:
-            self._refuse(tunnel, "rekey", _NO_KEY, ppk, ppk_missing=True)
-        elif session is None or reason:
-            self._refuse(tunnel, "rekey", reason, ppk)
-        else:
-            session.rekey(tunnel, child, self._hold(tunnel, ppk), now)
+        if session is None or session.sa.current_child(tunnel) is not None:
+            return True
+        return not session.sa.shares_ppk
 
     def takes_fresh_ppk(self, name: str) -> bool:
         """Whether ``rekey_ike`` can make use of a QKD key with the peer there is now."""
         session = self._current_session(self._tunnels[name])
-        return session is not None and session.takes_fresh_ppk
+        return session is not None and session.sa.takes_fresh_ppk
 
     def rekey_ike(self, name: str, *, ppk: Ppk | None, now: float) -> None:
         """Replace the tunnel's IKE SA; the children go on in the new one.
@@ -146,18 +167,21 @@ class Endpoint:
         Ends in IkeRekeyed or ExchangeFailed("rekey-ike"). A ``ppk`` for a peer that takes none
         in CREATE_CHILD_SA is given back unused.
         """
-        tunnel = self._tunnels[name]
-        session = self._current_session(tunnel)
+        wish = self._wish(name, "rekey-ike", ppk)
+        session = self._current_session(wish.tunnel)
         reason = "there is no IKE SA" if session is None else session.why_not_rekey_ike()
-        if any(one.connecting for one in self._of(tunnel)):
+        if any(one.connecting for one in self._of(wish.tunnel.peering)):
             reason = "an IKE SA is being set up already"
         if session is None or reason:
-            self._refuse(tunnel, "rekey-ike", reason, ppk)
+            wish.refuse(reason)
         else:
-            session.rekey_ike(self._hold(tunnel, ppk), now)
+            session.rekey_ike(wish.ppk, now)
 
     def close(self, name: str, *, reason: str, now: float) -> None:
-        """Remove the tunnel's children now and delete its IKE SAs with the peer."""
+        """Remove the tunnel's children now and delete them with the peer.
+
+        The IKE SA goes too where it is for no other tunnel.
+        """
         self._close_tunnel(self._tunnels[name], reason, now)
 
     # --- what the outside reports ----------------------------------------------------------
@@ -249,7 +273,7 @@ class Endpoint:
             TunnelFacts(
                 name=tunnel.name,
                 connection=tunnel.peering.name,
-                ike=tuple(session.sa.facts() for session in reversed(self._of(tunnel))),
+                ike=tuple(session.sa.facts() for session in reversed(self._of(tunnel.peering))),
                 children=tuple(child.facts() for child in reversed(tunnel.children)),
             )
             for tunnel in self._tunnels.values()
@@ -257,31 +281,66 @@ class Endpoint:
 
     # --- setting up ------------------------------------------------------------------------
 
-    def _initiate(self, tunnel: Tunnel, ppk: Ppk | None, now: float, *, what: str) -> None:
-        sessions = self._of(tunnel)
-        if any(session.connecting for session in sessions):
-            self._refuse(tunnel, what, "an IKE SA is being set up already", ppk)
-        elif tunnel.mode is PpkMode.REQUIRE and ppk is None:
-            self._refuse(tunnel, what, _NO_KEY, ppk, ppk_missing=True)
+    def _wish(self, name: str, what: str, ppk: Ppk | None) -> Wish:
+        tunnel = self._tunnels[name]
+        held = None if ppk is None else HeldPpk(ppk, tunnel=name, outbox=self._env.outbox)
+        if held is not None and tunnel.mode is PpkMode.OFF:
+            held.settle(used=False, reason="QKD keys are switched off here")
+            held = None
+        return Wish(tunnel=tunnel, what=what, ppk=held)
+
+    def _is_busy(self, tunnel: Tunnel) -> bool:
+        """A Child SA is being made or replaced for it, by us or by the peer."""
+        return any(session.rekeying(tunnel) for session in self._of(tunnel.peering)) or any(
+            wish.tunnel is tunnel for wish in tunnel.peering.waiting
+        )
+
+    def _serve(self, wish: Wish, now: float) -> None:
+        """Where the Child SA is to be made."""
+        session = self._current_session(wish.tunnel)
+        sa = None if session is None else session.sa
+        covered = sa is not None and sa.shares_ppk
+        fits = wish.ppk is None or covered or (sa is not None and sa.takes_fresh_ppk)
+        if wish.lacks_key and not covered:
+            wish.refuse(NO_KEY, ppk_missing=True)
+        elif session is None or not fits or session.sa.current_child(wish.tunnel) is not None:
+            self._set_up(wish, now)
         else:
-            connection = tunnel.peering.connection
-            # RFC 7296 2.23: both ports take IKE_SA_INIT
-            port = limits.NAT_PORT if connection.nat_port_first else limits.IKE_PORT
-            sa = IkeSa(
-                env=self._env,
-                peering=tunnel.peering,
-                tunnel=tunnel,
-                role=Role.INITIATOR,
-                state=IkeState.INIT_SENT,
-                local=(connection.local_address, port),
-                remote=(connection.remote_address, port),
-                spi_i=self._env.spis.draw(),
-                spi_r=NO_SPI,
-                origin=Origin(role=Role.INITIATOR, began_at=now),
-                now=now,
-            )
-            session = self._add(sa)
-            session.initiate(self._hold(tunnel, ppk), what=what)
+            session.service.create(wish, now)
+
+    def _serve_waiting(self, peering: Peering, now: float) -> None:
+        for wish in peering.take_waiting():
+            session = self._current_session(wish.tunnel)
+            if session is None:
+                self._set_up(wish, now)
+            elif session.sa.current_child(wish.tunnel) is not None:
+                wish.refuse("the peer has made one meanwhile")
+            else:
+                session.service.create(wish, now)
+
+    def _set_up(self, wish: Wish, now: float) -> None:
+        """A new IKE SA, with a Child SA for this tunnel as its first; or wait for one."""
+        peering = wish.tunnel.peering
+        if any(session.connecting for session in self._of(peering)):
+            peering.waiting.append(wish)
+            return
+        connection = peering.connection
+        # RFC 7296 2.23: both ports take IKE_SA_INIT
+        port = limits.NAT_PORT if connection.nat_port_first else limits.IKE_PORT
+        sa = IkeSa(
+            env=self._env,
+            peering=peering,
+            tunnel=wish.tunnel,
+            role=Role.INITIATOR,
+            state=IkeState.INIT_SENT,
+            local=(connection.local_address, port),
+            remote=(connection.remote_address, port),
+            spi_i=self._env.spis.draw(),
+            spi_r=NO_SPI,
+            origin=Origin(role=Role.INITIATOR, began_at=now),
+            now=now,
+        )
+        self._add(sa).initiate(wish)
 
     def _add(self, sa: IkeSa) -> Session:
         session = self._admit(sa)
@@ -289,7 +348,9 @@ class Endpoint:
         return session
 
     def _admit(self, sa: IkeSa) -> Session:
-        session = Session(sa, admit=self._admit, ended=self._session_ended)
+        session = Session(
+            sa, admit=self._admit, ended=self._session_ended, serve=self._serve_waiting
+        )
         self._by_spi[sa.our_spi] = session
         return session
 
@@ -312,10 +373,25 @@ class Endpoint:
         self._reception.forget(session)
 
     def _close_tunnel(self, tunnel: Tunnel, reason: str, now: float) -> None:
-        for session in self._of(tunnel):
-            session.close(reason, now)
+        peering = tunnel.peering
+        for wish in peering.take_waiting(of=tunnel):
+            wish.refuse(reason)
+        others = peering.take_waiting()
+        for session in self._of(peering):
+            session.close_tunnel(tunnel, reason, now)
         for child in tuple(tunnel.children):  # what lingered
             tunnel.remove(child, reason=reason)
+        for wish in others:  # the IKE SA they waited for may have been this tunnel's
+            self._serve(wish, now)
+
+    def _close_peering(self, peering: Peering, reason: str, now: float) -> None:
+        for wish in peering.take_waiting():
+            wish.refuse(reason)
+        for session in self._of(peering):
+            session.close(reason, now)
+        for tunnel in peering.tunnels.values():
+            for child in tuple(tunnel.children):
+                tunnel.remove(child, reason=reason)
 
     def _child_lost(self, child: ChildSa, now: float) -> None:
         for session in self._sessions():
@@ -337,52 +413,24 @@ class Endpoint:
             for name, tunnel in peering.tunnels.items()
         }
 
-    def _of(self, tunnel: Tunnel) -> list[Session]:
-        return [session for session in self._sessions() if session in tunnel.peering.sessions]
+    def _of(self, peering: Peering) -> list[Session]:
+        return [session for session in self._sessions() if session in peering.sessions]
 
     def _current_session(self, tunnel: Tunnel) -> Session | None:
-        """The newest established one, preferably the one that carries our traffic."""
-        established = [session for session in self._of(tunnel) if session.established]
+        """The newest established one, preferably the one that carries the tunnel's traffic."""
+        established = [one for one in self._of(tunnel.peering) if one.established]
+        staying = [one for one in established if not one.leaving] or established
         active = tunnel.active
-        for session in established:
+        for session in staying:
             if active is not None and active.owner is session:
                 return session
-        return established[-1] if established else None
-
-    def _hold(self, tunnel: Tunnel, ppk: Ppk | None) -> HeldPpk | None:
-        if ppk is None:
-            return None
-        held = HeldPpk(ppk, tunnel=tunnel.name, outbox=self._env.outbox)
-        if tunnel.mode is PpkMode.OFF:
-            held.settle(used=False, reason="QKD keys are switched off here")
-            return None
-        return held
-
-    def _refuse(
-        self, tunnel: Tunnel, what: str, reason: str, ppk: Ppk | None, *, ppk_missing: bool = False
-    ) -> None:
-        held = self._hold(tunnel, ppk)
-        if held is not None:
-            held.settle(used=False, reason=reason)
-        tunnel.failed(what, reason, ppk_missing=ppk_missing)
+        return staying[-1] if staying else None
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))
 
 
 _RECONFIGURED = "configuration changed"
-_NO_KEY = "policy requires a QKD key and there is none at hand"
-
-
-def _why_not_rekey(session: Session | None, tunnel: Tunnel, child: ChildSa | None) -> str:
-    """Empty where a rekey may begin now."""
-    if session is None:
-        return "there is no IKE SA"
-    if session.rekeying(tunnel):
-        return "a rekey is under way already"
-    if child is not None and child.state is not ChildState.ACTIVE:
-        return "the Child SA does not carry our traffic yet"
-    return ""
 
 
 def _peer_spi_fits(session: Session, theirs: bytes) -> bool:

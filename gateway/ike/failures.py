@@ -22,6 +22,11 @@ class Failure:
     ppk_missing: bool
     yielded: bool = False
 
+    @property
+    def ends_it(self) -> bool:
+        """RFC 7296 2.21.3: INVALID_SYNTAX in a response is fatal for both."""
+        return self.from_peer and self.notify == NotifyType.INVALID_SYNTAX.name
+
 
 def failure_of(error: QsgwError) -> Failure:
     match error:

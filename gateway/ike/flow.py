@@ -24,6 +24,7 @@ from gateway.ike.commands import (
     InstallChild,
     PpkFetched,
     SpiAllocated,
+    TakePpk,
 )
 from gateway.ike.desk import AskingCommand
 from gateway.ike.errors import ProtocolError
@@ -122,7 +123,7 @@ def allocate_spi(command: AllocateSpi) -> Flow[int]:
             raise TypeError(answer)
 
 
-def fetch_ppk(command: FetchPpk) -> Flow[Ppk | str]:
+def fetch_ppk(command: FetchPpk | TakePpk) -> Flow[Ppk | str]:
     """The key, or why there is none."""
     answer = yield command
     match answer:

@@ -136,7 +136,7 @@ class ChildAttempt:
             remote_address=sa.remote[0],
             spi_in=self.spi_in,
             spi_out=spi_out,
-            mixed=_mixed(sa, chosen, secrets),
+            mixed=_mixed(sa, chosen, secrets, rekeyed=self.replaces is not None),
             encryption=chosen.encryption_name,
             esp_mode=traffic.mode,
             esn=chosen.esn,
@@ -192,7 +192,7 @@ class ChildAttempt:
         return inbound, outbound
 
 
-def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets) -> Mixed:
+def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets, *, rekeyed: bool) -> Mixed:
     # SK_d brings in everything that keyed the IKE SA; fresh exchanges come on top.
     names = dict.fromkeys((*chosen.key_exchanges, *sa.key_exchanges))
     if secrets.ppk is not None:
@@ -202,10 +202,15 @@ def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets) -> Mixed:
             ppk_method=PpkMethod.CREATE_CHILD,
         )
     first = secrets.nonces == sa.nonce_i + sa.nonce_r  # RFC 7296 2.17
+    # Where there is no way to a fresh key, a new child has the one that is in SK_d, as the
+    # first has. What replaces a child would have no other key than that one had.
+    shared = not first and not rekeyed and sa.shares_ppk
+    counts = first or shared
     return Mixed(
         key_exchanges=tuple(names),
-        key_id=sa.key_id if first else None,
-        ppk_method=sa.ppk_method if first else None,
+        key_id=sa.key_id if counts else None,
+        ppk_method=sa.ppk_method if counts else None,
+        key_shared=shared,
     )
 
 
@@ -333,19 +338,22 @@ def accept_traffic(attempt: ChildAttempt, received: Received) -> Traffic:
 def choose_tunnel(sa: IkeSa, received: Received) -> tuple[Tunnel, Traffic]:
     """Responder: the tunnel the peer's traffic selectors are for, and the part that is its.
 
-    The one that takes all that is offered comes before one that takes a part (RFC 7296 2.9).
+    First the one whose networks are the offered ones, then one that takes all that is offered,
+    then one that takes a part (RFC 7296 2.9); among equals one that has no Child SA yet.
     """
     tsi, tsr = received.selectors()
-    found: list[tuple[Tunnel, Traffic]] = []
+    offered = Traffic(local=_networks(tsr), remote=_networks(tsi))
+    found: list[tuple[bool, bool, bool, Tunnel, Traffic]] = []
     for tunnel in sa.peering.tunnels.values():
         traffic = _narrowed(tunnel.config, tsi, tsr)
         if traffic is None:
             continue
-        if traffic.local == _networks(tsr) and traffic.remote == _networks(tsi):
-            return tunnel, traffic
-        found.append((tunnel, traffic))
+        exact = traffic == offered == Traffic.of(tunnel.config)
+        idle = sa.current_child(tunnel) is None
+        found.append((exact, traffic == offered, idle, tunnel, traffic))
     if found:
-        return found[0]
+        *_, tunnel, traffic = max(found, key=lambda entry: entry[:3])
+        return tunnel, traffic
     ours = "; ".join(
         f"{networks_text(tunnel.config.remote_networks)} -> "
         f"{networks_text(tunnel.config.local_networks)}"

@@ -19,6 +19,7 @@ from gateway.ike.limits import (
 )
 from gateway.ike.outbox import Address
 from gateway.ike.tunnel import Tunnel
+from gateway.ike.wish import Wish
 from gateway.model import Role
 
 
@@ -28,6 +29,7 @@ class Peering:
     def __init__(self, connection: Connection, env: Environment) -> None:
         self.connection = connection
         self.sessions: list[PeerSession] = []  # oldest first
+        self.waiting: list[Wish] = []  # for the IKE SA we are setting up
         self._env = env
         self.tunnels = {child.name: Tunnel(child, self, env) for child in connection.children}
         self.watch = DowngradeWatch(connection.name, env.outbox, env.deadlines)
@@ -119,8 +121,24 @@ class Peering:
         )
         return False
 
-    def make_room(self, newest: PeerSession, now: float) -> None:
-        """A peer that sets up IKE SAs and deletes none loses the oldest."""
+    def take_waiting(self, *, of: Tunnel | None = None) -> list[Wish]:
+        """What waits, or what waits for one tunnel; it waits no more."""
+        taken = [wish for wish in self.waiting if of is None or wish.tunnel is of]
+        self.waiting = [wish for wish in self.waiting if wish not in taken]
+        return taken
+
+    def successor(self, of: PeerSession) -> PeerSession | None:
+        """The IKE SA that takes over from another: the newest that is here to stay."""
+        others = [one for one in self.sessions if one.established and one.origin is not of.origin]
+        staying = [one for one in others if not one.leaving]
+        found = staying or others
+        return found[-1] if found else None
+
+    def established(self, newest: PeerSession, now: float) -> None:
+        """One more IKE SA. A peer that sets them up and deletes none loses the oldest."""
+        newest.origin.rivals[:] = [
+            one.origin for one in self.sessions if one.origin.established_at is None
+        ]
         carrying = {
             tunnel.active.owner for tunnel in self.tunnels.values() if tunnel.active is not None
         }

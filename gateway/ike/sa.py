@@ -160,6 +160,16 @@ class IkeSa:
         )
 
     @property
+    def takes_fresh_ppk(self) -> bool:
+        """Whether a Child SA may be keyed with a PPK of its own (RFC 9867 3.2)."""
+        return self.peer.qsgw and self.peer.ppk_intermediate
+
+    @property
+    def shares_ppk(self) -> bool:
+        """Whether the PPK in SK_d is the only one a Child SA made in it can ever have."""
+        return self.ppk_method is not None and not self.takes_fresh_ppk
+
+    @property
     def our_spi(self) -> bytes:
         return self.spi_i if self.role is Role.INITIATOR else self.spi_r
 

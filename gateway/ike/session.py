@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike import limits
-from gateway.ike.child import ChildSa, Origin
+from gateway.ike.child import ChildSa, Origin, PeerSession
 from gateway.ike.cookies import RateLimit
 from gateway.ike.courier import Courier
 from gateway.ike.encrypted import Inner
@@ -27,23 +27,27 @@ from gateway.ike.flows import (
     informational,
     intermediate,
     key_exchange,
-    rekey_child,
     rekey_ike,
 )
 from gateway.ike.lifetime import Lifetime
+from gateway.ike.liveness import Liveness
 from gateway.ike.message import Header
 from gateway.ike.negotiation import activate
 from gateway.ike.outbox import Address
 from gateway.ike.payloads import NotifyPayload
+from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reasons import refusal
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, notify_name
+from gateway.ike.replacement import Replacement
 from gateway.ike.sa import IkeSa, KeyPolicy
+from gateway.ike.service import Service
 from gateway.ike.states import ChildState, IkeInput, IkeState
 from gateway.ike.succession import Admit, Succession
 from gateway.ike.tasks import Task, Tasks
 from gateway.ike.tunnel import Tunnel
+from gateway.ike.wish import Wish
 from gateway.model import Ended, Role
 
 TOO_MANY = NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25
@@ -53,29 +57,42 @@ OPERATORS = ("initiate", "rekey", "rekey-ike")
 _CREATING = (ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE)
 
 
+ServeWaiting = Callable[[Peering, float], None]
+"""What waited for the IKE SA we set up need not wait any more."""
+
+
 class Session:
     """Drives one IkeSa. ``ended`` is called once, when the IKE SA is closed.
 
-    It is part of the tunnel from ``join`` on.
+    It is part of the peering from ``join`` on.
     """
 
-    def __init__(self, sa: IkeSa, *, admit: Admit, ended: Callable[[Session], None]) -> None:
+    def __init__(
+        self, sa: IkeSa, *, admit: Admit, ended: Callable[[Session], None], serve: ServeWaiting
+    ) -> None:
         self.sa = sa
         sa.session = self
         self.succession = Succession(self, admit)
         self._ended = ended
+        self._serve_waiting = serve
         self._courier = Courier(sa, self)
         self._tasks = Tasks(sa, self)
+        self.service = Service(sa, self._tasks, self)
+        self.replacement = Replacement(self, self.service.only_here)
+        self._liveness = Liveness(
+            sa,
+            ask=self._ask_for_life,
+            heard_at=lambda: self._courier.heard_at,
+            established=lambda: self.established,
+        )
         self._lifetime = Lifetime(sa, due=self._lifetime_due, over=self._lifetime_over)
         self._queue: deque[tuple[Task, Request]] = deque()
         self._asking: Task | None = None  # whose request is unanswered
-        self._hinted_at = -limits.HINT_INTERVAL  # when a hint last made us ask
         self._child_requests = RateLimit(
             rate=limits.CHILD_REQUESTS_PER_SECOND, burst=limits.CHILD_REQUESTS_BURST
         )
         self._close_reason = ""
-        self._initiated_for = "initiate"  # or "rekey", where a new IKE SA is the way to it
-        self.to_go: tuple[float, bool] | None = None  # replaced: when, and tell the peer?
+        self._setting_up: Task | None = None  # our own initial exchanges
 
     # --- what the peering wants to know (PeerSession) --------------------------------------
 
@@ -98,7 +115,7 @@ class Session:
     @property
     def connecting(self) -> bool:
         """We are setting it up."""
-        return self._tasks.running("initiate")
+        return self._setting_up is not None
 
     @property
     def half_open(self) -> bool:
@@ -111,69 +128,81 @@ class Session:
 
         By us or by the peer.
         """
-        return (
-            self._tasks.running("rekey", tunnel)
-            or self._tasks.running("rekey-ike")
-            or self.sa.state is IkeState.REKEYED
-            or any(
-                tunnel is None or pending.tunnel in (tunnel, None)
-                for pending in self.sa.pending.values()
-            )
+        if self.rekeying_ike or self.sa.state is IkeState.REKEYED:
+            return True
+        ours = self._tasks.busy() if tunnel is None else self.creating(tunnel)
+        return ours or any(
+            tunnel is None or pending.tunnel in (tunnel, None)
+            for pending in self.sa.pending.values()
         )
+
+    def creating(self, tunnel: Tunnel) -> bool:
+        return bool(self._tasks.of(tunnel))
+
+    @property
+    def rekeying_ike(self) -> bool:
+        return self._tasks.running("rekey-ike")
 
     @property
     def busy(self) -> bool:
-        return self._tasks.running("rekey") or self._tasks.running("delete-child")
+        return self._tasks.busy() or self._tasks.running("delete-child")
 
     @property
     def leaving(self) -> bool:
-        return self.to_go is not None
-
-    @property
-    def takes_fresh_ppk(self) -> bool:
-        """A Child SA can be keyed with a QKD key of its own."""
-        return key_exchange.takes_fresh_ppk(self.sa)
+        return self.replacement.due
 
     def replace(self, *, tell_peer: bool, now: float) -> None:
         # Not at once: this may be called from within one of our own flows.
-        self._replace_at(now, tell_peer=tell_peer)
+        self.replacement.begin(now, tell_peer=tell_peer)
 
     def replace_later(self, now: float) -> None:
-        self._replace_at(now + limits.REPLACED_GRACE, tell_peer=True)
+        self.replacement.begin(now + limits.REPLACED_GRACE, tell_peer=True)
 
     def release(self, child: ChildSa) -> None:
         if child in self.sa.children:
             self.sa.children.remove(child)
 
     def join(self, before: Session | None = None) -> None:
-        """Become part of the tunnel; in the place of ``before``, if that was rekeyed."""
+        """Become part of the peering; in the place of ``before``, if that was rekeyed."""
         self.sa.peering.sessions.append(self)
         self._watch_life()
-        if before is not None and before.to_go is not None:
-            when, tell_peer = before.to_go
-            self._replace_at(when, tell_peer=tell_peer)
+        if before is not None:
+            self.replacement.inherit(before.replacement)
+
+    def move(self, tunnel: Tunnel, now: float) -> None:
+        if not self.rekeying(tunnel):
+            self.service.move(tunnel, now)
+
+    def successor(self) -> PeerSession | None:
+        return self.sa.peering.successor(self)
+
+    def at(self, when: float, name: str, action: Callable[[float], None]) -> None:
+        self._at(when, name, lambda: action(self.sa.now))
+
+    def leave(self, reason: str, *, tell_peer: bool) -> None:
+        self.succession.give_way()
+        if tell_peer:
+            self._delete(reason, informational.hand_over(self.sa, reason=reason))
+        else:
+            self._end(reason)
 
     # --- wishes ----------------------------------------------------------------------------
 
-    def initiate(self, ppk: HeldPpk | None, *, what: str) -> None:
-        """Set the IKE SA up. ``what`` was asked for, and is what has failed if this does."""
-        self._initiated_for = what
-        flow = establish.establish(self.sa, ppk)
-        self._tasks.start(Task(flow=flow, what="initiate", tunnel=self.sa.tunnel))
+    def initiate(self, wish: Wish) -> None:
+        """Set the IKE SA up, with the first Child SA."""
+        flow = establish.establish(self.sa, wish.ppk)
+        self._setting_up = Task(flow=flow, what=wish.what, tunnel=wish.tunnel)
+        self._tasks.start(self._setting_up)
 
     def await_auth(self) -> None:
         """Responder: IKE_SA_INIT is answered; the peer has so long to prove who it is."""
         when = self.origin.began_at + self.sa.peering.timing.half_open_timeout
         self._at(when, "half-open", self._half_open_expired)
 
-    def rekey(self, tunnel: Tunnel, child: ChildSa | None, ppk: HeldPpk | None, now: float) -> None:
-        """Replace ``child``, or make one where the tunnel has none."""
-        self.sa.now = now
-        flow = rekey_child.rekey(self.sa, tunnel, child, ppk)
-        self._tasks.start(Task(flow=flow, what="rekey", tunnel=tunnel))
-
     def why_not_rekey_ike(self) -> str:
         """Empty where a rekey of the IKE SA may begin now."""
+        if self.connecting:
+            return "an IKE SA is being set up already"
         if self.rekeying() or self._tasks.responding(*_CREATING):
             return "a rekey is under way already"
         if self.busy:
@@ -191,9 +220,7 @@ class Session:
         task = self._tasks.find("rekey-ike")
         if task is None:
             return
-        if self._asking is task:
-            self._asking = None
-        self._queue = deque(entry for entry in self._queue if entry[0] is not task)
+        self._forget_request(task)
         self._tasks.fail(task, YieldedError("the IKE SA"))
 
     def disinherit(self, reason: str) -> None:
@@ -242,11 +269,22 @@ class Session:
         """The kernel has dropped one of its SAs: drop the other, and tell the peer."""
         self.sa.now = now
         tell = self.established and child in self.sa.children
-        self._drop_child(child, reason)
-        self._find_stand_in(child.tunnel)
+        self.service.drop(child, reason)
+        self.service.find_stand_in(child.tunnel)
         if tell:
-            spi = child.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
-            self._tasks.start(Task(flow=informational.delete_spi(spi), what="delete-child"))
+            self.service.delete([child.spi_in])
+
+    def close_tunnel(self, tunnel: Tunnel, reason: str, now: float) -> None:
+        """The IKE SA goes with the last tunnel it is for; until then only its children do."""
+        self.sa.now = now
+        heir = self.succession.heir
+        if heir is not None and self.service.is_for_others(tunnel):
+            self.succession.give_way()
+            heir.close_tunnel(tunnel, reason, now)
+        elif self.service.is_for_others(tunnel):
+            self.service.close(tunnel, reason)
+        else:
+            self.close(reason, now)
 
     def close(self, reason: str, now: float) -> None:
         """No more traffic from now on; an established peer is told."""
@@ -257,7 +295,7 @@ class Session:
             heir.close(reason, now)
         if self.established:
             for child in tuple(self.sa.children):
-                self._drop_child(child, reason)
+                self.service.drop(child, reason)
             self._delete(reason, informational.delete_ike())
         elif self.sa.state is not IkeState.DELETING:
             self._end(reason)
@@ -344,6 +382,9 @@ class Session:
         self._watch_life()
 
     def task_done(self, task: Task, result: object) -> None:
+        if task is self._setting_up:
+            self._setting_up = None
+            self._serve_waiting(self.sa.peering, self.sa.now)
         if task.what == "delete":
             self._end(self._close_reason)
         elif isinstance(result, rekey_ike.Successor):
@@ -352,7 +393,8 @@ class Session:
                 self._report(task, failure_of(result.redundant))
         elif result:  # from informational.respond: why the IKE SA is over
             self._end(str(result), ended=Ended.BY_PEER)
-        self._replace_if_due(task)
+        if task.what == "rekey-ike":
+            self.replacement.go_on(self.sa.now)
 
     def task_failed(self, task: Task, error: QsgwError) -> None:
         failure = failure_of(error)
@@ -363,20 +405,21 @@ class Session:
             self._report(task, failure)
         if task.exchange is not None and not task.answered:
             self._refuse(task.exchange, error)
-        elif task.what == "initiate":
-            self._give_up(error, failure.reason, from_peer=failure.from_peer)
-        elif isinstance(error, CryptoError) or _ends_it(failure):  # RFC 6989 2.5: a bad value
+        elif task is self._setting_up:
+            self._setting_up = None
+            self._give_up(error, failure)
+        elif isinstance(error, CryptoError) or failure.ends_it:  # RFC 6989 2.5: a bad value
             # Delete would tell a peer that its side of a rekey is good.
             self._delete(failure.reason, informational.report_failure(NotifyType.INVALID_SYNTAX))
-        self._replace_if_due(task)
+        if task.what == "rekey-ike":
+            self.replacement.go_on(self.sa.now)
 
     def _report(self, task: Task, failure: Failure) -> None:
         sa = self.sa
         if self.half_open and not sa.peering.tells(failure.reason, sa.remote, sa.now):
             return
-        what = task.what if task.what in OPERATORS else "respond"
-        if what == "initiate":
-            what = self._initiated_for
+        ours = task.exchange is None and (task.tunnel is not None or task.what in OPERATORS)
+        what = task.what if ours else "respond"
         self._concerned(task).failed(
             what,
             failure.reason,
@@ -394,13 +437,21 @@ class Session:
         if initial or notify.type == NotifyType.INVALID_SYNTAX:
             self._end(failure_of(error).reason)
 
-    def _give_up(self, error: QsgwError, reason: str, *, from_peer: bool) -> None:
-        """Setting up failed: tell the peer where it may believe otherwise."""
-        sa = self.sa
-        if sa.state is IkeState.ESTABLISHED:
-            for child in tuple(sa.children):
-                self._drop_child(child, reason)
-            self._delete(reason, informational.delete_ike())
+    def _give_up(self, error: QsgwError, failure: Failure) -> None:
+        """Setting up failed: tell the peer where it may believe otherwise.
+
+        An IKE SA that is up for all that serves the tunnels that wait for it.
+        """
+        sa, reason, from_peer = self.sa, failure.reason, failure.from_peer
+        waiting = bool(sa.peering.waiting)
+        if sa.state is IkeState.ESTABLISHED and sa.tunnel is not None:
+            children = sa.children_of(sa.tunnel)
+            for child in children:
+                self.service.drop(child, reason)
+            if waiting or sa.children:
+                self.service.delete([child.spi_in for child in children])
+            else:
+                self._delete(reason, informational.delete_ike())
         elif sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING) and not from_peer:
             kind = NotifyType.AUTHENTICATION_FAILED
             if isinstance(error, ProtocolError):
@@ -408,6 +459,14 @@ class Session:
             self._delete(reason, informational.report_failure(kind))
         else:
             self._end(reason)
+        if sa.established_at is None and not failure.ppk_missing:  # so would the others
+            self._refuse_waiting(reason, failure.notify, from_peer=from_peer)
+        elif waiting:
+            self._serve_waiting(sa.peering, sa.now)
+
+    def _refuse_waiting(self, reason: str, notify: str | None, *, from_peer: bool) -> None:
+        for wish in self.sa.peering.take_waiting():
+            wish.refuse(reason, notify=notify, from_peer=from_peer)
 
     def _pump(self) -> None:
         """Send the next request if the window is free."""
@@ -427,7 +486,7 @@ class Session:
             self.sa.living = True
             self._lifetime.begin()
             self.sa.env.deadlines.cancel((self, "half-open"))
-            self._at(self.sa.now + self._liveness_interval, "liveness", self._check_liveness)
+            self._liveness.begin()
 
     def _lifetime_due(self, replace: bool) -> None:
         if not (self.leaving or self.rekeying()):
@@ -436,31 +495,12 @@ class Session:
     def _lifetime_over(self) -> None:
         self.close("its lifetime is over", self.sa.now)
 
-    @property
-    def _liveness_interval(self) -> float:
-        """Until the next look; where liveness is off, whether it still is."""
-        return self.sa.peering.timing.liveness_interval or limits.LIVENESS_INTERVAL
-
-    def _check_liveness(self) -> None:
-        if not self.established:
-            return
-        quiet_until = (self._courier.heard_at or 0.0) + self._liveness_interval
-        if quiet_until <= self.sa.now:
-            wanted = self.sa.peering.timing.liveness_interval > 0
-            # any unanswered request asks the same question
-            if wanted and not self.sa.requests.busy:
-                self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
-            quiet_until = self.sa.now + self._liveness_interval
-        self._at(quiet_until, "liveness", self._check_liveness)
-
     def hinted(self) -> None:
         """Somebody says, unprotected, that the peer does not know this IKE SA."""
-        # RFC 7296 2.4, 2.21.4: a hint and no more. A request of ours that is unanswered asks
-        # the same question already.
-        due = self._hinted_at + limits.HINT_INTERVAL <= self.sa.now
-        if self.established and due and not self.sa.requests.busy:
-            self._hinted_at = self.sa.now
-            self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
+        self._liveness.hinted()
+
+    def _ask_for_life(self) -> None:
+        self._tasks.start(Task(flow=informational.liveness(), what="liveness"))
 
     def _half_open_expired(self) -> None:
         sa = self.sa
@@ -469,31 +509,6 @@ class Session:
             if sa.peering.tells(reason, sa.remote, sa.now):
                 sa.peering.failed("respond", reason)
         self._end("half-open for too long")
-
-    def _replace_at(self, when: float, *, tell_peer: bool) -> None:
-        if self.to_go is None or when < self.to_go[0]:
-            self.to_go = (when, tell_peer)
-            self._at(when, "replace", self._replace)
-
-    def _replace_if_due(self, task: Task) -> None:
-        """What had to wait for the end of our rekey of the IKE SA."""
-        if task.what == "rekey-ike" and self.to_go is not None:
-            self._at(max(self.to_go[0], self.sa.now), "replace", self._replace)
-
-    def _replace(self) -> None:
-        others = (one for one in self.sa.peering.sessions if one.origin is not self.origin)
-        if self.to_go is None or not self.established or self._tasks.running("rekey-ike"):
-            return
-        if not any(one.established for one in others):
-            self.to_go = None  # what was to take over is gone itself
-            return
-        tell_peer = self.to_go[1]
-        reason = "replaced by another IKE SA"
-        self.succession.give_way()
-        if tell_peer:
-            self._delete(reason, informational.hand_over(self.sa, reason=reason))
-        else:
-            self._end(reason)
 
     def _delete(self, reason: str, farewell: Flow[None]) -> None:
         """Say goodbye and end when that is answered."""
@@ -505,19 +520,30 @@ class Session:
         self.sa.abandon_pending(reason)
         self._tasks.start(Task(flow=farewell, what="delete"))
 
-    def _drop_child(self, child: ChildSa, reason: str) -> None:
-        if child in self.sa.children:
-            self.sa.children.remove(child)
-        child.tunnel.remove(child, reason=reason)
-
     def _stop_tasks(self, reason: str, notify: str | None = None) -> None:
         self._queue.clear()
         self._asking = None
+        self._setting_up, setting_up = None, self._setting_up
         for task in self._tasks.end_all():
-            if task.what in OPERATORS:
-                self._concerned(task).failed(
-                    task.what, reason, notify=notify, from_peer=notify is not None
-                )
+            self._report_stopped(task, reason, notify)
+        if setting_up is not None:
+            self._refuse_waiting(reason, notify, from_peer=notify is not None)
+
+    def stop(self, task: Task, reason: str) -> None:
+        self._forget_request(task)
+        self._tasks.end(task)
+        self._report_stopped(task, reason, None)
+
+    def _forget_request(self, task: Task) -> None:
+        if self._asking is task:
+            self._asking = None
+        self._queue = deque(entry for entry in self._queue if entry[0] is not task)
+
+    def _report_stopped(self, task: Task, reason: str, notify: str | None) -> None:
+        if task.what in OPERATORS:
+            self._concerned(task).failed(
+                task.what, reason, notify=notify, from_peer=notify is not None
+            )
 
     def _end(self, reason: str, *, ended: Ended = Ended.HERE, notify: str | None = None) -> None:
         sa = self.sa
@@ -529,13 +555,14 @@ class Session:
         self._courier.stop()
         self._courier.path.stop()
         self._lifetime.stop()
-        for name in ("half-open", "liveness", "replace", "grace"):
+        self._liveness.stop()
+        for name in ("half-open", "replace", "grace"):
             sa.env.deadlines.cancel((self, name))
         self._stop_tasks(reason, notify)
         sa.abandon_pending(reason)
         if sa.ppk is not None:
             sa.ppk.settle(used=False, reason=reason)
-        self._release_children(reason, ended)
+        self.service.release(reason, ended)
         if sa.keys_now is not None:
             sa.keys_now.wipe()
         if sa.channel is not None:
@@ -558,26 +585,6 @@ class Session:
             )
         self._ended(self)
 
-    def _release_children(self, reason: str, ended: Ended) -> None:
-        """Where another child carries on, packets in flight may still come in on these."""
-        leaving, self.sa.children[:] = tuple(self.sa.children), ()
-        carried_on = {
-            child.tunnel for child in leaving if child.tunnel.active not in (None, *leaving)
-        }
-        for child in leaving:
-            if child.tunnel in carried_on:
-                child.tunnel.retire(child, reason=reason, rekeyed=True, now=self.sa.now)
-            else:
-                child.tunnel.remove(child, reason=reason, ended=ended)
-        for tunnel in dict.fromkeys(child.tunnel for child in leaving):
-            self._find_stand_in(tunnel)
-
-    def _find_stand_in(self, tunnel: Tunnel) -> None:
-        """Our traffic may have lost its child: whatever can carry it now shall."""
-        other = tunnel.stand_in()
-        if tunnel.active is None and other is not None:
-            other.owner.stand_in(other, self.sa.now)
-
     def _concerned(self, task: Task) -> KeyPolicy:
         """Whom a task was for: its tunnel, or the peering where that is not known."""
         asked = self.sa.asked_for if task.exchange is not None else task.tunnel
@@ -589,8 +596,3 @@ class Session:
             action()
 
         self.sa.env.deadlines.set((self, name), when, run)
-
-
-def _ends_it(failure: Failure) -> bool:
-    """RFC 7296 2.21.3: INVALID_SYNTAX in a response is fatal for both."""
-    return failure.from_peer and failure.notify == NotifyType.INVALID_SYNTAX.name

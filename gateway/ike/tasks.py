@@ -14,10 +14,12 @@ from gateway.ike.commands import (
     CheckCertificates,
     FetchPpk,
     InstallChild,
+    TakePpk,
     Token,
 )
 from gateway.ike.desk import AskingCommand
 from gateway.ike.flow import Flow, Request, Respond, Resume, Step
+from gateway.ike.negotiation import ChildAttempt
 from gateway.ike.registry import ExchangeType
 from gateway.ike.sa import IkeSa
 from gateway.ike.tunnel import Tunnel
@@ -28,8 +30,9 @@ class Task:
     """One flow under way."""
 
     flow: Flow[object]
-    what: str  # "initiate", "rekey", "rekey-ike", "respond", ...: as in ExchangeFailed
+    what: str  # "initiate", "rekey", "move", "rekey-ike", "respond", ...: as in ExchangeFailed
     tunnel: Tunnel | None = None  # for which one; None: for the IKE SA, or not known
+    attempt: ChildAttempt | None = None  # the Child SA it makes in an IKE SA that is up
     exchange: ExchangeType | None = None  # of the request it answers; None: it is ours
     answered: bool = False
     token: Token | None = None  # of the command it waits for
@@ -69,12 +72,20 @@ class Tasks:
         """Raise an error where the flow waits."""
         self._advance(task, lambda: task.flow.throw(error))
 
-    def running(self, what: str, tunnel: Tunnel | None = None) -> bool:
-        """Whether there is such a task; with ``tunnel``, one for that."""
-        return any(
-            task.what == what and (tunnel is None or task.tunnel is tunnel)
-            for task in self._running
-        )
+    def running(self, what: str) -> bool:
+        return any(task.what == what for task in self._running)
+
+    def of(self, tunnel: Tunnel) -> tuple[Task, ...]:
+        """Those that are for one tunnel."""
+        return tuple(task for task in self._running if task.tunnel is tunnel)
+
+    def others(self, tunnel: Tunnel) -> bool:
+        """Whether any is for another tunnel."""
+        return any(task.tunnel not in (None, tunnel) for task in self._running)
+
+    def busy(self) -> bool:
+        """Whether any is for a tunnel."""
+        return any(task.tunnel is not None for task in self._running)
 
     def find(self, what: str) -> Task | None:
         return next((task for task in self._running if task.what == what), None)
@@ -120,6 +131,7 @@ class Tasks:
                 case (
                     AllocateSpi()
                     | FetchPpk()
+                    | TakePpk()
                     | CheckCertificates()
                     | InstallChild()
                     | ActivateOutbound()

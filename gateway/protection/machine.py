@@ -120,6 +120,10 @@ class TunnelProtection:
         moments = (at for at, trigger, _ in deadlines(self._facts) if trigger in _REPLACING)
         return min(moments, default=None)
 
+    def trusts_keys(self, now: float) -> bool:
+        """A QKD key is at hand and may go into an SA."""
+        return self._facts.key_trusted(now)
+
     @property
     def stopped(self) -> bool:
         """By the operator, until he initiates it again."""

@@ -32,6 +32,7 @@ from gateway.ike.commands import (
     RemoveSas,
     SettlePpk,
     SpiAllocated,
+    TakePpk,
     UpdateEncap,
     WatchInbound,
 )
@@ -184,6 +185,7 @@ class Side:
     judge: Callable[[CheckCertificates], CertificatesTrusted | Failed] = trust_nobody
     hold_fetches: bool = False
     keepalives: list[tuple[float, Datagram]] = field(default_factory=list)  # and when
+    take_key: Callable[[], Ppk] | None = None  # for what the core begins by itself
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -232,6 +234,11 @@ class Side:
             case CheckCertificates():
                 self.checks.append(command)
                 self.endpoint.answer(self.judge(command), now)
+            case TakePpk(token=token):
+                if self.take_key is None:
+                    self.endpoint.answer(Failed(token=token, reason="no key at hand"), now)
+                else:
+                    self.endpoint.answer(PpkFetched(token=token, ppk=self.take_key()), now)
             case InstallChild(token=token):
                 if kernel.fail_install:
                     self.endpoint.answer(Failed(token=token, reason=kernel.fail_install), now)
@@ -374,6 +381,8 @@ class Pair:
         self._watching_traffic = False
         self.moon = self._side("moon", MOON, {**both, **(moon or {})}, 0xC0000000)
         self.sun = self._side("sun", SUN, {**both, **(sun or {})}, 0xC8000000)
+        self.moon.take_key = lambda: self.key(self.moon)
+        self.sun.take_key = lambda: self.key(self.sun)
 
     def _side(self, name: str, address: IpAddress, changes: dict[str, object], spi: int) -> Side:
         conn = connection(name, **changes)  # type: ignore[arg-type]

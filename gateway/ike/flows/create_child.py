@@ -20,7 +20,7 @@ from gateway.ike.config import PpkMode
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import CommandError, Flow, PpkMissingError, Respond, refuse
 from gateway.ike.flows import key_exchange
-from gateway.ike.flows.key_exchange import Asked, Opened, Pending, takes_fresh_ppk
+from gateway.ike.flows.key_exchange import Asked, Opened, Pending
 from gateway.ike.negotiation import (
     ChildAttempt,
     ChildSecrets,
@@ -161,6 +161,9 @@ def _child_to_replace(sa: IkeSa, received: Received) -> ChildSa | None:
 def _check_new(sa: IkeSa, tunnel: Tunnel) -> None:
     if sa.current_child(tunnel) is not None:
         raise refuse(NotifyType.NO_ADDITIONAL_SAS, f"{tunnel.name} has a Child SA already")
+    # Both sides make one at the same time: it is the one of who began the IKE SA.
+    if sa.role is Role.INITIATOR and sa.owner.creating(tunnel):
+        raise refuse(NotifyType.TEMPORARY_FAILURE, "we are making this Child SA ourselves")
 
 
 def _check_replaceable(sa: IkeSa, child: ChildSa) -> None:
@@ -192,7 +195,7 @@ class ChildNotFoundError(ProtocolError):
 def _choose_ppk(
     sa: IkeSa, tunnel: Tunnel, received: Received, nonce_i: bytes
 ) -> Flow[HeldPpk | None]:
-    if takes_fresh_ppk(sa):
+    if sa.takes_fresh_ppk:
         return (yield from key_exchange.choose_ppk(sa, tunnel, received, nonce_i))
     _check_ppk(sa, tunnel, None)
     return None
@@ -202,9 +205,9 @@ def _check_ppk(sa: IkeSa, tunnel: Tunnel, ppk: HeldPpk | None) -> None:
     """Policy as it is now: it may have changed since the exchange began."""
     if tunnel.mode is not PpkMode.REQUIRE or ppk is not None:
         return
-    if takes_fresh_ppk(sa):
+    if sa.takes_fresh_ppk:
         raise PpkMissingError(NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key, and policy requires one")
-    if sa.ppk_method is None:
+    if not sa.shares_ppk:
         raise PpkMissingError(
             NotifyType.NO_PROPOSAL_CHOSEN, "no QKD key in the IKE SA, and policy requires one"
         )

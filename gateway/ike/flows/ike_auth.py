@@ -25,6 +25,7 @@ from gateway.ike.errors import ProtocolError
 from gateway.ike.events import IkeEstablished
 from gateway.ike.flow import (
     CommandError,
+    ExchangeError,
     Flow,
     PpkMissingError,
     Respond,
@@ -85,7 +86,12 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
             raise_on_error(received, sa.connection.ike_proposals, attempt.tunnel.config)
         yield from _verify_responder(sa, received, ppk, mixed)
         _established(sa)
-        child = yield from _install(received, attempt)
+        try:
+            child = yield from _install(received, attempt)
+        except (ProtocolError, CommandError):  # the peer may have it, and the IKE SA may go on
+            if sa.peering.waiting:
+                yield from informational.delete_spis([attempt.spi_octets])
+            raise
     finally:
         attempt.abandon()
     yield from activate(sa, child)
@@ -148,11 +154,25 @@ def _verify_responder(
 def _install(received: Received, attempt: ChildAttempt) -> Flow[ChildSa]:
     sa, tunnel = attempt.sa, attempt.tunnel
     specs = first_child_specs(tunnel)
+    _check_child_error(sa, received)
     raise_on_error(received, specs, tunnel.config)
     chosen, traffic = accept_child(attempt, received, specs)
     # RFC 7296 2.17: the first child is keyed with the nonces of IKE_SA_INIT
     secrets = ChildSecrets(nonces=sa.nonce_i + sa.nonce_r)
     return (yield from attempt.install(chosen, traffic, secrets))
+
+
+def _check_child_error(sa: IkeSa, received: Received) -> None:
+    error = received.error()
+    refused = error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN
+    if refused and sa.ppk_method is None and (sa.peer.ppk_intermediate or sa.peer.ppk_auth):
+        raise ExchangeError(
+            "peer insists on a QKD key for this tunnel, or takes none of our ESP proposals "
+            "(NO_PROPOSAL_CHOSEN)",
+            notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
+            from_peer=True,
+            ppk_missing=True,
+        )
 
 
 # --- responder -------------------------------------------------------------------------------
@@ -369,7 +389,7 @@ def _established(sa: IkeSa) -> None:
     sa.origin.lowest_nonce = min(sa.nonce_i, sa.nonce_r)
     sa.announced = True
     sa.peering.watch.proved(sa.role, sa.heard)
-    sa.peering.make_room(sa.owner, sa.now)
+    sa.peering.established(sa.owner, sa.now)
     if sa.ppk is not None:
         sa.ppk.settle(used=True, reason="mixed into an IKE SA")
     sa.emit(

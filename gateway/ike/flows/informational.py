@@ -8,6 +8,8 @@ SK{N(AUTHENTICATION_FAILED)}  <-->  SK{}
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.ike.child import ChildSa
 from gateway.ike.flow import CommandError, Flow, Respond, request
 from gateway.ike.limits import ESP_SPI_SIZE
@@ -38,7 +40,8 @@ def hand_over(sa: IkeSa, *, reason: str) -> Flow[None]:
     children = list(sa.children)
     yield from _spare_traffic(sa, children)
     for child in children:
-        _forget(sa, child, reason=reason, rekeyed=True)
+        carried_on = child.tunnel.active not in (None, child)
+        _forget(sa, child, reason=reason, rekeyed=carried_on)
     yield from delete_ike()
 
 
@@ -47,10 +50,10 @@ def report_failure(notify: NotifyType) -> Flow[None]:
     yield from request(ExchangeType.INFORMATIONAL, [NotifyPayload(type=notify)])
 
 
-def delete_spi(spi: bytes) -> Flow[None]:
-    """Delete a child at the peer that is not, or no longer, in our kernel."""
+def delete_spis(spis: Sequence[bytes]) -> Flow[None]:
+    """Delete children at the peer that are not, or no longer, in our kernel."""
     yield from request(
-        ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.ESP, spis=(spi,))]
+        ExchangeType.INFORMATIONAL, [DeletePayload(protocol=ProtocolId.ESP, spis=tuple(spis))]
     )
 
 
@@ -61,7 +64,7 @@ def delete_child(sa: IkeSa, child: ChildSa, *, reason: str, rekeyed: bool) -> Fl
     elif child.state is not ChildState.DELETING:  # the peer was quicker
         return
     # Whatever the answer says, the child is done with (RFC 7296 1.4.1).
-    yield from delete_spi(child.spi_in.to_bytes(ESP_SPI_SIZE, "big"))
+    yield from delete_spis([child.spi_in.to_bytes(ESP_SPI_SIZE, "big")])
     _forget(sa, child, reason=reason, rekeyed=rekeyed)
 
 

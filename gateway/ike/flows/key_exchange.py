@@ -119,7 +119,7 @@ def initiate(sa: IkeSa, asked: Asked) -> Flow[Opened]:
 def _check_error(sa: IkeSa, received: Received, asked: Asked) -> None:
     error = received.error()
     refused = error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN
-    if refused and takes_fresh_ppk(sa):
+    if refused and sa.takes_fresh_ppk:
         reason = (
             "peer insists on a QKD key it has not got, or takes none of our "
             f"{asked.specs[0].protocol.name} proposals (NO_PROPOSAL_CHOSEN)"
@@ -267,11 +267,6 @@ def keep(sa: IkeSa, pending: Pending) -> NotifyPayload:
 
 
 # --- both ------------------------------------------------------------------------------------
-
-
-def takes_fresh_ppk(sa: IkeSa) -> bool:
-    """Whether an SA made in this IKE SA may be keyed with a PPK of its own."""
-    return sa.peer.qsgw and sa.peer.ppk_intermediate
 
 
 def confirm(sa: IkeSa, nonce_i: bytes) -> ppk_choice.Confirm:

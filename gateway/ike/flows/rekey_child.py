@@ -12,21 +12,46 @@ from __future__ import annotations
 from gateway.errors import QsgwError
 from gateway.ike.child import ChildSa
 from gateway.ike.collision import OwnRekey
+from gateway.ike.commands import TakePpk
+from gateway.ike.config import PpkMode
 from gateway.ike.errors import ProtocolError
-from gateway.ike.flow import CommandError, ExchangeError, Flow, YieldedError, refuse
+from gateway.ike.flow import (
+    CommandError,
+    ExchangeError,
+    Flow,
+    PpkMissingError,
+    YieldedError,
+    fetch_ppk,
+    refuse,
+)
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
 from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
-from gateway.ike.tunnel import Tunnel
-from gateway.model import Role
+from gateway.ike.wish import NO_KEY
 
 
-def rekey(sa: IkeSa, tunnel: Tunnel, old: ChildSa | None, ppk: HeldPpk | None) -> Flow[None]:
-    """``old`` None: the tunnel has no child here, make one. ``ppk`` is settled when this ends."""
-    attempt = ChildAttempt(sa, tunnel, Role.INITIATOR, old)
+def move(attempt: ChildAttempt) -> Flow[None]:
+    """Make a child for a tunnel that has one in another IKE SA, which is about to go."""
+    sa, tunnel = attempt.sa, attempt.tunnel
+    ppk = None
+    if sa.takes_fresh_ppk and tunnel.mode is not PpkMode.OFF:
+        got = yield from fetch_ppk(TakePpk(token=sa.env.desk.token(), tunnel=tunnel.name))
+        if not isinstance(got, str):
+            ppk = HeldPpk(got, tunnel=tunnel.name, outbox=sa.env.outbox)
+    if ppk is None and tunnel.mode is PpkMode.REQUIRE and not sa.shares_ppk:
+        raise PpkMissingError(NotifyType.NO_PROPOSAL_CHOSEN, NO_KEY)
+    yield from rekey(attempt, ppk)
+
+
+def rekey(attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[None]:
+    """Make a child, in place of ``attempt.replaces`` if that is one.
+
+    ``ppk`` is settled when this ends.
+    """
+    sa, old = attempt.sa, attempt.replaces
     own = OwnRekey()
     if old is not None:
         old.happened(ChildInput.REKEY)
@@ -60,13 +85,14 @@ def _negotiate(
         opened, traffic = yield from create_child.initiate(sa, attempt, ppk)
         if own.yields(opened.lowest_nonce):
             if not opened.chosen.additional:  # else it never comes into being
-                yield from informational.delete_spi(attempt.spi_octets)
+                yield from informational.delete_spis([attempt.spi_octets])
             raise YieldedError("a Child SA")
         sa.drop_pending(own.rival, "the peer's rekey of the same Child SA gives way")
-        if opened.ppk is None:
+        bare = opened.ppk is None and (attempt.replaces is not None or not sa.shares_ppk)
+        if bare:
             ppk_choice.without(sa, attempt.tunnel, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
         shared = yield from followup_ke.initiate(sa, opened, attempt.tunnel.config.esp_proposals)
-        if opened.ppk is None:  # policy may have changed meanwhile
+        if bare:  # policy may have changed meanwhile
             ppk_choice.without(sa, attempt.tunnel, None, NotifyType.NO_PROPOSAL_CHOSEN)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
         if int.from_bytes(opened.chosen.spi, "big") in sa.deleted_early:
@@ -75,7 +101,7 @@ def _negotiate(
         child = yield from attempt.install(opened.chosen, traffic, secrets)
     except (ProtocolError, CommandError):
         # We do not like the peer's answer: it may have the child in its kernel, we have not.
-        yield from informational.delete_spi(attempt.spi_octets)
+        yield from informational.delete_spis([attempt.spi_octets])
         raise
     for secret in shared:
         secret.wipe()

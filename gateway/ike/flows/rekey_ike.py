@@ -32,7 +32,7 @@ from gateway.ike.flow import (
     refuse,
 )
 from gateway.ike.flows import followup_ke, key_exchange, ppk_choice
-from gateway.ike.flows.key_exchange import Asked, Opened, Pending, takes_fresh_ppk
+from gateway.ike.flows.key_exchange import Asked, Opened, Pending
 from gateway.ike.flows.sa_init import classical_reason
 from gateway.ike.keymat import KeyInputs, rekeyed_keys
 from gateway.ike.limits import IKE_SPI_SIZE
@@ -98,7 +98,7 @@ def _open(
 
     With additional key exchanges to come that is an error: the peer has made nothing yet.
     """
-    asked = Asked(specs=_specs(sa), spi=spi, ppk=ppk if takes_fresh_ppk(sa) else None)
+    asked = Asked(specs=_specs(sa), spi=spi, ppk=ppk if sa.takes_fresh_ppk else None)
     opened = yield from key_exchange.initiate(sa, asked)
     redundant: QsgwError | None = None
     if own.yields(opened.lowest_nonce):
@@ -189,7 +189,7 @@ def _check_free(sa: IkeSa) -> None:
 
 def _find_ppk(sa: IkeSa, received: Received, nonce_i: bytes) -> Flow[HeldPpk | None]:
     found: HeldPpk | str = "peer cannot use QKD keys here"
-    if takes_fresh_ppk(sa):
+    if sa.takes_fresh_ppk:
         found = yield from ppk_choice.find(
             sa, sa.peering, received, key_exchange.confirm(sa, nonce_i)
         )
