@@ -130,6 +130,7 @@ class Builder:
         degraded_max = at.read("degraded_max", units.parse_duration, table.degraded_max)
         config = TunnelConfig(
             name=at.read("", units.parse_name, name),
+            shares=table.shares,
             local=at.read("local", units.parse_address, table.local),
             remote=at.read("remote", units.parse_address, table.remote),
             local_id=auth.local_id,

@@ -27,11 +27,12 @@ def check_config(config: GatewayConfig, *, kme_names: frozenset[str], problems: 
         problems.at("tunnel").warn("", "there is no [tunnel.NAME]: nothing to do")
     for tunnel in config.tunnels.values():
         at = problems.at(f"tunnel.{tunnel.name}")
-        _check_addresses(at, tunnel, config.gateway.listen)
+        if tunnel.shares is None:
+            _check_addresses(at, tunnel, config.gateway.listen)
+            _check_identities(at, tunnel)
         _check_networks(at, tunnel)
         _check_kmes(at, tunnel, kme_names, config.gateway.sae_id)
         _check_times(at, tunnel)
-        _check_identities(at, tunnel)
         _check_proposals(at, tunnel)
         _check_key_traffic(at, tunnel, config.kmes)
     for first, second in combinations(config.tunnels.values(), 2):
@@ -162,6 +163,8 @@ def _check_proposals(at: TableProblems, tunnel: TunnelConfig) -> None:
         ("ike", tunnel.ike, ProtocolId.IKE),
         ("esp", tunnel.esp, ProtocolId.ESP),
     ):
+        if key == "ike" and tunnel.shares is not None:
+            continue
         for text in texts:
             try:
                 spec = ProposalSpec.parse(text, protocol)
@@ -240,14 +243,26 @@ def _check_pair(at: TableProblems, first: TunnelConfig, second: TunnelConfig) ->
             at.warn("remote_subnets", f"{text}: the narrower one wins")
         else:
             at.error("remote_subnets", f"{text}: traffic can take only one tunnel")
-    if (first.local, first.remote) == (second.local, second.remote):
+    if first.connection == second.connection:
+        _check_shared(at, first, second)
+    elif (first.local, first.remote) == (second.local, second.remote):
         at.error(
             "remote",
-            f"{second.local} to {second.remote} is [tunnel.{first.name}] already: "
-            "put all subnets into one tunnel",
+            f"{second.local} to {second.remote} is [tunnel.{first.name}] already: put all subnets "
+            f'into one tunnel, or write shares = "{first.connection}" for one with a policy of '
+            "its own",
         )
     if reqid_for(first.name) == reqid_for(second.name):
         at.error("", f"its kernel reqid collides with [tunnel.{first.name}]: rename one")
+
+
+def _check_shared(at: TableProblems, first: TunnelConfig, second: TunnelConfig) -> None:
+    """A QKD key for the IKE SA is looked up before it is known for which tunnel it is."""
+    if QkdPolicy.OFF in (first.qkd, second.qkd):
+        return
+    for key in ("kmes", "peer_sae"):
+        if getattr(first, key) != getattr(second, key):
+            at.error(key, f"differs from that of [tunnel.{first.name}] in the same IKE SA")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
+from gateway.config import shares
 from gateway.config.build import Builder
 from gateway.config.check import check_config
 from gateway.config.files import FileResolver
@@ -121,13 +122,12 @@ def _read(
         problems.at("").error(name, f"unknown table{did_you_mean(name, TOP_LEVEL)}")
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     files = FileResolver(base=path.parent, credentials=Path(directory) if directory else None)
-    build = Builder(
-        files,
-        problems,
-        now=now,
-        skip_credentials=outside_service and directory is None,
-        tolerate_dates=tolerate_dates,
-    )
+    skip = outside_service and directory is None
+
+    def builder(told: Problems) -> Builder:
+        return Builder(files, told, now=now, skip_credentials=skip, tolerate_dates=tolerate_dates)
+
+    build = builder(problems)
 
     gateway = mqtt = metrics = None
     if "gateway" in data:
@@ -144,11 +144,15 @@ def _read(
         if kme is not None:
             kmes[name] = kme
     tunnels = {}
-    for name, entry in named_tables(problems, data, "tunnel").items():
-        at = problems.at(f"tunnel.{name}")
-        tunnel = _one(at, entry, TunnelTable, partial(build.tunnel, name))
+    for name, entry in shares.complete(named_tables(problems, data, "tunnel"), problems).items():
+        # What is wrong with the peer is told once, of the tunnel that has it.
+        told = problems if "shares" not in entry else Problems()
+        at = told.at(f"tunnel.{name}")
+        tunnel = _one(at, entry, TunnelTable, partial(builder(told).tunnel, name))
         if tunnel is not None:
             tunnels[name] = tunnel
+        if told is not problems:
+            problems.add(told, leaving_out=shares.PEER_KEYS)
     if gateway is None:
         return None
     config = GatewayConfig(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeVar, cast
@@ -23,6 +23,11 @@ class Problems:
 
     def at(self, table: str) -> TableProblems:
         return TableProblems(self, table)
+
+    def add(self, others: Problems, *, leaving_out: Collection[str]) -> None:
+        """Those of ``others``, but for some keys."""
+        self.errors += [one for one in others.errors if one.key not in leaving_out]
+        self.warnings += [one for one in others.warnings if one.key not in leaving_out]
 
 
 @dataclass(slots=True)

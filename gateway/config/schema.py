@@ -112,9 +112,10 @@ class Authentication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelConfig:
-    """Table ``[tunnel.NAME]``."""
+    """Table ``[tunnel.NAME]``, with what it has from the tunnel whose IKE SA it shares."""
 
     name: str
+    shares: str | None  # that tunnel's name; None: it has an IKE SA of its own
     local: IpAddress
     remote: IpAddress
     local_id: str
@@ -149,6 +150,11 @@ class TunnelConfig:
     retransmit_base: float | None  # seconds; None = the default of gateway.ike
     port: int  # UDP 500 or 4500: where setting up begins, at both ends
     force_encap: bool  # ESP in UDP though there is no NAT
+
+    @property
+    def connection(self) -> str:
+        """Names the peer: all tunnels of one connection run in one IKE SA."""
+        return self.shares or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

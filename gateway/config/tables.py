@@ -71,6 +71,7 @@ class TunnelTable(Table, frozen=True):
     crl: tuple[str, ...] = ()
     revocation: Revocation | None = None
     remote_public_key: NonEmpty | None = None
+    shares: NonEmpty | None = None
     start: Start = Start.INITIATE
     dpd_action: Renewal | None = None  # as at the start
     close_action: Renewal | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Mapping
 
 from cryptography import x509
 
@@ -26,6 +27,24 @@ PPK_MODES = {
 }
 
 KERNEL_GRACE = 60  # seconds past the policy's own end of an SA: the kernel's is for a dead daemon
+
+
+def connections(
+    tunnels: Mapping[str, TunnelConfig], accepted: Callable[[str], PpkMode | None]
+) -> list[Connection]:
+    """One for each peer. ``accepted``: the mode that policy has set for a tunnel by now."""
+    return [
+        connection(
+            config,
+            tuple(
+                child(each, accepted(each.name))
+                for each in tunnels.values()
+                if each.connection == config.name
+            ),
+        )
+        for config in tunnels.values()
+        if config.shares is None
+    ]
 
 
 def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Connection:
@@ -87,6 +106,7 @@ def same_peer(one: TunnelConfig, other: TunnelConfig) -> bool:
 
 def _negotiated(config: TunnelConfig) -> tuple[object, ...]:
     return (
+        config.connection,
         config.local,
         config.remote,
         config.local_id,

@@ -225,10 +225,7 @@ class Roster:
 
     def _connect(self, config: GatewayConfig) -> None:
         """Give the IKE core the new connections; a mode that policy has set by now stays."""
-        connections = [
-            build.connection(tunnel, (build.child(tunnel, self.tunnels[name].accepted),))
-            for name, tunnel in config.tunnels.items()
-        ]
+        connections = build.connections(config.tunnels, lambda name: self.tunnels[name].accepted)
         now = self._clock()
         self._driver.run(lambda: self._driver.endpoint.set_connections(connections, now))
 

@@ -292,14 +292,14 @@ class Tunnel:
 
     def _attempt(self, *, with_ppk: bool, rekey: bool) -> None:
         ppk: Ppk | None = None
-        if with_ppk:
+        endpoint = self._driver.endpoint
+        if with_ppk and (rekey or endpoint.uses_key(self.name)):
             ppk = self.keys.take() if self.keys is not None else None
             if ppk is None:
                 reason = "no QKD key in the pool"
                 self.feed(AttemptFailed(reason=reason, ppk_missing=True, rekey=rekey))
                 return
         self.events.offered = with_ppk
-        endpoint = self._driver.endpoint
         now = self._clock()
         start = endpoint.rekey_child if rekey else endpoint.initiate
         self._driver.run(lambda: start(self.name, ppk=ppk, now=now))

@@ -11,10 +11,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address, ip_network
-from typing import ClassVar
 from uuid import UUID
 
-from gateway.crypto.algorithms import KeMethod
 from gateway.crypto.kex import KexFactory
 from gateway.crypto.secret import Secret
 from gateway.ike.commands import (
@@ -45,6 +43,7 @@ from gateway.ike.message import Header, parse_header
 from gateway.ike.outbox import KEEPALIVE, Address, Datagram
 from gateway.ike.proposals import ProposalSpec
 from gateway.model import IpAddress, KeyId, Ppk, SaId, SaSpec, UdpEncap
+from tests.support.toy_kex import SeededRng, ToyKex
 from tests.support.witness import Witness
 
 MOON = ip_address("10.0.12.1")
@@ -53,46 +52,6 @@ TUNNELS = ("net", "scada", "voice")
 IKE_HYBRID = "aes256gcm16-prfsha512-x25519-ke1_mlkem768"
 ESP_HYBRID = "aes256gcm16-x25519-ke1_mlkem768-esn"
 TIMING = Timing(retransmit_base=1.0, retransmit_factor=1.5, retransmit_tries=5)
-
-
-class SeededRng:
-    """Reproducible octets."""
-
-    def __init__(self, seed: str) -> None:
-        self._seed = seed.encode()
-        self._count = 0
-
-    def random_bytes(self, count: int) -> bytes:
-        self._count += 1
-        stream = hashlib.shake_256(self._seed + self._count.to_bytes(8, "big"))
-        return stream.digest(count)
-
-
-@dataclass(frozen=True)
-class _ToyInitiator:
-    public: bytes
-
-    def finish(self, peer: bytes) -> Secret:
-        return Secret(hashlib.sha256(self.public + peer).digest())
-
-
-class ToyKex:
-    """A key exchange without any security, reproducible and quick; sizes are real."""
-
-    _SIZES: ClassVar = {KeMethod.ML_KEM_768: (1184, 1088), KeMethod.ML_KEM_1024: (1568, 1568)}
-
-    def __init__(self, rng: SeededRng) -> None:
-        self._rng = rng
-
-    def supports(self, method: int) -> bool:
-        return method != KeMethod.NONE
-
-    def initiate(self, method: KeMethod) -> _ToyInitiator:
-        return _ToyInitiator(self._rng.random_bytes(self._SIZES.get(method, (32, 32))[0]))
-
-    def respond(self, method: KeMethod, peer: bytes) -> tuple[bytes, Secret]:
-        ours = self._rng.random_bytes(self._SIZES.get(method, (32, 32))[1])
-        return ours, Secret(hashlib.sha256(peer + ours).digest())
 
 
 class Kernel:

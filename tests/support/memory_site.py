@@ -100,8 +100,11 @@ class MemoryGateway:
 
     @property
     def tunnel(self) -> Tunnel:
-        (tunnel,) = self.roster.tunnels.values()
-        return tunnel
+        """The first one: the one that shares nobody's IKE SA."""
+        return next(iter(self.roster.tunnels.values()))
+
+    def protection_of(self, tunnel: str) -> Protection:
+        return self.roster.tunnels[tunnel].protection.protection
 
     @property
     def protection(self) -> Protection:

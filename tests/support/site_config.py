@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -21,13 +23,19 @@ PSK = SharedKey(key=Secret(b"a pre-shared key of good length"))
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 
 
-def site_config(name: str, **changes: object) -> GatewayConfig:
-    """The configuration of one side; ``changes`` go into its tunnel."""
+def site_config(
+    name: str, *, more: Mapping[str, Mapping[str, object]] | None = None, **changes: object
+) -> GatewayConfig:
+    """The configuration of one side; ``changes`` go into its tunnel.
+
+    ``more``: tunnels that share its IKE SA, each with what it differs in.
+    """
     moon = name == "moon"
     peer = "sun" if moon else "moon"
     networks = (ip_network("10.1.0.0/24"),), (ip_network("10.2.0.0/24"),)
     settings: dict[str, object] = {
         "name": peer,
+        "shares": None,
         "local": MOON if moon else SUN,
         "remote": SUN if moon else MOON,
         "local_id": f"{name}.example",
@@ -76,8 +84,27 @@ def site_config(name: str, **changes: object) -> GatewayConfig:
         mqtt=None,
         metrics=None,
         kmes={kme: _kme(kme) for kme in ("primary", "secondary")},
-        tunnels={peer: TunnelConfig(**{**settings, **changes})},  # type: ignore[arg-type]
+        tunnels=_tunnels(peer, moon, {**settings, **changes}, more or {}),
     )
+
+
+def _tunnels(
+    peer: str,
+    moon: bool,
+    settings: Mapping[str, object],
+    more: Mapping[str, Mapping[str, object]],
+) -> dict[str, TunnelConfig]:
+    made = {peer: TunnelConfig(**settings)}  # type: ignore[arg-type]
+    for number, (name, changes) in enumerate(more.items(), 1):
+        sides = (ip_network(f"10.1.{number}.0/24"),), (ip_network(f"10.2.{number}.0/24"),)
+        own = {
+            "name": name,
+            "shares": peer,
+            "local_subnets": sides[0 if moon else 1],
+            "remote_subnets": sides[1 if moon else 0],
+        }
+        made[name] = replace(made[peer], **{**own, **changes})  # type: ignore[arg-type]
+    return made
 
 
 def _kme(name: str) -> KmeConfig:
