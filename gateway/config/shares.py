@@ -45,6 +45,8 @@ PEER_KEYS: Final = frozenset(
         "crl",
         "revocation",
         "remote_public_key",
+        "port",
+        "force_encap",
         "ike",
         "ike_rekey",
         "allow_classical",
