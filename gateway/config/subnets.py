@@ -30,7 +30,11 @@ def read_subnets(path: Path) -> tuple[tuple[TunnelSubnets, ...], tuple[ConfigPro
     problems = Problems()
     data = parse_file(path, problems)
     found = []
-    for name, table in named_tables(problems, data, "tunnel").items():
+    tables = named_tables(problems, data, "tunnel")
+    for name, own in tables.items():
+        table = own
+        if own.get("shares") in tables.keys() - {name}:  # what is not its own is that one's
+            table = {**tables[own["shares"]], **own}
         local = _networks(problems, name, table, "local")
         remote = _networks(problems, name, table, "remote")
         if local and remote:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config.load import load_config
 from gateway.config.shares import INHERITED_KEYS, OWN_KEYS, PEER_KEYS
+from gateway.config.subnets import read_subnets
 from gateway.config.tables import TunnelTable
 from gateway.model import QkdPolicy
 
@@ -98,3 +99,12 @@ def test_keys_may_be_given_where_the_other_tunnel_has_none(folder: Any) -> None:
     folder.set("tunnel.sun", qkd="off", kmes=None, peer_sae=None)
     file = with_tunnel(folder, "scada", **SCADA, kmes=["primary"], peer_sae="sun")
     assert load_config(file).config.tunnels["scada"].kmes == ("primary",)
+
+
+def test_the_block_policies_at_boot_know_the_addresses_of_a_shared_peer(folder: Any) -> None:
+    file = with_tunnel(folder, "direct", shares="sun", mode="transport")
+    found, problems = read_subnets(file)
+    assert problems == ()
+    (direct,) = [one for one in found if one.tunnel == "direct"]
+    assert str(direct.local[0]) == "10.0.12.1/32"
+    assert str(direct.remote[0]) == "10.0.23.3/32"
