@@ -15,8 +15,6 @@ from gateway.model import Severity
 from gateway.pki.authorities import AuthorityFiles
 from gateway.pki.trust import Anchors, CertificateError, Trusted, validate
 
-EXPIRING, NOT_TRUSTED = "certificate-expiring", "peer-not-trusted"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Accepted:
@@ -56,7 +54,7 @@ class TunnelTrust:
         anchors = self._authorities.current()
         found = validate(chain, identity, anchors, self._wall())
         self._accepted = _Accepted(chain=chain, identity=identity, anchors=anchors)
-        self._bulletin.clear_alarm(NOT_TRUSTED, self._tunnel)
+        self._bulletin.clear_alarm("peer-not-trusted", self._tunnel)
         return found
 
     def inherit(self, old: TunnelTrust) -> None:
@@ -73,12 +71,12 @@ class TunnelTrust:
             return
         left = self._own.not_after - self._wall()
         if left >= ENDS_SOON:
-            self._bulletin.clear_alarm(EXPIRING, self._tunnel)
+            self._bulletin.clear_alarm("certificate-expiring", self._tunnel)
             return
         over = left.total_seconds() < 0
         when = "expired" if over else "ends"
         self._bulletin.raise_alarm(
-            EXPIRING,
+            "certificate-expiring",
             Severity.CRITICAL if over else Severity.WARNING,
             self._tunnel,
             f"our certificate {self._own.subject} ({self._own.file}) {when} on "
@@ -102,7 +100,9 @@ class TunnelTrust:
             return  # what is to be read cannot be: nothing is known against the peer
         except CertificateError as error:
             self._accepted = None
-            self._bulletin.raise_alarm(NOT_TRUSTED, Severity.CRITICAL, self._tunnel, str(error))
+            self._bulletin.raise_alarm(
+                "peer-not-trusted", Severity.CRITICAL, self._tunnel, str(error)
+            )
             self._close(f"peer is no longer trusted: {error}")
         else:
             self._accepted = _Accepted(
