@@ -264,6 +264,7 @@ class ChildView:
     key_exchanges: tuple[str, ...]
     ppk_method: str | None
     key_id: str | None
+    key_shared: bool  # it is the IKE SA's, and keys other Child SAs as well
     encryption: str
     mode: EspMode
     esn: bool
@@ -299,6 +300,7 @@ class KeysView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelView:
     name: str
+    connection: str  # the tunnel whose IKE SA this one runs in: itself, or the one it shares
     protection: Protection
     reason: str
     since: str

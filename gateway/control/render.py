@@ -147,7 +147,7 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     yield _ends("remote", tunnel["remote_id"], tunnel["remote_address"], tunnel["remote_subnets"])
     if tunnel["ike"] is not None:
         ike = tunnel["ike"]
-        yield _row("ike", clean(ike["proposal"] or ike["state"]))
+        yield _row("ike", _whose(tunnel) + clean(ike["proposal"] or ike["state"]))
         if ike["remote_proof"]:
             yield _row("auth", _proofs(ike))
     for child in tunnel["children"]:
@@ -174,6 +174,8 @@ def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     ike = tunnel["ike"]
     if ike is None:
         yield _row("ike", "no IKE SA")
+    elif tunnel["connection"] != tunnel["name"]:  # its SPIs and more are shown there
+        yield _row("ike", f"{_whose(tunnel)}{clean(ike['state'])}")
     else:
         ours = ike["role"] == "initiator"
         spis = f"{ike['spi_i']}_i{'*' if ours else ''} {ike['spi_r']}_r{'' if ours else '*'}"
@@ -241,10 +243,17 @@ def _child_limits(child: Json) -> str:
     return "; ".join(texts) or "no limit on bytes and packets"
 
 
+def _whose(tunnel: Json) -> str:
+    """Said of an IKE SA that is another tunnel's as well."""
+    shares = tunnel["connection"] != tunnel["name"]
+    return f"the IKE SA of {clean(tunnel['connection'])}, " if shares else ""
+
+
 def _ppk(sa: Json) -> str:
     if sa["key_id"] is None:
         return ", no QKD key mixed"
-    return f", QKD key {short_key_id(sa['key_id'])} by {clean(sa['ppk_method'])}"
+    shared = ", shared with others in the IKE SA" if sa.get("key_shared") else ""
+    return f", QKD key {short_key_id(sa['key_id'])} by {clean(sa['ppk_method'])}{shared}"
 
 
 def _proofs(ike: Json) -> str:

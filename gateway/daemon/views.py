@@ -46,6 +46,7 @@ class Viewer:
         tally = tunnel.tally
         return TunnelView(
             name=config.name,
+            connection=config.connection,
             protection=protection,
             reason=reason,
             since=self.wall(tunnel.protection.since),
@@ -106,6 +107,7 @@ class Viewer:
             key_exchanges=facts.mixed.key_exchanges,
             ppk_method=facts.mixed.ppk_method,
             key_id=facts.mixed.key_id,
+            key_shared=facts.mixed.key_shared,
             encryption=facts.encryption,
             mode=facts.mode,
             esn=facts.esn,

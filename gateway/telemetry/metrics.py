@@ -159,8 +159,10 @@ def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
         for state in Protection:
             protection.add_metric((tunnel.name, state.value), int(tunnel.protection is state))
         since.add_metric((tunnel.name,), _seconds(now) - _seconds(tunnel.since))
-        established = tunnel.ike is not None and tunnel.ike.established_at is not None
-        ike.add_metric((tunnel.name,), int(established))
+        if tunnel.connection == tunnel.name:  # each IKE SA is counted once
+            established = tunnel.ike is not None and tunnel.ike.established_at is not None
+            ike.add_metric((tunnel.name,), int(established))
+            ike_rekeys.add_metric((tunnel.name,), tunnel.ike_rekeys)
         others = tunnel.rekeys - tunnel.rekeys_hybrid - tunnel.rekeys_pqc_only
         for state, count in (
             (Protection.HYBRID, tunnel.rekeys_hybrid),
@@ -168,7 +170,6 @@ def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
             (Protection.CLASSICAL, others),
         ):
             rekeys.add_metric((tunnel.name, state.value), count)
-        ike_rekeys.add_metric((tunnel.name,), tunnel.ike_rekeys)
         failures.add_metric((tunnel.name,), tunnel.failures)
     yield from (protection, since, ike, rekeys, ike_rekeys, failures)
 

@@ -32,6 +32,7 @@ def child_view(**changes: Any) -> ChildView:
             key_exchanges=("X25519", "ML-KEM-768"),
             ppk_method="RFC9867-child",
             key_id=KEY_ID,
+            key_shared=False,
             encryption="AES_GCM_16-256",
             mode=EspMode.TUNNEL,
             esn=True,
@@ -96,6 +97,7 @@ def tunnel_view(name: str = "sun", **changes: Any) -> TunnelView:
     return replace(
         TunnelView(
             name=name,
+            connection=name,
             protection=Protection.HYBRID,
             reason="",
             since="2026-11-21T09:59:00.000Z",

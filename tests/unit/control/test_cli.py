@@ -14,7 +14,15 @@ import pytest
 from gateway.control import cli
 from gateway.control.doctor import Finding, State
 from gateway.model import Protection, QkdPolicy, Severity
-from tests.support.snapshots import KEY_ID, alarm, event, ike_view, snapshot, tunnel_view
+from tests.support.snapshots import (
+    KEY_ID,
+    alarm,
+    child_view,
+    event,
+    ike_view,
+    snapshot,
+    tunnel_view,
+)
 
 HEAVY = ("asyncio", "msgspec", "aiohttp", "cryptography", "pyroute2", "tomllib", "aiomqtt")
 
@@ -160,6 +168,18 @@ async def test_sas(qsgw: Any, path: Path, daemon: Any) -> None:
         tunnels=(tunnel_view(protection=Protection.DOWN, ike=None, children=()),)
     )
     assert "no IKE SA" in (await qsgw("--socket", path, "sas")).out
+
+
+async def test_tunnels_that_share_an_ike_sa(qsgw: Any, path: Path, daemon: Any) -> None:
+    child = child_view(key_shared=True, ppk_method="RFC8784")
+    scada = tunnel_view("scada", connection="sun", children=(child,))
+    daemon.current = snapshot(tunnels=(tunnel_view(), scada))
+    sas = await qsgw("--socket", path, "sas")
+    assert sas.out.count("IKEv2") == 1  # one IKE SA
+    assert "the IKE SA of sun, established" in sas.out
+    assert "shared with others in the IKE SA" in sas.out
+    status = await qsgw("--socket", path, "status")
+    assert status.out.count("the IKE SA of sun, ") == 1
 
 
 async def test_sas_as_json(qsgw: Any, path: Path) -> None:

@@ -158,3 +158,11 @@ async def test_port_in_use_is_one_line() -> None:
             await second.start()
     finally:
         await first.stop()
+
+
+def test_an_ike_sa_that_tunnels_share_is_counted_once() -> None:
+    tunnels = (tunnel_view("sun"), tunnel_view("scada", connection="sun"))
+    found = samples(render_metrics(snapshot(tunnels=tunnels)))
+    assert found["qsgw_ike_sas", "sun"] == 1
+    assert ("qsgw_ike_sas", "scada") not in found
+    assert ("qsgw_ike_rekeys_total", "scada") not in found
