@@ -15,7 +15,10 @@ async def test_nothing_is_forwarded_in_the_clear_before_and_while_the_daemons_st
     lab_name: str,
 ) -> None:
     async with Site.prepared(lab_name, SiteOptions(mqtt=False)) as site:
-        assert await evidence.reachable(site.lab), "without block policies all of it is forwarded"
+        await evidence.start_capture(site.lab, "before")
+        await evidence.reachable(site.lab, "alice")
+        frames = await evidence.stop_capture(site.lab, "before")
+        assert proof.count_kinds(frames)["plaintext"] > 0, "without them all of it leaves"
         for gateway in GATEWAYS:
             command = ["qsgwd", "--block-only", "--config", str(site.config(gateway))]
             (await site.lab.run(gateway, command)).check()
