@@ -1,4 +1,4 @@
-"""One IKE SA at work: its life from the first message to the last, and the flows it drives.
+"""One IKE SA at work: its life from the first message to the last.
 
 Errors become what RFC 7296 2.21 wants: in a responder flow the notify that answers the
 request, in an initiator flow an ExchangeFailed event.
@@ -6,51 +6,36 @@ request, in an initiator flow an ExchangeFailed event.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.errors import CryptoError, QsgwError
 from gateway.ike import limits
 from gateway.ike.child import ChildSa, Origin, PeerSession
-from gateway.ike.cookies import RateLimit
-from gateway.ike.courier import Courier
-from gateway.ike.encrypted import Inner
 from gateway.ike.errors import ProtocolError
 from gateway.ike.events import IkeClosed, IkeRekeyDue
+from gateway.ike.exchanges import Exchanges
 from gateway.ike.failures import Failure, answer_to, failure_of
-from gateway.ike.flow import Flow, Reply, Request, Respond, YieldedError
-from gateway.ike.flows import (
-    create_child,
-    establish,
-    followup_ke,
-    ike_auth,
-    informational,
-    intermediate,
-    key_exchange,
-    rekey_ike,
-)
+from gateway.ike.flow import Flow, Respond, YieldedError
+from gateway.ike.flows import establish, informational, rekey_ike
 from gateway.ike.lifetime import Lifetime
 from gateway.ike.liveness import Liveness
 from gateway.ike.message import Header
 from gateway.ike.negotiation import activate
 from gateway.ike.outbox import Address
-from gateway.ike.payloads import NotifyPayload
 from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reasons import refusal
-from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, notify_name
 from gateway.ike.replacement import Replacement
 from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.service import Service
 from gateway.ike.states import ChildState, IkeInput, IkeState
 from gateway.ike.succession import Admit, Succession
-from gateway.ike.tasks import Task, Tasks
+from gateway.ike.tasks import Task
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.wish import Wish
 from gateway.model import Ended, Role
 
-TOO_MANY = NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25
 OPERATORS = ("initiate", "rekey", "rekey-ike")
 """Tasks somebody asked for: each ends in ChildUp, IkeRekeyed or ExchangeFailed."""
 
@@ -75,8 +60,9 @@ class Session:
         self.succession = Succession(self, admit)
         self._ended = ended
         self._serve_waiting = serve
-        self._courier = Courier(sa, self)
-        self._tasks = Tasks(sa, self)
+        self._exchanges = Exchanges(sa, self)
+        self._courier = self._exchanges.courier
+        self._tasks = self._exchanges.tasks
         self.service = Service(sa, self._tasks, self)
         self.replacement = Replacement(self, self.service.only_here)
         self._liveness = Liveness(
@@ -86,11 +72,6 @@ class Session:
             established=lambda: self.established,
         )
         self._lifetime = Lifetime(sa, due=self._lifetime_due, over=self._lifetime_over)
-        self._queue: deque[tuple[Task, Request]] = deque()
-        self._asking: Task | None = None  # whose request is unanswered
-        self._child_requests = RateLimit(
-            rate=limits.CHILD_REQUESTS_PER_SECOND, burst=limits.CHILD_REQUESTS_BURST
-        )
         self._close_reason = ""
         self._setting_up: Task | None = None  # our own initial exchanges
 
@@ -165,9 +146,13 @@ class Session:
     def join(self, before: Session | None = None) -> None:
         """Become part of the peering; in the place of ``before``, if that was rekeyed."""
         self.sa.peering.sessions.append(self)
-        self._watch_life()
+        self.watch_life()
         if before is not None:
             self.replacement.inherit(before.replacement)
+
+    def used(self) -> None:
+        """The peer has spoken in this IKE SA."""
+        self.succession.used()
 
     def move(self, tunnel: Tunnel, now: float) -> None:
         if not self.rekeying(tunnel):
@@ -220,7 +205,7 @@ class Session:
         task = self._tasks.find("rekey-ike")
         if task is None:
             return
-        self._forget_request(task)
+        self._exchanges.forget(task)
         self._tasks.fail(task, YieldedError("the IKE SA"))
 
     def disinherit(self, reason: str) -> None:
@@ -313,47 +298,6 @@ class Session:
         """The same IKE_SA_INIT request came again."""
         self._courier.repeat_init_response(local, remote)
 
-    def handle_request(self, exchange: ExchangeType, inner: Inner) -> None:
-        if exchange is ExchangeType.CREATE_CHILD_SA and not self._child_requests.allow(self.sa.now):
-            self._courier.send_response(Respond(payloads=[TOO_MANY]))
-            return
-        waiting, self.sa.waiting_child = self.sa.waiting_child, None
-        if waiting is not None:  # the initiator has its SAs in place, see flows.ike_auth
-            self.move_traffic(waiting, self.sa.now)
-        self.sa.asked_for = None
-        flow = self._responder(exchange, inner)
-        self._tasks.start(Task(flow=flow, what="respond", exchange=exchange))
-
-    def _responder(self, exchange: ExchangeType, inner: Inner) -> Flow[object]:
-        """The flow that answers; a message that cannot be read fails within it."""
-        received = Received(inner.payloads())
-        if not informational.deletes_ike(received):
-            self.succession.used()
-        match exchange:
-            case ExchangeType.IKE_INTERMEDIATE:
-                yield from intermediate.respond(self.sa, received)
-            case ExchangeType.IKE_AUTH:
-                yield from ike_auth.respond(self.sa, received)
-            case ExchangeType.CREATE_CHILD_SA if key_exchange.is_for_ike(received):
-                return (yield from rekey_ike.respond(self.sa, received))
-            case ExchangeType.CREATE_CHILD_SA:
-                yield from create_child.respond(self.sa, received)
-            case ExchangeType.IKE_FOLLOWUP_KE:
-                return (yield from followup_ke.respond(self.sa, received))
-            case _:
-                return (yield from informational.respond(self.sa, received))
-        return None
-
-    def handle_response(self, outcome: Reply | ProtocolError) -> None:
-        task, self._asking = self._asking, None
-        if task is None:  # its flow was stopped meanwhile
-            pass
-        elif isinstance(outcome, Reply):
-            self._tasks.resume(task, outcome)
-        else:
-            self._tasks.fail(task, outcome)
-        self._pump()
-
     def lost(self, now: float) -> None:
         """The peer does not answer (RFC 7296 2.4)."""
         sa = self.sa
@@ -370,16 +314,7 @@ class Session:
         else:
             self._end(reason, ended=Ended.PEER_LOST)
 
-    # --- flows (TaskHost) ------------------------------------------------------------------
-
-    def send_request(self, task: Task, request: Request) -> None:
-        self._queue.append((task, request))
-        self._pump()
-
-    def send_response(self, task: Task, response: Respond) -> None:
-        del task
-        self._courier.send_response(response)
-        self._watch_life()
+    # --- ends of flows ------------------------------------------------------------------
 
     def task_done(self, task: Task, result: object) -> None:
         if task is self._setting_up:
@@ -468,18 +403,9 @@ class Session:
         for wish in self.sa.peering.take_waiting():
             wish.refuse(reason, notify=notify, from_peer=from_peer)
 
-    def _pump(self) -> None:
-        """Send the next request if the window is free."""
-        self._watch_life()
-        if self.sa.requests.exhausted:
-            self._end("Message IDs are used up")
-        while self._queue and not self.sa.requests.busy:
-            self._asking, request = self._queue.popleft()
-            self._courier.send_request(request)
-
     # --- life ------------------------------------------------------------------------------
 
-    def _watch_life(self) -> None:
+    def watch_life(self) -> None:
         """Established: from now on ask from time to time whether the peer lives."""
         joined = self in self.sa.peering.sessions
         if self.established and joined and not self.sa.living:
@@ -521,8 +447,7 @@ class Session:
         self._tasks.start(Task(flow=farewell, what="delete"))
 
     def _stop_tasks(self, reason: str, notify: str | None = None) -> None:
-        self._queue.clear()
-        self._asking = None
+        self._exchanges.forget_all()
         self._setting_up, setting_up = None, self._setting_up
         for task in self._tasks.end_all():
             self._report_stopped(task, reason, notify)
@@ -530,14 +455,9 @@ class Session:
             self._refuse_waiting(reason, notify, from_peer=notify is not None)
 
     def stop(self, task: Task, reason: str) -> None:
-        self._forget_request(task)
+        self._exchanges.forget(task)
         self._tasks.end(task)
         self._report_stopped(task, reason, None)
-
-    def _forget_request(self, task: Task) -> None:
-        if self._asking is task:
-            self._asking = None
-        self._queue = deque(entry for entry in self._queue if entry[0] is not task)
 
     def _report_stopped(self, task: Task, reason: str, notify: str | None) -> None:
         if task.what in OPERATORS:
