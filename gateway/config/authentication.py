@@ -93,13 +93,13 @@ class AuthenticationReader:
             at.warn("crl", 'is not looked at with revocation = "off"')
         local = table.certificate is not None or table.private_key is not None
         remote = table.ca is not None or table.remote_public_key is not None
-        if table.psk is None and not local:
+        if table.psk is None and not local and not at.has("psk"):
             at.error("psk", "this key is missing; or give certificate and private_key")
-        if table.psk is None and not remote:
+        if table.psk is None and not remote and not at.has("psk"):
             at.error("psk", "this key is missing; or give ca, for a peer with a certificate")
         if table.psk is not None and local and remote:
             at.warn("psk", "is not used: neither side authenticates with it")
-        if table.local_id is None and table.certificate is None:
+        if table.local_id is None and table.certificate is None and not at.has("local_id"):
             at.error("local_id", "this key is missing; only a certificate says who we are")
 
     # --- the peer ----------------------------------------------------------------------------

@@ -40,7 +40,10 @@ _NOBODY = Authentication(  # stands in for one with errors, until all of them ar
 
 
 class Builder:
-    """One method per kind of table; each returns None when the table holds an error."""
+    """One method per kind of table. What comes of one with errors is None, or good for checks.
+
+    Those find out from ``Problems`` which of its values were read.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Builder:
             credentials=self._credentials, now=now, tolerate_dates=tolerate_dates
         )
 
-    def gateway(self, table: GatewayTable) -> GatewaySettings | None:
+    def gateway(self, table: GatewayTable) -> GatewaySettings:
         at = self._problems.at("gateway")
         settings = GatewaySettings(
             name=at.read("name", units.parse_name, table.name),
@@ -70,7 +73,7 @@ class Builder:
         )
         if len(set(settings.listen)) != len(settings.listen):
             at.error("listen", "names an address twice")
-        return None if at.failed else settings
+        return settings
 
     def mqtt(self, table: MqttTable) -> MqttConfig | None:
         at = self._problems.at("mqtt")
@@ -80,7 +83,11 @@ class Builder:
             at.error("ca", "is needed to use TLS with a certificate")
         if table.password_file is not None and table.username is None:
             at.error("username", "is needed with password_file")
-        if table.password_file is not None and table.ca is None and not _is_loopback(table.host):
+        if (
+            table.password_file is not None
+            and table.ca is None
+            and not _is_loopback(table.host or "")
+        ):
             at.warn("ca", "without it the broker's password crosses the network in the clear")
 
         def broker_file(key: str, reference: str | None, *, secret: bool = False) -> Path | None:
@@ -124,16 +131,16 @@ class Builder:
         )
         return None if at.failed else config
 
-    def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig | None:
+    def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig:
         at = self._problems.at(f"tunnel.{name}")
         auth = self._authentication.read(at, table) or _NOBODY
         degraded_max = at.read("degraded_max", units.parse_duration, table.degraded_max)
-        config = TunnelConfig(
+        return TunnelConfig(
             name=at.read("", units.parse_name, name),
             shares=table.shares,
             local=at.read("local", units.parse_address, table.local),
             remote=at.read("remote", units.parse_address, table.remote),
-            local_id=auth.local_id,
+            local_id=auth.local_id or table.local_id or "",
             remote_id=table.remote_id,
             local_auth=auth.local,
             remote_auth=auth.remote,
@@ -168,7 +175,6 @@ class Builder:
             port=table.port,
             force_encap=table.force_encap,
         )
-        return None if at.failed else config
 
     def _subnets(self, at: TableProblems, table: TunnelTable, side: str) -> tuple[IpNetwork, ...]:
         """In transport mode an end's subnet is its own address, which need not be written."""
@@ -180,8 +186,10 @@ class Builder:
                 at.error(key, "this key is missing")
             return ()
         own = getattr(table, side)
+        if texts is None and own is None:
+            return ()
         networks = at.read_list(key, units.parse_network, texts or (own,))
-        if transport and not at.failed and networks != (units.parse_network(own),):
+        if transport and own and not at.failed and networks != (units.parse_network(own),):
             at.error(key, f"transport mode is for the two ends themselves: leave it out, or {own}")
         return networks
 
@@ -194,10 +202,10 @@ class Builder:
 
         this KME or broker is out of use until it can, and everything else goes on.
         """
-        if self._credentials.skipped(at, key, reference):
+        if not at.has(key) and self._credentials.skipped(at, key, reference):
             return Path(reference)
         path = at.read(key, self._files.resolve, reference)
-        if at.failed and path is None:
+        if path is None:
             return path
         problem = why_unreadable(path)
         if problem is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config.partial import attempt, readable
 from gateway.config.problems import Problems, TableProblems, did_you_mean
-from gateway.config.schema import GatewayConfig, KmeConfig, Start, TunnelConfig
+from gateway.config.schema import GatewaySettings, KmeConfig, Start, TunnelConfig
 from gateway.config.units import parse_address
 from gateway.model import EspMode, IpAddress, IpNetwork, QkdPolicy
 
@@ -18,37 +19,59 @@ if TYPE_CHECKING:
     from gateway.ike.registry import KeMethod
 
 
-def check_config(config: GatewayConfig, *, kme_names: frozenset[str], problems: Problems) -> None:
-    """Add what is wrong to ``problems``.
+def check_config(
+    gateway: GatewaySettings | None,
+    tunnels: Mapping[str, TunnelConfig],
+    kmes: Mapping[str, KmeConfig],
+    *,
+    kme_names: frozenset[str],
+    problems: Problems,
+) -> None:
+    """Add what is wrong to ``problems``, as far as values that could not be read allow.
 
     ``kme_names`` are all KMEs the file names, those with errors of their own included.
     """
-    if not config.tunnels and not problems.errors:
+    if not tunnels and not problems.errors:
         problems.at("tunnel").warn("", "there is no [tunnel.NAME]: nothing to do")
-    for tunnel in config.tunnels.values():
-        at = problems.at(f"tunnel.{tunnel.name}")
-        if tunnel.shares is None:
-            _check_addresses(at, tunnel, config.gateway.listen)
-            _check_identities(at, tunnel)
-        _check_networks(at, tunnel)
-        _check_kmes(at, tunnel, kme_names, config.gateway.sae_id)
-        _check_times(at, tunnel)
-        _check_proposals(at, tunnel)
-        _check_key_traffic(at, tunnel, config.kmes)
-    for first, second in combinations(config.tunnels.values(), 2):
-        _check_pair(problems.at(f"tunnel.{second.name}"), first, second)
-    used = {name for tunnel in config.tunnels.values() for name in tunnel.kmes}
-    for name in config.kmes.keys() - used:
-        if not problems.errors:
+    ours = readable(gateway, problems, "gateway")
+    read = {
+        name: readable(one, problems, f"tunnel.{name}", f"tunnel.{one.connection}")
+        for name, one in tunnels.items()
+    }
+    for name, tunnel in read.items():
+        at = problems.at(f"tunnel.{name}")
+        if tunnels[name].shares is None:
+            attempt(_check_local, at, tunnel, ours)
+            attempt(_check_addresses, at, tunnel)
+            attempt(_check_identities, at, tunnel)
+        attempt(_check_networks, at, tunnel)
+        attempt(_check_own_traffic, at, tunnel)
+        attempt(_check_kmes, at, tunnel, kme_names)
+        attempt(_check_peer_sae, at, tunnel, ours)
+        attempt(_check_reserve, at, tunnel)
+        attempt(_check_rekey_times, at, tunnel)
+        attempt(_check_times, at, tunnel)
+        attempt(_check_proposals, at, tunnel)
+        for kme, table in kmes.items():
+            kme_read = readable(table, problems, f"kme.{kme}")
+            attempt(_check_key_traffic, at, tunnel, kme, kme_read)
+    for first, second in combinations(read, 2):
+        at = problems.at(f"tunnel.{second}")
+        attempt(_check_pair, at, read[first], read[second], first)
+        attempt(_check_same_ends, at, read[first], read[second], first)
+        _check_reqids(at, first, second)
+    if not problems.errors:
+        for name in kmes.keys() - {name for tunnel in tunnels.values() for name in tunnel.kmes}:
             problems.at(f"kme.{name}").warn("", "no tunnel names this KME in its kmes")
 
 
-def _check_addresses(
-    at: TableProblems, tunnel: TunnelConfig, listen: tuple[IpAddress, ...]
-) -> None:
-    if tunnel.local not in listen:
-        known = ", ".join(str(address) for address in listen)
+def _check_local(at: TableProblems, tunnel: TunnelConfig, gateway: GatewaySettings) -> None:
+    if tunnel.local not in gateway.listen:
+        known = ", ".join(str(address) for address in gateway.listen)
         at.error("local", f"{tunnel.local} is not in [gateway] listen ({known})")
+
+
+def _check_addresses(at: TableProblems, tunnel: TunnelConfig) -> None:
     if tunnel.local.version != tunnel.remote.version:
         at.error(
             "remote",
@@ -72,7 +95,6 @@ def _check_networks(at: TableProblems, tunnel: TunnelConfig) -> None:
         at.error("remote_subnets", "local_subnets and remote_subnets share no IP version")
     for network in set(tunnel.local_subnets) & set(tunnel.remote_subnets):
         at.error("remote_subnets", f"{network} is on both sides")
-    _check_own_traffic(at, tunnel)
 
 
 def _check_own_traffic(at: TableProblems, tunnel: TunnelConfig) -> None:
@@ -100,23 +122,27 @@ def _check_own_traffic(at: TableProblems, tunnel: TunnelConfig) -> None:
             )
 
 
-def _check_kmes(
-    at: TableProblems, tunnel: TunnelConfig, known: frozenset[str], our_sae: str
-) -> None:
+def _check_kmes(at: TableProblems, tunnel: TunnelConfig, known: frozenset[str]) -> None:
     for name in tunnel.kmes:
         if name not in known:
             at.error("kmes", f"there is no [kme.{name}]{did_you_mean(name, known)}")
     if len(set(tunnel.kmes)) != len(tunnel.kmes):
         at.error("kmes", "names a KME twice")
+    if tunnel.qkd is not QkdPolicy.OFF and not tunnel.kmes:
+        at.error("kmes", f'qkd = "{tunnel.qkd}" needs at least one KME; or write qkd = "off"')
+
+
+def _check_peer_sae(at: TableProblems, tunnel: TunnelConfig, gateway: GatewaySettings) -> None:
     if tunnel.qkd is QkdPolicy.OFF:
         return
-    if not tunnel.kmes:
-        at.error("kmes", f'qkd = "{tunnel.qkd}" needs at least one KME; or write qkd = "off"')
     if not tunnel.peer_sae:
         at.error("peer_sae", f'qkd = "{tunnel.qkd}" needs the SAE_ID of the peer')
-    elif tunnel.peer_sae == our_sae:
-        at.error("peer_sae", f'"{our_sae}" is our own [gateway] sae_id')
-    if tunnel.key_reserve >= tunnel.pool_target:
+    elif tunnel.peer_sae == gateway.sae_id:
+        at.error("peer_sae", f'"{tunnel.peer_sae}" is our own [gateway] sae_id')
+
+
+def _check_reserve(at: TableProblems, tunnel: TunnelConfig) -> None:
+    if tunnel.qkd is not QkdPolicy.OFF and tunnel.key_reserve >= tunnel.pool_target:
         at.error(
             "key_reserve",
             f"{tunnel.key_reserve} of pool_target = {tunnel.pool_target} keys kept back leaves "
@@ -124,12 +150,15 @@ def _check_kmes(
         )
 
 
-def _check_times(at: TableProblems, tunnel: TunnelConfig) -> None:
+def _check_rekey_times(at: TableProblems, tunnel: TunnelConfig) -> None:
     if tunnel.rekey_min > tunnel.rekey_max:
         at.error(
             "rekey_min",
             f"{tunnel.rekey_min:g} s is more than rekey_max = {tunnel.rekey_max:g} s",
         )
+
+
+def _check_times(at: TableProblems, tunnel: TunnelConfig) -> None:
     if tunnel.idle_timeout is not None and tunnel.start is Start.INITIATE:
         at.error(
             "idle_timeout",
@@ -149,8 +178,9 @@ def _check_identities(at: TableProblems, tunnel: TunnelConfig) -> None:
     from gateway.ike.identity import Identity  # noqa: PLC0415  only when a file is checked
 
     for key, text in (("local_id", tunnel.local_id), ("remote_id", tunnel.remote_id)):
-        at.read(key, Identity.parse, text)
-    if tunnel.local_id.casefold() == tunnel.remote_id.casefold():
+        if text:  # else it stands in a certificate that could not be read
+            at.read(key, Identity.parse, text)
+    if tunnel.local_id and tunnel.local_id.casefold() == tunnel.remote_id.casefold():
         at.error("remote_id", f'"{tunnel.remote_id}" is also local_id: each end has its own')
 
 
@@ -219,50 +249,58 @@ def _is_kem(method: KeMethod) -> bool:
     return method.name.startswith(("ML_KEM", "FRODOKEM", "HQC"))
 
 
-def _check_key_traffic(at: TableProblems, tunnel: TunnelConfig, kmes: dict[str, KmeConfig]) -> None:
+def _check_key_traffic(at: TableProblems, tunnel: TunnelConfig, name: str, kme: KmeConfig) -> None:
     """Requests to a KME must not need the tunnel that waits for their answer."""
-    for name in tunnel.kmes:
-        host = urlsplit(kmes[name].url).hostname if name in kmes else None
-        try:
-            address = parse_address(host or "")
-        except ValueError:
-            continue
-        if _contains(tunnel.remote_subnets, address):
-            at.warn(
-                "remote_subnets",
-                f"KME {name} ({address}) lies behind this tunnel, whose keys it delivers",
-            )
+    try:
+        address = parse_address(urlsplit(kme.url).hostname or "")
+    except ValueError:
+        return
+    if name in tunnel.kmes and _contains(tunnel.remote_subnets, address):
+        at.warn(
+            "remote_subnets",
+            f"KME {name} ({address}) lies behind this tunnel, whose keys it delivers",
+        )
 
 
-def _check_pair(at: TableProblems, first: TunnelConfig, second: TunnelConfig) -> None:
-    from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
-
+def _check_pair(at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str) -> None:
     for selector, other in _overlaps(first, second):
-        text = f"{selector} overlaps {other} of [tunnel.{first.name}]"
+        text = f"{selector} overlaps {other} of [tunnel.{name}]"
         if selector != other and (selector.inside(other) or other.inside(selector)):
             at.warn("remote_subnets", f"{text}: the narrower one wins")
         else:
             at.error("remote_subnets", f"{text}: traffic can take only one tunnel")
+
+
+def _check_same_ends(
+    at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str
+) -> None:
     if first.connection == second.connection:
-        _check_shared(at, first, second)
+        _check_shared(at, first, second, name)
     elif (first.local, first.remote) == (second.local, second.remote):
         at.error(
             "remote",
-            f"{second.local} to {second.remote} is [tunnel.{first.name}] already: put all subnets "
+            f"{second.local} to {second.remote} is [tunnel.{name}] already: put all subnets "
             f'into one tunnel, or write shares = "{first.connection}" for one with a policy of '
             "its own",
         )
-    if reqid_for(first.name) == reqid_for(second.name):
-        at.error("", f"its kernel reqid collides with [tunnel.{first.name}]: rename one")
 
 
-def _check_shared(at: TableProblems, first: TunnelConfig, second: TunnelConfig) -> None:
+def _check_reqids(at: TableProblems, first: str, second: str) -> None:
+    from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
+
+    if reqid_for(first) == reqid_for(second):
+        at.error("", f"its kernel reqid collides with [tunnel.{first}]: rename one")
+
+
+def _check_shared(
+    at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str
+) -> None:
     """A QKD key for the IKE SA is looked up before it is known for which tunnel it is."""
     if QkdPolicy.OFF in (first.qkd, second.qkd):
         return
     for key in ("kmes", "peer_sae"):
         if getattr(first, key) != getattr(second, key):
-            at.error(key, f"differs from that of [tunnel.{first.name}] in the same IKE SA")
+            at.error(key, f"differs from that of [tunnel.{name}] in the same IKE SA")
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,15 +153,13 @@ def _read(
             tunnels[name] = tunnel
         if told is not problems:
             problems.add(told, leaving_out=shares.PEER_KEYS)
+    names = frozenset(named_tables(Problems(), data, "kme"))
+    check_config(gateway, tunnels, kmes, kme_names=names, problems=problems)
     if gateway is None:
         return None
-    config = GatewayConfig(
+    return GatewayConfig(
         file=path, gateway=gateway, mqtt=mqtt, metrics=metrics, kmes=kmes, tunnels=tunnels
     )
-    check_config(
-        config, kme_names=frozenset(named_tables(Problems(), data, "kme")), problems=problems
-    )
-    return config
 
 
 def named_tables(problems: Problems, data: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -179,16 +177,15 @@ def _one(
     kind: type[TableT],
     build: Callable[[TableT], BuiltT | None],
 ) -> BuiltT | None:
-    """One table read and built, or None when anything in it is wrong."""
+    """One table read and built as far as it can be, errors noted; None when nothing can."""
     table = _table(at, data, kind)
-    built = build(table) if table is not None else None
-    return None if at.failed else built
+    return build(table) if table is not None else None
 
 
 def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None:
     """Check keys and types one by one, so that every wrong one is reported.
 
-    Wrong optional keys are left out of the result: what else is there can still be checked.
+    Wrong and missing ones are left out of the result: what else is there can still be checked.
     """
     if not isinstance(data, dict):
         at.error("", f"write [{at.table}], a table")
@@ -196,7 +193,7 @@ def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for key in data.keys() - fields.keys():
         at.error(key, f"unknown key{did_you_mean(key, fields)}")
-    values = {}
+    values: dict[str, Any] = {key: None for key, field in fields.items() if field.required}
     for key, field in fields.items():
         if key not in data:
             if field.required:
@@ -206,8 +203,7 @@ def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None
             values[key] = msgspec.convert(data[key], field.type)
         except msgspec.ValidationError as error:
             at.error(key, _in_words(str(error), field.type))
-    complete = all(field.name in values for field in fields.values() if field.required)
-    return kind(**values) if complete else None
+    return kind(**values)
 
 
 _TYPE_WORDS = {

@@ -52,8 +52,12 @@ class TableProblems:
     def read(self, key: str, parse: Callable[[str], T], text: str) -> T:
         """``parse(text)``. When it fails, the error is noted and the table is lost:
 
-        look at ``failed`` before using any value read.
+        look at ``failed`` or ``has`` before using any value read. A key with an error already
+        (missing, or no text at all) is left alone.
         """
+        return cast("T", None) if self.has(key) else self._parsed(key, parse, text)
+
+    def _parsed(self, key: str, parse: Callable[[str], T], text: str) -> T:
         try:
             return parse(text)
         except (ValueError, CredentialError) as error:
@@ -64,7 +68,7 @@ class TableProblems:
         return None if text is None else self.read(key, parse, text)
 
     def read_list(self, key: str, parse: Callable[[str], T], texts: Iterable[str]) -> tuple[T, ...]:
-        return tuple(self.read(key, parse, text) for text in texts)
+        return () if self.has(key) else tuple(self._parsed(key, parse, text) for text in texts)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.config.load import load_config
+from gateway.config.tables import GatewayTable, KmeTable, TunnelTable
 from gateway.errors import ConfigProblem
 
 OTHER = {
@@ -206,3 +208,47 @@ def test_a_kme_nobody_uses(folder: Any) -> None:
 
 def test_no_tunnel(folder: Any) -> None:
     assert "nothing to do" in str(warnings_of(folder.remove("tunnel"))[0])
+
+
+def test_errors_in_one_key_hide_none_in_another(folder: Any, problems_of: Any) -> None:
+    """One round shows all: what could not be read costs only the checks that need it."""
+    folder.set("gateway", listen=["10.0.12.1", "10.0.12.x"])
+    folder.set(
+        "tunnel.sun",
+        degraded_max="x",
+        remote_id=None,
+        local_subnets=["10.1.0.0/24"],
+        remote_subnets=["10.1.0.0/24"],
+        peer_sae="moon",
+        kmes=["primry"],
+        rekey_min="2h",
+        ike=["aes256gcm16-foo"],
+        key_reserve=9,
+    )
+    keys = {
+        "[gateway] listen",
+        *(
+            f"[tunnel.sun] {key}"
+            for key in (
+                *("degraded_max", "remote_id", "remote_subnets", "peer_sae", "kmes", "rekey_min"),
+                *("ike", "key_reserve"),
+            )
+        ),
+    }
+    assert {problem.split(":")[0] for problem in problems_of(folder.file)} == keys
+
+
+@pytest.mark.parametrize("table", ["gateway", "tunnel.sun", "kme.primary"])
+def test_one_value_of_the_wrong_kind_is_one_error(
+    folder: Any, problems_of: Any, table: str
+) -> None:
+    kind = {"gateway": GatewayTable, "tunnel.sun": TunnelTable, "kme.primary": KmeTable}[table]
+    values = folder.tables
+    for name in table.split("."):
+        values = values[name]
+    for key in (field.name for field in msgspec.structs.fields(kind)):
+        before = values.get(key)
+        found = problems_of(folder.set(table, **{key: 1.5}))
+        assert [text.split(":")[0] for text in found] == [f"[{table}] {key}"]
+        folder.set(table, **{key: before})
+    assert problems_of(folder.file) == []
