@@ -292,9 +292,7 @@ def _check_reqids(at: TableProblems, first: str, second: str) -> None:
         at.error("", f"its kernel reqid collides with [tunnel.{first}]: rename one")
 
 
-def _check_shared(
-    at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str
-) -> None:
+def _check_shared(at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str) -> None:
     """A QKD key for the IKE SA is looked up before it is known for which tunnel it is."""
     if QkdPolicy.OFF in (first.qkd, second.qkd):
         return

@@ -246,7 +246,8 @@ def test_one_value_of_the_wrong_kind_is_one_error(
     values = folder.tables
     for name in table.split("."):
         values = values[name]
-    for key in (field.name for field in msgspec.structs.fields(kind)):
+    keys = {field.name for field in msgspec.structs.fields(kind)}
+    for key in sorted(keys - {"shares"}):  # that one says which other keys are due
         before = values.get(key)
         found = problems_of(folder.set(table, **{key: 1.5}))
         assert [text.split(":")[0] for text in found] == [f"[{table}] {key}"]
