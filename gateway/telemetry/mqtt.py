@@ -112,7 +112,7 @@ class MqttPublisher:
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError, QsgwError) as error:
-                self._lost(_reason(error))
+                self._lost(_reason(error, tls=self._settings.ca is not None))
             except Exception:  # whatever goes wrong here, the tunnels go on
                 log.exception("MQTT publisher failed")
                 self._lost("internal error")
@@ -312,8 +312,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, *, tls: bool) -> str:
     text = str(error.__cause__ or error) if isinstance(error, aiomqtt.MqttError) else str(error)
     if text == "Operation timed out":  # aiomqtt's
-        return f"no MQTT answer in {CALL_TIMEOUT:g} s"
+        # TLS 1.3: a refused client certificate shows as silence, not as a failed handshake.
+        hint = "does the broker accept our certificate?" if tls else "does the broker want TLS?"
+        return f"no MQTT answer in {CALL_TIMEOUT:g} s ({hint})"
     return " ".join(_CODE.sub("", text).split()) or type(error).__name__

@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 import pytest
@@ -23,13 +24,15 @@ def free_port() -> int:
 class Broker:
     """mosquitto on a port of its own; can be stopped and started again."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, *rules: str) -> None:
+        """``rules``: who may connect and how, in mosquitto's words; default: everybody."""
         self.port = free_port()
         self._binary = binary
         self._config = folder / "mosquitto.conf"
         user = "root" if os.geteuid() == 0 else ""
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            f"listener {self.port} 127.0.0.1\npersistence false\n"
+            + "".join(f"{rule}\n" for rule in rules or ("allow_anonymous true",))
             + (f"user {user}\n" if user else "")
         )
         self._process: asyncio.subprocess.Process | None = None
@@ -57,8 +60,10 @@ class Broker:
             await process.wait()
 
     @contextlib.asynccontextmanager
-    async def observer(self, topics: str = "qsgw/#") -> AsyncIterator["Observer"]:
-        async with aiomqtt.Client("127.0.0.1", self.port) as client:
+    async def observer(
+        self, topics: str = "qsgw/#", **credentials: Any
+    ) -> AsyncIterator["Observer"]:
+        async with aiomqtt.Client("127.0.0.1", self.port, **credentials) as client:
             await client.subscribe(topics, qos=1)
             yield Observer(client)
 
@@ -82,11 +87,34 @@ class Observer:
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+def mosquitto() -> str:
+    """The broker's program."""
     binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if binary is None:
         pytest.skip("mosquitto is not installed")
-    broker = Broker(binary, tmp_path)
+    return binary
+
+
+@pytest.fixture
+async def broker(mosquitto: str, tmp_path: Path) -> AsyncIterator[Broker]:
+    broker = Broker(mosquitto, tmp_path)
     await broker.start()
     yield broker
     await broker.stop()
+
+
+@pytest.fixture
+async def make_broker(mosquitto: str, tmp_path: Path) -> AsyncIterator[Any]:
+    """``await make_broker(*rules)``: one that runs until the end of the test."""
+    made: list[Broker] = []
+
+    async def make(*rules: str) -> Broker:
+        folder = tmp_path / f"broker{len(made)}"
+        folder.mkdir()
+        made.append(Broker(mosquitto, folder, *rules))
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for broker in made:
+        await broker.stop()
