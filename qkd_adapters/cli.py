@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from kms_client.errors import QsgwError
+from kms_client.notify import ServiceManager
 from kms_client.tls import TlsFiles
 from qkd_adapters import control
 from qkd_adapters.config import load_kme, load_link
 from qkd_adapters.faults import Fault
 from qkd_adapters.logs import set_up_logging
-from qkd_adapters.notify import notify
 from qkd_adapters.pki import LEAF_DAYS, KmeName, make_pki, parse_kme_name
 
 _Service = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
@@ -150,7 +150,7 @@ def _run_service(service: _Service) -> int:
             await service(ready, stop)
         finally:
             announcer.cancel()
-            notify("STOPPING=1")
+            ServiceManager().tell("STOPPING=1")
 
     asyncio.run(run())
     return 0
@@ -158,7 +158,7 @@ def _run_service(service: _Service) -> int:
 
 async def _announce(ready: asyncio.Event) -> None:
     await ready.wait()
-    notify("READY=1")
+    ServiceManager().tell("READY=1")
 
 
 # --- commands to running processes -------------------------------------------------------

@@ -97,9 +97,6 @@ class KeyStore:
     def awaiting(self, direction: Direction) -> int:
         return len(self._queues[direction].awaiting)
 
-    def available_ids(self, direction: Direction) -> frozenset[str]:
-        return frozenset(self._queues[direction].available)
-
     def inventory(self, delivered: Iterable[str]) -> Inventory:
         return Inventory(
             available=tuple(

@@ -1,24 +1,19 @@
-"""Tells systemd how the daemon is: sd_notify(3) in a few lines of our own.
-
-Without $NOTIFY_SOCKET every call does nothing, so the daemon need not care who started it.
-"""
+"""Tells systemd how the daemon is, and finds out how often it wants to hear of it."""
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import time
 from collections.abc import Mapping
 
-log = logging.getLogger("qsgw.notify")
+from kms_client.notify import ServiceManager
 
 
 class Notifier:
     """Sends state to the service manager. Never raises: a lost notification harms nobody."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self._address = _address(environment.get("NOTIFY_SOCKET", ""))
+        self._manager = ServiceManager(environment)
         self._watchdog = _watchdog_seconds(environment)
 
     @property
@@ -28,7 +23,7 @@ class Notifier:
 
     def ready(self, status: str = "") -> None:
         """Start-up or reload is over: sockets bound, configuration in force."""
-        self._send(["READY=1", *_status(status)])
+        self._manager.tell("READY=1", *_status(status))
 
     def reloading(self) -> None:
         """A reload begins; ``ready`` must follow, also when it failed.
@@ -37,36 +32,18 @@ class Notifier:
         without it ``systemctl reload`` waits until its time-out.
         """
         usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send(["RELOADING=1", f"MONOTONIC_USEC={usec}"])
+        self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={usec}")
 
     def stopping(self) -> None:
-        self._send(["STOPPING=1"])
+        self._manager.tell("STOPPING=1")
 
     def status(self, text: str) -> None:
         """One line for ``systemctl status``."""
-        self._send(_status(text))
+        self._manager.tell(*_status(text))
 
     def watchdog(self) -> None:
         """Still making progress. Stop calling it, and systemd restarts the service."""
-        self._send(["WATCHDOG=1"])
-
-    def _send(self, lines: list[str]) -> None:
-        if self._address is None or not lines:
-            return
-        message = "\n".join(lines).encode()
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.setblocking(False)
-                channel.sendto(message, self._address)
-        except OSError as error:
-            log.debug("service manager not notified: %s", error)
-
-
-def _address(path: str) -> str | None:
-    """A path, or "@name" for the abstract namespace (unix(7))."""
-    if path.startswith("@"):
-        return "\0" + path[1:]
-    return path if path.startswith("/") else None
+        self._manager.tell("WATCHDOG=1")
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:

@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterable
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import (
     PolicyKey,
-    PolicyMode,
     guard_policies,
     is_pin,
     outbound_pins,
@@ -177,7 +176,6 @@ class TunnelPolicies:
             remote_addr=self._remote,
             reqid=self._reqid,
             spi=None,
-            mode=PolicyMode.PROTECT,
             esp_mode=mode,
         )
 

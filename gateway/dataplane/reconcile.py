@@ -1,10 +1,9 @@
 """Which policies a tunnel needs, and what to change in the kernel to get there. Pure functions.
 
-For every pair of networks three layers lie over each other, each in out, in and fwd:
+For every pair of networks two layers lie over each other, each in out, in and fwd:
 
 * GUARD, permanent: block. Whatever else is missing, nothing leaves in the clear.
 * PROTECT, above it: only through an SA. The outbound one names the SPI that carries traffic.
-* BLOCKED, on top while the tunnel is BLOCKED: block, with the pins below kept up to date.
 
 The kernel tells policies apart by selector and direction, not by priority: a second policy on
 the same selector replaces the first (xfrm_policy_insert_list). ``netlink.xfrm_codec`` therefore
@@ -17,7 +16,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
 from gateway.model import (
     Direction,
@@ -28,7 +27,6 @@ from gateway.model import (
     PolicyAction,
     PolicySpec,
     SaId,
-    SaState,
 )
 
 REQID_BASE = 0x5100_0000
@@ -46,16 +44,8 @@ PRIORITY_LAST = PRIORITY_BASE + PRIORITY_STEP * (LONGEST_PREFIXES + 1) - 1
 class Layer(IntEnum):
     """Lower wins, as in the kernel."""
 
-    BLOCKED = 0
-    PROTECT = 1
+    PROTECT = 1  # 0 is free: policies of earlier versions keep their priorities
     GUARD = 2
-
-
-class PolicyMode(StrEnum):
-    """What the policies of a tunnel are to do with traffic."""
-
-    PROTECT = "protect"  # carry it through the SA, drop it where there is none
-    BLOCKED = "blocked"  # drop it, SA or not
 
 
 def reqid_for(tunnel: str) -> int:
@@ -117,7 +107,6 @@ def tunnel_policies(
     remote_addr: IpAddress,
     reqid: int,
     spi: int | None,
-    mode: PolicyMode,
     esp_mode: EspMode = EspMode.TUNNEL,
 ) -> tuple[PolicySpec, ...]:
     """Every policy of one tunnel, in the order they go in: the blocking ones first.
@@ -125,14 +114,7 @@ def tunnel_policies(
     ``spi`` is the outbound SA to pin, None while there is none or when ``plan`` is to keep the
     pin the kernel has. Pairs of networks of different IP versions are left out.
     """
-    pairs = _pairs(local_nets, remote_nets)
-    layers = [Layer.GUARD] if mode is PolicyMode.PROTECT else [Layer.GUARD, Layer.BLOCKED]
-    blocks = [
-        _block(tunnel, layer, direction, local, remote)
-        for layer in layers
-        for local, remote in pairs
-        for direction in Direction
-    ]
+    local_nets, remote_nets = tuple(local_nets), tuple(remote_nets)
     protects = [
         _protect(
             replace(_block(tunnel, Layer.PROTECT, direction, local, remote), mode=esp_mode),
@@ -141,10 +123,10 @@ def tunnel_policies(
             reqid,
             spi or 0,
         )
-        for local, remote in pairs
+        for local, remote in _pairs(local_nets, remote_nets)
         for direction in Direction
     ]
-    return (*blocks, *protects)
+    return (*guard_policies(tunnel, local_nets, remote_nets), *protects)
 
 
 def outbound_pins(policies: Iterable[PolicySpec], spi: int) -> tuple[PolicySpec, ...]:
@@ -195,12 +177,7 @@ class Plan:
     to_set: tuple[PolicySpec, ...]
     to_remove: tuple[PolicySpec, ...]
     sas_to_remove: tuple[SaId, ...]  # abandoned reservations; SAs of no configured tunnel
-    orphan_sas: tuple[SaState, ...]  # of an earlier run: keep until a new Child SA is active
     missing_sas: tuple[SaId, ...]  # the caller believes in them, the kernel has them no more
-
-    @property
-    def empty(self) -> bool:
-        return not (self.to_set or self.to_remove or self.sas_to_remove or self.missing_sas)
 
 
 PolicyKey = tuple[Direction, IpNetwork, IpNetwork, int]
@@ -230,7 +207,6 @@ def plan(
     }
     configured = {policy.reqid for policy in desired if policy.reqid}
     sas = [sa for sa in snapshot.sas if sa.sa_id not in known_sas]
-    orphans = tuple(sa for sa in sas if not sa.larval and sa.reqid in configured)
     return Plan(
         to_set=tuple(
             policy for key, policy in wanted.items() if not _same(policy, present.get(key))
@@ -241,8 +217,8 @@ def plan(
                 key=lambda policy: policy.action is PolicyAction.BLOCK,  # these go last
             )
         ),
-        sas_to_remove=tuple(sa.sa_id for sa in sas if sa not in orphans),
-        orphan_sas=orphans,
+        # those of an earlier run stay until a new Child SA is active
+        sas_to_remove=tuple(sa.sa_id for sa in sas if sa.larval or sa.reqid not in configured),
         missing_sas=tuple(known_sas - {sa.sa_id for sa in snapshot.sas}),
     )
 

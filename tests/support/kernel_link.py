@@ -18,7 +18,7 @@ from ipaddress import ip_address, ip_network
 
 from gateway.crypto.secret import Secret
 from gateway.dataplane.netlink.xfrm import XfrmDataPlane
-from gateway.dataplane.reconcile import PolicyMode, reqid_for, tunnel_policies
+from gateway.dataplane.reconcile import reqid_for, tunnel_policies
 from gateway.model import Direction, IpAddress, IpNetwork, PolicySpec, SaSpec, UdpEncap
 
 CLONE_NEWNET = 0x4000_0000
@@ -94,7 +94,6 @@ class End:
         outer: int = 4,
         inner: int = 4,
         spi: int | None = None,
-        mode: PolicyMode = PolicyMode.PROTECT,
     ) -> tuple[PolicySpec, ...]:
         return tunnel_policies(
             TUNNEL,
@@ -104,7 +103,6 @@ class End:
             remote_addr=peer.outer[outer],
             reqid=REQID,
             spi=spi,
-            mode=mode,
         )
 
     async def set_policies(self, policies: tuple[PolicySpec, ...]) -> None:

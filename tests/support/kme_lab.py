@@ -29,6 +29,7 @@ from qkd_adapters.link import LinkServer
 from qkd_adapters.messages import Direction
 from qkd_adapters.pki import KmeName, make_pki
 from qkd_adapters.source import EmulatedSource
+from qkd_adapters.store import KeyStore
 
 PATIENCE = 10.0  # seconds until a condition that must come about has failed
 DEFAULT_KEYS = KeySettings(
@@ -37,6 +38,11 @@ DEFAULT_KEYS = KeySettings(
 # SAE -> its KME. Mars is a second gateway at sun's site.
 SITES = {"moon": "kme-moon", "sun": "kme-sun", "mars": "kme-sun"}
 PEERS = {"moon": ("sun", "mars"), "sun": ("moon",), "mars": ("moon",)}
+
+
+def available_ids(store: KeyStore, direction: Direction) -> frozenset[str]:
+    """key_IDs that the master SAE can have now."""
+    return frozenset(store._queues[direction].available)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +212,7 @@ class KmeLab:
     # --- stores ---
 
     def ids(self, kme: str, master: str = "moon", slave: str = "sun") -> frozenset[str]:
-        return self.kmes[kme].store.available_ids(Direction(master, slave))
+        return available_ids(self.kmes[kme].store, Direction(master, slave))
 
     def same_stores(self) -> bool:
         return all(

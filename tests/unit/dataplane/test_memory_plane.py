@@ -12,7 +12,6 @@ from gateway.crypto.secret import Secret
 from gateway.dataplane.memory import Fate, InvariantViolation, MemoryDataPlane, carry
 from gateway.dataplane.port import EventsLost, SaExpired, TrafficWaiting
 from gateway.dataplane.reconcile import (
-    PolicyMode,
     is_pin,
     outbound_pins,
     plan,
@@ -42,9 +41,9 @@ async def sun():
     return plane
 
 
-def policies_of_moon(spi=None, mode=PolicyMode.PROTECT):
+def policies_of_moon(spi=None):
     return tunnel_policies(
-        "sun", [LOCAL], [REMOTE], local_addr=MOON, remote_addr=SUN, reqid=REQID, spi=spi, mode=mode
+        "sun", [LOCAL], [REMOTE], local_addr=MOON, remote_addr=SUN, reqid=REQID, spi=spi
     )
 
 
@@ -57,7 +56,6 @@ def policies_of_sun(spi=None):
         remote_addr=MOON,
         reqid=REQID,
         spi=spi,
-        mode=PolicyMode.PROTECT,
     )
 
 
@@ -170,19 +168,6 @@ async def test_without_a_pin_the_newest_sa_carries(moon):
     assert moon.pins("sun") == {0}
 
 
-async def test_blocked_drops_both_ways_though_pinned(moon, sun):
-    out, back = spec(Direction.OUTBOUND, 1, 1), spec(Direction.INBOUND, 1, 2)
-    for sa in (out, back):
-        await moon.install_sa(sa)
-        await sun.install_sa(at_peer(sa))
-    await set_all(sun, policies_of_sun(spi=1))
-    await set_all(moon, policies_of_moon(spi=1, mode=PolicyMode.BLOCKED))
-    assert moon.transmit(ALICE, BOB).reason == "blocked"
-    assert carry(sun, moon, BOB, ALICE).fate is Fate.DROPPED
-    await moon.remove_sa(out.sa_id)  # no hole: blocked anyway
-    assert moon.violations == []
-
-
 # --- violations ------------------------------------------------------------------------------
 
 
@@ -287,7 +272,6 @@ async def test_the_content_outlives_the_daemon(moon):
     await moon.open()
     todo = plan(policies_of_moon(), await moon.snapshot())
     assert todo.to_set == todo.to_remove == ()
-    assert [sa.sa_id for sa in todo.orphan_sas] == [out.sa_id]
     assert todo.sas_to_remove == moon.reservations
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from gateway.dataplane.reconcile import (
     Layer,
-    PolicyMode,
     is_our_priority,
     is_our_reqid,
     is_pin,
@@ -29,7 +28,7 @@ REQID = reqid_for("sun")
 SPI = 0xC0001234
 
 
-def policies(spi=None, mode=PolicyMode.PROTECT, tunnel="sun", local=(LOCAL,), remote=(REMOTE,)):
+def policies(spi=None, tunnel="sun", local=(LOCAL,), remote=(REMOTE,)):
     return tunnel_policies(
         tunnel,
         local,
@@ -38,7 +37,6 @@ def policies(spi=None, mode=PolicyMode.PROTECT, tunnel="sun", local=(LOCAL,), re
         remote_addr=SUN,
         reqid=reqid_for(tunnel),
         spi=spi,
-        mode=mode,
     )
 
 
@@ -55,6 +53,11 @@ def sa(spi, *, destination=SUN, source=MOON, reqid=REQID, larval=False):
         integrity_failures=0,
         added_at=0,
     )
+
+
+def idle(todo):
+    """Whether a plan leaves the kernel as it is."""
+    return not (todo.to_set or todo.to_remove or todo.sas_to_remove or todo.missing_sas)
 
 
 def kernel(present=(), sas=()):
@@ -95,18 +98,9 @@ def test_every_direction_has_a_guard_below_and_a_protect_above():
 
 
 def test_blocks_come_before_what_lets_traffic_through():
-    actions = [policy.action for policy in policies(mode=PolicyMode.BLOCKED)]
+    actions = [policy.action for policy in policies()]
     assert actions == sorted(actions)  # "block" < "protect"
-    assert len(actions) == 9
-
-
-def test_blocked_lies_on_top_and_keeps_the_pin():
-    normal, blocked = policies(spi=SPI), policies(spi=SPI, mode=PolicyMode.BLOCKED)
-    extra = set(blocked) - set(normal)
-    assert set(normal) < set(blocked)
-    assert {policy.direction for policy in extra} == set(Direction)
-    assert all(policy.action is PolicyAction.BLOCK for policy in extra)
-    assert max(policy.priority for policy in extra) < min(policy.priority for policy in normal)
+    assert len(actions) == 6
 
 
 def test_pairs_of_different_ip_versions_are_left_out():
@@ -159,20 +153,19 @@ def test_an_empty_kernel_gets_everything_in_order():
     desired = policies()
     todo = plan(desired, kernel())
     assert todo.to_set == desired
-    assert todo.to_remove == todo.sas_to_remove == todo.orphan_sas == todo.missing_sas == ()
-    assert not todo.empty
+    assert todo.to_remove == todo.sas_to_remove == todo.missing_sas == ()
+    assert not idle(todo)
 
 
 def test_what_is_right_is_left_alone():
-    assert plan(policies(), kernel(policies())).empty
+    assert idle(plan(policies(), kernel(policies())))
 
 
 def test_a_restart_keeps_pin_and_orphans():
     inbound = sa(0xC0000001, destination=MOON, source=SUN)
     outbound = sa(SPI)
     todo = plan(policies(spi=None), kernel(policies(spi=SPI), [inbound, outbound]))
-    assert todo.empty
-    assert todo.orphan_sas == (inbound, outbound)
+    assert idle(todo)
 
 
 def test_a_pin_to_an_sa_that_is_gone_is_taken_off():
@@ -206,14 +199,7 @@ def test_a_tunnel_out_of_the_configuration_goes_blocks_last():
         *[PolicyAction.BLOCK] * 3,
     ]
     assert todo.sas_to_remove == (left.sa_id,)
-    assert todo.to_set == todo.orphan_sas == ()
-
-
-def test_leaving_blocked_takes_the_top_layer_away_only():
-    todo = plan(policies(), kernel(policies(mode=PolicyMode.BLOCKED)))
     assert todo.to_set == ()
-    assert {policy.action for policy in todo.to_remove} == {PolicyAction.BLOCK}
-    assert len(todo.to_remove) == 3
 
 
 def test_after_lost_events_live_sas_are_neither_orphans_nor_leftovers():
@@ -221,24 +207,22 @@ def test_after_lost_events_live_sas_are_neither_orphans_nor_leftovers():
     lost = SaId(SUN, 4)
     known = frozenset({live.sa_id, reserved.sa_id, lost})
     todo = plan(policies(), kernel(policies(), [live, reserved, stranger]), known)
-    assert todo.orphan_sas == ()
     assert todo.sas_to_remove == (stranger.sa_id,)
     assert todo.missing_sas == (lost,)
 
 
 @given(
-    kept=st.sets(st.integers(0, 8)),
-    extra=st.sets(st.integers(0, 8)),
-    mode=st.sampled_from(list(PolicyMode)),
+    kept=st.sets(st.integers(0, 5)),
+    extra=st.sets(st.integers(0, 5)),
     spi=st.sampled_from([None, SPI]),
     pinned=st.sampled_from([None, SPI, SPI + 1]),
 )
-def test_a_plan_carried_out_reaches_what_was_desired(kept, extra, mode, spi, pinned):
-    before = policies(spi=pinned, mode=PolicyMode.BLOCKED)
-    others = policies(tunnel="old", local=(ip_network("10.9.0.0/24"),), mode=PolicyMode.BLOCKED)
+def test_a_plan_carried_out_reaches_what_was_desired(kept, extra, spi, pinned):
+    before = policies(spi=pinned)
+    others = policies(tunnel="old", local=(ip_network("10.9.0.0/24"),))
     present = [before[index] for index in kept] + [others[index] for index in extra]
     sas = [sa(SPI), sa(SPI + 1)]
-    desired = policies(spi=spi, mode=mode)
+    desired = policies(spi=spi)
 
     todo = plan(desired, kernel(present, sas))
     state = {policy_key(policy): policy for policy in present}
@@ -247,4 +231,4 @@ def test_a_plan_carried_out_reaches_what_was_desired(kept, extra, mode, spi, pin
         del state[policy_key(policy)]
 
     assert set(state) == {policy_key(policy) for policy in desired}
-    assert plan(desired, kernel(state.values(), sas)).empty
+    assert idle(plan(desired, kernel(state.values(), sas)))

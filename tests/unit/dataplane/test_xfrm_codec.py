@@ -29,7 +29,7 @@ from gateway.dataplane.netlink.xfrm_messages import (
     sa_reply,
 )
 from gateway.dataplane.port import PeerMoved, SaExpired, TrafficWaiting
-from gateway.dataplane.reconcile import PolicyMode, reqid_for, tunnel_policies
+from gateway.dataplane.reconcile import reqid_for, tunnel_policies
 from gateway.errors import DataplaneError
 from gateway.model import Direction, EspMode, SaId, SaLifetime, SaSpec, UdpEncap
 
@@ -181,7 +181,7 @@ def test_an_sa_without_cipher_is_a_reservation():
 # --- policies --------------------------------------------------------------------------------
 
 
-def all_policies(version=4, mode=PolicyMode.BLOCKED):
+def all_policies(version=4):
     nets = {
         4: (ip_network("10.1.0.0/24"), ip_network("10.2.0.0/16")),
         6: (ip_network("fd01::/64"), ip_network("fd02::/48")),
@@ -194,7 +194,6 @@ def all_policies(version=4, mode=PolicyMode.BLOCKED):
         remote_addr=SUN,
         reqid=REQID,
         spi=0xC1020304,
-        mode=mode,
     )
 
 
@@ -226,7 +225,7 @@ def test_an_outbound_protect_policy():
 
 def test_policies_of_all_layers_differ_in_the_selector():
     selectors = {encoded(encode_policy_id(policy)) for policy in all_policies()}
-    assert len(selectors) == 9
+    assert len(selectors) == 6
 
 
 def test_naming_a_policy_uses_the_very_selector_it_was_set_with():

@@ -14,6 +14,7 @@ from qkd_adapters.agent import LinkAgent
 from qkd_adapters.errors import NotEnoughKeysError, UnknownKeyError
 from qkd_adapters.handover import HandoverCore
 from qkd_adapters.messages import Direction, FromKme, FromLink
+from tests.support.kme_lab import available_ids
 
 MAX_COUNT = 3
 LIFETIME = 100.0
@@ -132,7 +133,7 @@ class World:
     def check_bounds(self) -> None:
         for agent in self.agents.values():
             for direction in DIRECTIONS:
-                assert len(agent.store.available_ids(direction)) <= MAX_COUNT
+                assert len(available_ids(agent.store, direction)) <= MAX_COUNT
 
     def check_agreement(self) -> None:
         """After settle()."""
@@ -140,8 +141,8 @@ class World:
         assert not moon.inventory(()).pending
         assert not sun.inventory(()).pending
         for direction in DIRECTIONS:
-            ids = moon.available_ids(direction)
-            assert ids == sun.available_ids(direction)
+            ids = available_ids(moon, direction)
+            assert ids == available_ids(sun, direction)
             for side in SIDES:
                 assert self.core.room(side, direction) == MAX_COUNT - len(ids)
 
@@ -231,7 +232,7 @@ def test_after_any_history_keys_flow_again(history: list[tuple[str, int]]) -> No
     world.check_agreement()
     for direction in DIRECTIONS:
         assert world.core.room("kme-moon", direction) == 0
-        assert len(world.agents["kme-moon"].store.available_ids(direction)) == MAX_COUNT
+        assert len(available_ids(world.agents["kme-moon"].store, direction)) == MAX_COUNT
 
 
 def test_key_accepted_by_one_side_only_is_never_delivered() -> None:
@@ -241,7 +242,7 @@ def test_key_accepted_by_one_side_only_is_never_delivered() -> None:
     world.step("kme-moon", towards_link=False)  # offer held at moon
     world.step("kme-moon", towards_link=True)  # and accepted
     for direction in DIRECTIONS:
-        assert not world.agents["kme-moon"].store.available_ids(direction)
+        assert not available_ids(world.agents["kme-moon"].store, direction)
     world.restart_kme("kme-sun")
     world.settle()
     world.check_agreement()
@@ -265,7 +266,7 @@ def test_directions_take_turns_until_full() -> None:
         world.make()
         world.settle()
         store = world.agents["kme-moon"].store
-        counts = [len(store.available_ids(direction)) for direction in DIRECTIONS]
+        counts = [len(available_ids(store, direction)) for direction in DIRECTIONS]
         assert sum(counts) == made
         assert abs(counts[0] - counts[1]) <= 1
     assert world.core.distribute(Secret(bytes(32)), 0.0) is None
