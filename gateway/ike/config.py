@@ -65,7 +65,8 @@ class Connection:
     local_auth: LocalAuth  # how we prove who we are
     remote_auth: RemoteAuth  # how the peer has to
     ike_proposals: tuple[ProposalSpec, ...]
-    children: tuple[ChildConfig, ...]  # names unique over all connections
+    children: tuple[ChildConfig, ...]  # names unique over all connections; none: childless
+    ppk: PpkMode = PpkMode.OFF  # of an IKE SA without children; otherwise theirs count
     allow_classical: bool = False  # accept an SA without ML-KEM
     fragment_size: int = limits.FRAGMENT_SIZE  # octets of the IP datagram
     nat_port_first: bool = False  # our IKE_SA_INIT goes from 4500 to 4500, not from 500 to 500
@@ -76,7 +77,8 @@ class Connection:
     @property
     def uses_ppk(self) -> bool:
         """Whether a QKD key may ever be mixed: some tunnel can use one."""
-        return any(child.ppk is not PpkMode.OFF for child in self.children)
+        modes = [child.ppk for child in self.children] or [self.ppk]
+        return any(mode is not PpkMode.OFF for mode in modes)
 
     @property
     def signatures(self) -> bool:

@@ -30,7 +30,7 @@ from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reception import Reception, begins
 from gateway.ike.registry import NotifyType
-from gateway.ike.sa import IkeSa
+from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.session import Session
 from gateway.ike.states import ChildState, IkeState
 from gateway.ike.tunnel import Tunnel
@@ -106,15 +106,25 @@ class Endpoint:
     def set_ppk_mode(self, name: str, mode: PpkMode, now: float) -> None:
         """What to insist on from now on; running SAs are not touched."""
         del now
-        self._tunnels[name].mode = mode
+        whose = self._whose(name)
+        if isinstance(whose, Peering):
+            whose.own_mode = mode
+        else:
+            whose.mode = mode
 
     def initiate(self, name: str, *, ppk: Ppk | None, now: float) -> None:
         """Make a Child SA: in the IKE SA there is, else in a new one.
 
         What is wanted while an IKE SA is being set up waits for that. For a tunnel that has
-        a Child SA already, a new IKE SA is made, which replaces the old one when it is up.
+        a Child SA already, a new IKE SA is made, which replaces the old one when it is up. So
+        it is for a connection without tunnels, which is asked for by its own name (RFC 6023);
+        that ends in IkeEstablished or ExchangeFailed.
         Ends in ChildUp or ExchangeFailed("initiate"). ``ppk`` ends in one SettlePpk.
         """
+        whose = self._whose(name)
+        if isinstance(whose, Peering):
+            self._initiate_childless(whose, ppk, now)
+            return
         wish = self._wish(name, "initiate", ppk)
         if self._is_busy(wish.tunnel):
             wish.refuse("it is being set up already")
@@ -158,7 +168,7 @@ class Endpoint:
 
     def takes_fresh_ppk(self, name: str) -> bool:
         """Whether ``rekey_ike`` can make use of a QKD key with the peer there is now."""
-        session = self._current_session(self._tunnels[name])
+        session = self._current_session(self._whose(name))
         return session is not None and session.sa.takes_fresh_ppk
 
     def rekey_ike(self, name: str, *, ppk: Ppk | None, now: float) -> None:
@@ -167,22 +177,27 @@ class Endpoint:
         Ends in IkeRekeyed or ExchangeFailed("rekey-ike"). A ``ppk`` for a peer that takes none
         in CREATE_CHILD_SA is given back unused.
         """
-        wish = self._wish(name, "rekey-ike", ppk)
-        session = self._current_session(wish.tunnel)
+        whose = self._whose(name)
+        held = self._hold(whose, ppk)
+        session = self._current_session(whose)
         reason = "there is no IKE SA" if session is None else session.why_not_rekey_ike()
-        if any(one.connecting for one in self._of(wish.tunnel.peering)):
+        if any(one.connecting for one in self._of(_peering(whose))):
             reason = "an IKE SA is being set up already"
         if session is None or reason:
-            wish.refuse(reason)
+            self._refuse(whose, "rekey-ike", reason, held)
         else:
-            session.rekey_ike(wish.ppk, now)
+            session.rekey_ike(held, now)
 
     def close(self, name: str, *, reason: str, now: float) -> None:
         """Remove the tunnel's children now and delete them with the peer.
 
         The IKE SA goes too where it is for no other tunnel.
         """
-        self._close_tunnel(self._tunnels[name], reason, now)
+        whose = self._whose(name)
+        if isinstance(whose, Peering):
+            self._close_peering(whose, reason, now)
+        else:
+            self._close_tunnel(whose, reason, now)
 
     # --- what the outside reports ----------------------------------------------------------
 
@@ -268,26 +283,47 @@ class Endpoint:
         return taken
 
     def views(self) -> tuple[TunnelFacts, ...]:
-        """One entry per tunnel, in the order of the configuration."""
-        return tuple(
-            TunnelFacts(
-                name=tunnel.name,
-                connection=tunnel.peering.name,
-                ike=tuple(session.sa.facts() for session in reversed(self._of(tunnel.peering))),
-                children=tuple(child.facts() for child in reversed(tunnel.children)),
-            )
-            for tunnel in self._tunnels.values()
-        )
+        """One entry per tunnel, or connection without any, in the order of the configuration."""
+        found: list[TunnelFacts] = []
+        for peering in self._peerings.values():
+            ike = tuple(session.sa.facts() for session in reversed(self._of(peering)))
+            for whose in peering.tunnels.values() or (peering,):
+                children = () if isinstance(whose, Peering) else reversed(whose.children)
+                found.append(
+                    TunnelFacts(
+                        name=whose.name,
+                        connection=peering.name,
+                        ike=ike,
+                        children=tuple(child.facts() for child in children),
+                    )
+                )
+        return tuple(found)
 
     # --- setting up ------------------------------------------------------------------------
 
     def _wish(self, name: str, what: str, ppk: Ppk | None) -> Wish:
         tunnel = self._tunnels[name]
-        held = None if ppk is None else HeldPpk(ppk, tunnel=name, outbox=self._env.outbox)
-        if held is not None and tunnel.mode is PpkMode.OFF:
+        return Wish(tunnel=tunnel, what=what, ppk=self._hold(tunnel, ppk))
+
+    def _hold(self, whose: KeyPolicy, ppk: Ppk | None) -> HeldPpk | None:
+        held = None if ppk is None else HeldPpk(ppk, tunnel=whose.name, outbox=self._env.outbox)
+        if held is not None and whose.mode is PpkMode.OFF:
             held.settle(used=False, reason="QKD keys are switched off here")
-            held = None
-        return Wish(tunnel=tunnel, what=what, ppk=held)
+            return None
+        return held
+
+    def _refuse(
+        self,
+        whose: KeyPolicy,
+        what: str,
+        reason: str,
+        held: HeldPpk | None,
+        *,
+        ppk_missing: bool = False,
+    ) -> None:
+        if held is not None:
+            held.settle(used=False, reason=reason)
+        whose.failed(what, reason, ppk_missing=ppk_missing)
 
     def _is_busy(self, tunnel: Tunnel) -> bool:
         """A Child SA is being made or replaced for it, by us or by the peer."""
@@ -323,14 +359,26 @@ class Endpoint:
         peering = wish.tunnel.peering
         if any(session.connecting for session in self._of(peering)):
             peering.waiting.append(wish)
-            return
+        else:
+            self._connect(peering, wish.tunnel, now).initiate(wish.ppk, what=wish.what)
+
+    def _initiate_childless(self, peering: Peering, ppk: Ppk | None, now: float) -> None:
+        held = self._hold(peering, ppk)
+        if any(session.connecting for session in self._of(peering)):
+            self._refuse(peering, "initiate", "an IKE SA is being set up already", held)
+        elif held is None and peering.mode is PpkMode.REQUIRE:
+            self._refuse(peering, "initiate", NO_KEY, held, ppk_missing=True)
+        else:
+            self._connect(peering, None, now).initiate(held, what="initiate")
+
+    def _connect(self, peering: Peering, tunnel: Tunnel | None, now: float) -> Session:
         connection = peering.connection
         # RFC 7296 2.23: both ports take IKE_SA_INIT
         port = limits.NAT_PORT if connection.nat_port_first else limits.IKE_PORT
         sa = IkeSa(
             env=self._env,
             peering=peering,
-            tunnel=wish.tunnel,
+            tunnel=tunnel,
             role=Role.INITIATOR,
             state=IkeState.INIT_SENT,
             local=(connection.local_address, port),
@@ -340,7 +388,7 @@ class Endpoint:
             origin=Origin(role=Role.INITIATOR, began_at=now),
             now=now,
         )
-        self._add(sa).initiate(wish)
+        return self._add(sa)
 
     def _add(self, sa: IkeSa) -> Session:
         session = self._admit(sa)
@@ -416,11 +464,15 @@ class Endpoint:
     def _of(self, peering: Peering) -> list[Session]:
         return [session for session in self._sessions() if session in peering.sessions]
 
-    def _current_session(self, tunnel: Tunnel) -> Session | None:
+    def _whose(self, name: str) -> KeyPolicy:
+        """The tunnel of this name, or the connection that has none."""
+        return self._tunnels.get(name) or self._peerings[name]
+
+    def _current_session(self, whose: KeyPolicy) -> Session | None:
         """The newest established one, preferably the one that carries the tunnel's traffic."""
-        established = [one for one in self._of(tunnel.peering) if one.established]
+        established = [one for one in self._of(_peering(whose)) if one.established]
         staying = [one for one in established if not one.leaving] or established
-        active = tunnel.active
+        active = None if isinstance(whose, Peering) else whose.active
         for session in staying:
             if active is not None and active.owner is session:
                 return session
@@ -431,6 +483,10 @@ class Endpoint:
 
 
 _RECONFIGURED = "configuration changed"
+
+
+def _peering(whose: KeyPolicy) -> Peering:
+    return whose if isinstance(whose, Peering) else whose.peering
 
 
 def _peer_spi_fits(session: Session, theirs: bytes) -> bool:
@@ -454,6 +510,7 @@ def _same_terms(one: Connection, other: Connection) -> bool:
         fragment_size=one.fragment_size,
         ike_lifetime=one.ike_lifetime,
         children=one.children,
+        ppk=one.ppk,
         nat_port_first=one.nat_port_first,
         local_auth=one.local_auth if _renewed(one, other) else other.local_auth,
         remote_auth=one.remote_auth if _still_certified(one, other) else other.remote_auth,

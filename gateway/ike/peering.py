@@ -32,6 +32,7 @@ class Peering:
         self.waiting: list[Wish] = []  # for the IKE SA we are setting up
         self._env = env
         self.tunnels = {child.name: Tunnel(child, self, env) for child in connection.children}
+        self.own_mode = connection.ppk  # of an IKE SA without children
         self.watch = DowngradeWatch(connection.name, env.outbox, env.deadlines)
         self._strangers = RateLimit(
             rate=STRANGER_FAILURES_PER_SECOND, burst=STRANGER_FAILURES_BURST
@@ -51,7 +52,7 @@ class Peering:
 
         REQUIRE only where every tunnel does: what one tunnel wants is asked again for its child.
         """
-        modes = {tunnel.mode for tunnel in self.tunnels.values()}
+        modes = {tunnel.mode for tunnel in self.tunnels.values()} or {self.own_mode}
         return modes.pop() if len(modes) == 1 else PpkMode.PREFER
 
     @property
@@ -68,6 +69,7 @@ class Peering:
         Returns the tunnels that are no more, or are others under the same name now.
         """
         self.connection = connection
+        self.own_mode = connection.ppk
         before = self.tunnels
         self.tunnels = {}
         for child in connection.children:

@@ -45,6 +45,7 @@ class PeerTraits:
     ppk_intermediate: bool = False  # RFC 9867
     ppk_auth: bool = False  # RFC 8784
     qsgw: bool = False  # the peer sent our Vendor ID
+    childless: bool = False  # RFC 6023; only a responder says so
     signature_hashes: tuple[int, ...] | None = None  # RFC 7427; None: not announced
 
 

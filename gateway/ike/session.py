@@ -33,7 +33,6 @@ from gateway.ike.states import ChildState, IkeInput, IkeState
 from gateway.ike.succession import Admit, Succession
 from gateway.ike.tasks import Task
 from gateway.ike.tunnel import Tunnel
-from gateway.ike.wish import Wish
 from gateway.model import Ended, Role
 
 OPERATORS = ("initiate", "rekey", "rekey-ike")
@@ -173,10 +172,13 @@ class Session:
 
     # --- wishes ----------------------------------------------------------------------------
 
-    def initiate(self, wish: Wish) -> None:
-        """Set the IKE SA up, with the first Child SA."""
-        flow = establish.establish(self.sa, wish.ppk)
-        self._setting_up = Task(flow=flow, what=wish.what, tunnel=wish.tunnel)
+    def initiate(self, ppk: HeldPpk | None, *, what: str) -> None:
+        """Set the IKE SA up, with the first Child SA where it is for a tunnel.
+
+        ``what`` was asked for, and is what has failed if this does.
+        """
+        flow = establish.establish(self.sa, ppk)
+        self._setting_up = Task(flow=flow, what=what, tunnel=self.sa.tunnel)
         self._tasks.start(self._setting_up)
 
     def await_auth(self) -> None:

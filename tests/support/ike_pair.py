@@ -288,7 +288,7 @@ def connection(
     theirs = ends["sun" if local == "moon" else "moon"]
     of_child: dict[str, object] = {
         "esp_proposals": tuple(ProposalSpec.parse(text) for text in esp),
-        **{name: changes.pop(name) for name in CHILD_FIELDS & changes.keys()},
+        **{name: changes.pop(name) for name in CHILD_FIELDS & changes.keys() if tunnels},
     }
     made = Connection(
         name=tunnels[0] if tunnels else "net",

@@ -47,7 +47,7 @@ UNNAMED: dict[tuple[str, int], str] = {
     ("exchange", 44): "IKE_FOLLOWUP_KE, RFC 9370",
     **{("transform type", 5 + n): f"ADDKE{n}, RFC 9370" for n in range(1, 8)},
     **{("key exchange", 34 + n): "ML-KEM-512, -768 and -1024" for n in range(1, 4)},
-    **{("key exchange", n): "our private-use numbers for liboqs" for n in range(1024, 1100)},
+    **{("key exchange", n): "our private-use numbers for liboqs" for n in range(0xF001, 0xF005)},
     ("notify", 16443): "SUPPORTED_AUTH_METHODS, RFC 9593",
     ("notify", 16444): "SA_RESOURCE_INFO, RFC 9611",
     ("notify", 16445): "USE_PPK_INT, RFC 9867",

@@ -50,7 +50,14 @@ from gateway.ike.negotiation import (
     traffic_payloads,
     watch,
 )
-from gateway.ike.payloads import AuthPayload, IdPayload, NotifyPayload, Payload, SaPayload
+from gateway.ike.payloads import (
+    AuthPayload,
+    IdPayload,
+    NotifyPayload,
+    Payload,
+    SaPayload,
+    TsPayload,
+)
 from gateway.ike.ppk import HeldPpk, PpkVerdict, encode_ppk_id, key_id_of, responder_verdict
 from gateway.ike.proposals import select
 from gateway.ike.reasons import proposals_text, raise_on_error
@@ -73,19 +80,14 @@ from gateway.model import PpkMethod, Role
 
 def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     """``ppk``: for RFC 8784, where nothing was mixed in before."""
-    attempt = ChildAttempt(sa, _first_tunnel(sa), Role.INITIATOR)
+    if sa.tunnel is None:
+        yield from _initiate_childless(sa, ppk)
+        return
+    attempt = ChildAttempt(sa, sa.tunnel, Role.INITIATOR)
     check_path(sa, attempt.tunnel.config)
     try:
         yield from attempt.reserve()
-        mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
-        payloads = _request_payloads(sa, attempt, ppk, mixed)
-        sa.happened(IkeInput.AUTH)
-        reply = yield from request(ExchangeType.IKE_AUTH, payloads)
-        received = reply.payloads
-        if received.find(AuthPayload) is None:  # an error before or instead of AUTH
-            raise_on_error(received, sa.connection.ike_proposals, attempt.tunnel.config)
-        yield from _verify_responder(sa, received, ppk, mixed)
-        _established(sa)
+        received = yield from _authenticate(sa, ppk, attempt)
         try:
             child = yield from _install(received, attempt)
         except (ProtocolError, CommandError):  # the peer may have it, and the IKE SA may go on
@@ -98,8 +100,32 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     yield from informational.liveness()
 
 
+def _initiate_childless(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
+    """RFC 6023: an IKE SA for its own sake."""
+    if not sa.peer.childless:
+        raise ExchangeError("peer makes no IKE SA without a Child SA (RFC 6023)", from_peer=True)
+    received = yield from _authenticate(sa, ppk, None)
+    raise_on_error(received, sa.connection.ike_proposals)
+    sa.peering.settle_sessions(sa.owner, sa.now)
+
+
+def _authenticate(sa: IkeSa, ppk: HeldPpk | None, attempt: ChildAttempt | None) -> Flow[Received]:
+    """Both sides have proved who they are; what the response says of a child is still to read."""
+    mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
+    payloads = _request_payloads(sa, attempt, ppk, mixed)
+    sa.happened(IkeInput.AUTH)
+    reply = yield from request(ExchangeType.IKE_AUTH, payloads)
+    received = reply.payloads
+    if received.find(AuthPayload) is None:  # an error before or instead of AUTH
+        config = None if attempt is None else attempt.tunnel.config
+        raise_on_error(received, sa.connection.ike_proposals, config)
+    yield from _verify_responder(sa, received, ppk, mixed)
+    _established(sa)
+    return received
+
+
 def _request_payloads(
-    sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None, mixed: IkeKeys | None
+    sa: IkeSa, attempt: ChildAttempt | None, ppk: HeldPpk | None, mixed: IkeKeys | None
 ) -> list[Payload]:
     connection = sa.connection
     identity = IdPayload(initiator=True, identity=connection.local_id)
@@ -110,9 +136,11 @@ def _request_payloads(
         *proof.certificate_requests(connection),
         IdPayload(initiator=False, identity=connection.remote_id),
         proof.prove(sa, _octets(sa, Role.INITIATOR, keys.sk_pi, identity)),
-        proposal_payload(first_child_specs(attempt.tunnel), attempt.spi_octets),
-        *traffic_payloads(Traffic.of(attempt.tunnel.config), Role.INITIATOR),
     ]
+    if attempt is not None:
+        specs = first_child_specs(attempt.tunnel)
+        payloads.append(proposal_payload(specs, attempt.spi_octets))
+        payloads += traffic_payloads(Traffic.of(attempt.tunnel.config), Role.INITIATOR)
     if not any(other.established for other in sa.peering.sessions):  # RFC 7296 2.4
         payloads.append(NotifyPayload(type=NotifyType.INITIAL_CONTACT))
     if ppk is not None:
@@ -195,8 +223,11 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     ]
     if sa.ppk_method is PpkMethod.AUTH:  # RFC 8784 3: says that the PPK is in use
         payloads.append(NotifyPayload(type=NotifyType.PPK_IDENTITY))
-    more, child = yield from _respond_child(sa, received)
+    childless = received.find(SaPayload) is None and not received.all(TsPayload)  # RFC 6023 3
+    more, child = ([], None) if childless else (yield from _respond_child(sa, received))
     _established(sa)
+    if childless:
+        sa.peering.settle_sessions(sa.owner, sa.now)
     at_once = child is not None and child.tunnel.stand_in(child) is None
     if child is not None and not at_once:
         sa.waiting_child = child
@@ -346,12 +377,6 @@ def _without_key_exchange(offered: tuple[Proposal, ...]) -> tuple[Proposal, ...]
 
 
 # --- both ------------------------------------------------------------------------------------
-
-
-def _first_tunnel(sa: IkeSa) -> Tunnel:
-    if sa.tunnel is None:
-        raise RuntimeError("no tunnel to set up the first Child SA for")
-    return sa.tunnel
 
 
 def _identity(received: Received, *, initiator: bool) -> IdPayload:

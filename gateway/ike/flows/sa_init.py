@@ -50,7 +50,7 @@ from gateway.ike.payloads import (
 from gateway.ike.proposals import Chosen, accept_answer, offers, select
 from gateway.ike.reasons import proposals_text
 from gateway.ike.received import Received
-from gateway.ike.registry import ExchangeType, KeMethod, NotifyType, ke_name
+from gateway.ike.registry import ExchangeType, KeMethod, NotifyType, ProtocolId, ke_name
 from gateway.ike.sa import IkeSa, PeerTraits
 from gateway.ike.states import IkeInput
 from gateway.ike.wire import syntax_error
@@ -226,6 +226,8 @@ def respond(
         NoncePayload(data=nonce_r),
         *_nat_payloads(connection, spi_i, spi_r, local, remote),
         *_answered_traits(peer),
+        # RFC 6023 3: from the responder alone, and as one of the IKE SA
+        NotifyPayload(type=NotifyType.CHILDLESS_IKEV2_SUPPORTED, protocol=ProtocolId.IKE),
         *proof.hash_payloads(connection),
         *proof.certificate_requests(connection),
         VendorIdPayload(data=VENDOR_ID),
@@ -282,6 +284,7 @@ def _peer_traits(
         ppk_intermediate=ppk_intermediate,
         ppk_auth=ppk_auth,
         signature_hashes=proof.announced_hashes(received) if connection.signatures else None,
+        childless=received.has(NotifyType.CHILDLESS_IKEV2_SUPPORTED),
         qsgw=any(payload.data == VENDOR_ID for payload in received.all(VendorIdPayload)),
     )
 
