@@ -40,6 +40,7 @@ class TunnelOptions:
     retransmit_base: str = "500ms"
     kme_timeout: str = "3s"
     more: Table = field(default_factory=dict)  # other keys of the table, as in the file
+    beside: Mapping[str, Table] = field(default_factory=dict)  # by name: tunnels that share it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,8 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "retransmit_base": tunnel.retransmit_base,
         **tunnel.more,
     }
+    for name, keys in tunnel.beside.items():
+        tables[f"tunnel.{name}"] = {"shares": other, **keys}
     return toml(tables)
 
 
