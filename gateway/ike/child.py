@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.ike import limits
 from gateway.ike.collision import OwnRekey
+from gateway.ike.cookies import RateLimit
 from gateway.ike.states import (
     CARRYING,
     CHILD_TRANSITIONS,
@@ -30,6 +32,11 @@ class Origin:
     began_at: float
     established_at: float | None = None
     lowest_nonce: bytes = b""  # of Ni and Nr of IKE_SA_INIT
+    child_requests: RateLimit = field(  # CREATE_CHILD_SA of the peer's
+        default_factory=lambda: RateLimit(
+            rate=limits.CHILD_REQUESTS_PER_SECOND, burst=limits.CHILD_REQUESTS_BURST
+        )
+    )
     rivals: list[Origin] = field(default_factory=list)  # under way when this was established
 
     def overlaps(self, other: Origin) -> bool:

@@ -10,9 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from gateway.errors import QsgwError
-from gateway.ike import limits
 from gateway.ike.child import ChildSa
-from gateway.ike.cookies import RateLimit
 from gateway.ike.courier import Courier
 from gateway.ike.encrypted import Inner
 from gateway.ike.errors import ProtocolError
@@ -71,16 +69,12 @@ class Exchanges:
         self.tasks = Tasks(sa, self)
         self._queue: deque[tuple[Task, Request]] = deque()
         self._asking: Task | None = None  # whose request is unanswered
-        self._child_requests = RateLimit(
-            rate=limits.CHILD_REQUESTS_PER_SECOND, burst=limits.CHILD_REQUESTS_BURST
-        )
 
     # --- messages (CourierHost) ------------------------------------------------------------
 
     def handle_request(self, exchange: ExchangeType, inner: Inner) -> None:
-        if exchange is ExchangeType.CREATE_CHILD_SA and not self._child_requests.allow(
-            self._sa.now
-        ):
+        allowance = self._sa.origin.child_requests
+        if exchange is ExchangeType.CREATE_CHILD_SA and not allowance.allow(self._sa.now):
             self.courier.send_response(Respond(payloads=[TOO_MANY]))
             return
         waiting, self._sa.waiting_child = self._sa.waiting_child, None

@@ -89,6 +89,7 @@ CHILD_REQUESTS_PER_SECOND: Final = 2.0  # ours: CREATE_CHILD_SA; beyond that TEM
 CHILD_REQUESTS_BURST: Final = 40.0  # ours: every Child SA of a large IKE SA rekeyed at once
 IKE_SAS_PER_PEER_MAX: Final = 8  # ours: one, two while one replaces another, and to spare
 CHILDREN_PER_TUNNEL_MAX: Final = 4  # ours, in one IKE SA: one, three in a collision of rekeys
+DELETED_EARLY_MAX: Final = 16  # ours: SPIs of Child SAs deleted before they are here
 LINGERING_MAX: Final = 16  # ours: inbound SAs of one tunnel kept for packets in flight
 SELECTED_NETWORKS_MAX: Final = 32  # ours, or as many as configured: they multiply to policies
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from gateway.ike.downgrade import Offers
 from gateway.ike.environment import Environment
 from gateway.ike.events import Event, PpkNotUsed
 from gateway.ike.keymat import IkeKeys, KeyInputs
+from gateway.ike.limits import DELETED_EARLY_MAX
 from gateway.ike.nat import NatStatus
 from gateway.ike.outbox import Address
 from gateway.ike.peering import Peering
@@ -112,7 +114,8 @@ class IkeSa:
     waiting_child: ChildSa | None = None  # to be activated when the initiator speaks next
     pending: dict[bytes, Pending] = field(default_factory=dict)  # by IKE_FOLLOWUP_KE link
     own_rekey: OwnRekey | None = None  # while we are replacing this IKE SA
-    deleted_early: set[int] = field(default_factory=set)  # by the peer; see rekey_child
+    # SPIs the peer deleted before we had its answer that names them; see rekey_child
+    deleted_early: deque[int] = field(default_factory=lambda: deque(maxlen=DELETED_EARLY_MAX))
     initial_contact: bool = False  # received
     asked_for: Tunnel | None = None  # what the peer's request under work is about, once known
 
@@ -261,10 +264,13 @@ class IkeSa:
                 del self.pending[link]
                 pending.abandon(reason)
 
+    def line(self) -> list[PeerSession]:
+        """Its session, and those that are left of what it was rekeyed from or to."""
+        return [one for one in self.peering.sessions if one.origin is self.origin]
+
     def line_children(self) -> list[ChildSa]:
         """Its children, and those it handed on when it was rekeyed."""
-        sessions = [one for one in self.peering.sessions if one.origin is self.origin]
-        return [child for session in sessions for child in session.children]
+        return [child for session in self.line() for child in session.children]
 
     def child_by_outbound(self, spi: int) -> ChildSa | None:
         """The child a peer names by its own inbound SPI."""

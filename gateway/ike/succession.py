@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from gateway.ike.events import IkeRekeyed
 from gateway.ike.flows.rekey_ike import Successor
+from gateway.ike.path import update_encap
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import IkeInput, IkeState
 from gateway.model import PpkMethod, Role
@@ -72,12 +73,15 @@ class Succession:
 
     # --- the old one ends ---------------------------------------------------------------------
 
-    def give_way(self) -> None:
-        """The children go to the heir, if there is one: the peer has moved there."""
+    def give_way(self, *, spoken: bool = False) -> None:
+        """The children go to the heir, if there is one: the peer has moved there.
+
+        ``spoken``: and has just been heard in it.
+        """
         heir, self.heir = self.heir, None
         if heir is not None:
             heir.succession.predecessor = None
-            self._hand_over(heir)
+            self._hand_over(heir, spoken=spoken)
             self._session.stop_rekeying()
 
     def _give_up_waiting(self) -> None:
@@ -91,7 +95,7 @@ class Succession:
     def used(self) -> None:
         """The peer has spoken in this IKE SA."""
         if self.predecessor is not None:
-            self.predecessor.succession.give_way()
+            self.predecessor.succession.give_way(spoken=True)
 
     def ended(self) -> None:
         """This IKE SA is over."""
@@ -105,13 +109,15 @@ class Succession:
 
     # ------------------------------------------------------------------------------------------
 
-    def _hand_over(self, new: Session) -> None:
+    def _hand_over(self, new: Session, *, spoken: bool = False) -> None:
         old, sa = self._session.sa, new.sa
         old.now = sa.now = max(old.now, sa.now)
         sa.children[:], old.children[:] = old.children, ()
+        if not spoken:  # else it knows better where the peer is
+            sa.local, sa.remote = old.local, old.remote
         for child in sa.children:
             child.owner = new
-        sa.local, sa.remote = old.local, old.remote
+            update_encap(sa, child)
         sa.announced = True
         new.join(self._session)
         fresh = sa.ppk_method is PpkMethod.CREATE_CHILD and sa.key_id != old.key_id

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from gateway.ike import limits
 from gateway.ike.commands import Done
 from gateway.ike.config import PpkMode
-from gateway.ike.events import DropReason
+from gateway.ike.events import DropReason, IkeRekeyed
 from gateway.ike.flows import create_child, ike_auth
 from gateway.ike.identity import Identity
 from gateway.ike.message import encode_message, parse_header
@@ -32,7 +32,7 @@ from tests.support.hostile_peer import (
     newest,
     send_as_moon,
 )
-from tests.support.ike_pair import MOON, SUN, Flight, Pair
+from tests.support.ike_pair import MOON, SUN, Flight, Pair, no_fault
 
 CHILD = X.CREATE_CHILD_SA
 
@@ -250,6 +250,49 @@ def test_childless_ike_sas_without_end():
         pair.fault = lambda flight: [] if flight.header.exchange == 37 else [(0.0, flight.data)]
         pair.run(0.1)
     assert len(pair.sun.facts.ike) <= limits.IKE_SAS_PER_PEER_MAX
+
+
+def rekey_without_end(pair: Pair, *, pause: float, times: int) -> None:
+    """moon rekeys the IKE SA over and over. Each request is the first use of the newest one."""
+    for _ in range(times):
+        pair.moon.endpoint.rekey_ike("net", ppk=None, now=pair.now)
+        pair.run(pause)
+
+
+def test_an_ike_sa_rekeyed_without_end():
+    """A peer that rekeys and deletes nothing: what it leaves behind goes only after a while."""
+    pair = Pair(toy_kex=True).initiate()
+    pair.fault = lambda flight: [] if flight.header.exchange == 37 else [(0.0, flight.data)]
+    rekey_without_end(pair, pause=0.1, times=20)
+    assert len(pair.sun.facts.ike) == limits.IKE_SAS_PER_PEER_MAX
+    assert "deletes none of those it has rekeyed" in pair.sun.failures[-1].reason
+    pair.fault = no_fault
+    pair.run(limits.REPLACED_GRACE + 30)
+    pair.moon.endpoint.rekey_ike("net", ppk=None, now=pair.now)
+    pair.run(1)
+    assert [len(side.facts.ike) for side in pair.sides] == [1, 1]
+    pair.check_mirrored()
+
+
+def test_a_rekeyed_ike_sa_has_no_new_allowance():
+    pair = Pair(toy_kex=True).initiate()
+    rekey_without_end(pair, pause=0.0, times=int(limits.CHILD_REQUESTS_BURST) + 20)
+    rekeyed = [one for one in pair.sun.events if isinstance(one, IkeRekeyed)]
+    assert len(rekeyed) <= limits.CHILD_REQUESTS_BURST + 1
+    pair.run(1)
+    rekey_without_end(pair, pause=1.0, times=5)
+    assert pair.carries(pair.moon)
+
+
+def test_child_sas_deleted_early_without_end():
+    """Deletes of SPIs that may stand in a response still to come, and never do."""
+    pair = Pair(toy_kex=True).initiate()
+    pair.fault = lambda flight: [] if flight.sender == "sun" else [(0.0, flight.data)]
+    pair.sun.endpoint.rekey_child("net", ppk=None, now=pair.now)
+    for number in range(20):
+        spis = tuple((number << 16 | low + 256).to_bytes(4, "big") for low in range(200))
+        send_as_moon(pair, [DeletePayload(protocol=ProtocolId.ESP, spis=spis)])
+    assert 0 < len(newest(pair.sun).deleted_early) <= limits.DELETED_EARLY_MAX
 
 
 def test_delete_that_names_a_child_many_times_is_answered_once():

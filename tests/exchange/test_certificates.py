@@ -335,6 +335,14 @@ def test_no_hash_in_common(announce, algorithm, announced):
     pair.check_settled()
 
 
+def test_a_long_list_of_hashes_makes_no_long_message(announce):
+    announce(*range(1000, 3000))
+    pki = Pki()
+    pair = certified(pki.issue("moon"), pki.issue("sun"), pki).initiate()
+    assert "no hash" in pair.moon.failures[0].reason
+    assert all(len(one.reason) < 300 for side in pair.sides for one in side.failures)
+
+
 @pytest.mark.parametrize("blob", ["300906072a8648ce3d0401", "300d06092a864886f70d0101050500"])
 def test_sha1_signatures_are_refused(monkeypatch, blob):
     """ecdsa-with-SHA1 and sha1WithRSAEncryption (RFC 7427 A.1, A.3): never announced."""

@@ -12,7 +12,7 @@ from gateway.ike.events import Dropped, PeerPortChanged
 from gateway.ike.outbox import KEEPALIVE, Datagram
 from gateway.ike.registry import ExchangeType as X
 from gateway.model import SaId
-from tests.support.hostile_peer import inject
+from tests.support.hostile_peer import header_of, inject, newest
 from tests.support.ike_pair import MOON, SUN, Pair, Side, no_fault
 
 AN_HOUR = 3600
@@ -257,6 +257,23 @@ def test_a_flush_in_the_middle_of_a_rekey():
     pair.fault = fault
     pair.rekey()
     assert len(pair.sun.ups) == 2
+    assert peer_ports(pair.sun) == {nat.port}
+
+
+def test_a_flush_before_the_new_ike_sa_is_used():
+    """moon rekeys the IKE SA, its Delete of the old one is lost, then its NAT forgets."""
+    pair, nat = natted()
+    pair.fault = lambda flight: (
+        [] if flight.header.exchange == X.INFORMATIONAL else no_fault(flight)
+    )
+    pair.moon.endpoint.rekey_ike("net", ppk=None, now=pair.now)
+    pair.run()
+    nat.flush()
+    header = header_of(pair)
+    (alive,) = newest(pair.moon).channel.seal(header, [], fragment_size=None, ip_version=4)
+    pair.inject(Datagram(data=alive, local=(MOON, 4500), remote=(SUN, 4500)))
+    pair.run()
+    assert newest(pair.sun).remote == (MOON, nat.port)
     assert peer_ports(pair.sun) == {nat.port}
 
 

@@ -96,7 +96,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[str]:
     }
     named = [child for child in sa.line_children() if child.spi_out in spis]
     if sa.owner.busy:  # one of them may be in a response that is still to come
-        sa.deleted_early |= spis - {child.spi_out for child in named}
+        sa.deleted_early.extend(spis - {child.spi_out for child in named})
     yield from _spare_traffic(sa, named)
     # RFC 7296 1.4.1: name our half, but not of a child we are deleting ourselves
     ours = tuple(

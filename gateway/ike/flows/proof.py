@@ -44,6 +44,7 @@ from gateway.ike.sa import IkeSa, PeerProof
 from gateway.ike.wire import syntax_error
 
 _SHARED_KEY_TEXT = "pre-shared key"
+_SHOWN = 8  # of the hashes a peer announces, in a message
 
 
 def failed(reason: str) -> ProtocolError:
@@ -248,4 +249,5 @@ def _text(scheme: Scheme, key: VerifyKey, subject: str) -> str:
 
 def _hash_names(announced: tuple[int, ...]) -> str:
     known = {hash_id.value: hash_id.name for hash_id in HashId}
-    return ", ".join(known.get(number, str(number)) for number in announced) or "none"
+    shown = [known.get(number, str(number)) for number in announced[:_SHOWN]]
+    return ", ".join(shown + ["..."] * (len(announced) > _SHOWN)) or "none"

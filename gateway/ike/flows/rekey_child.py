@@ -79,7 +79,6 @@ def _negotiate(
     sa: IkeSa, attempt: ChildAttempt, own: OwnRekey, ppk: HeldPpk | None
 ) -> Flow[ChildSa]:
     """From the first message to both SAs in the kernel."""
-    sa.deleted_early.clear()
     yield from attempt.reserve()
     try:
         opened, traffic = yield from create_child.initiate(sa, attempt, ppk)

@@ -35,7 +35,7 @@ from gateway.ike.flows import followup_ke, key_exchange, ppk_choice
 from gateway.ike.flows.key_exchange import Asked, Opened, Pending
 from gateway.ike.flows.sa_init import classical_reason
 from gateway.ike.keymat import KeyInputs, rekeyed_keys
-from gateway.ike.limits import IKE_SPI_SIZE
+from gateway.ike.limits import IKE_SAS_PER_PEER_MAX, IKE_SPI_SIZE
 from gateway.ike.message import NO_SPI
 from gateway.ike.payloads import Payload
 from gateway.ike.ppk import HeldPpk
@@ -183,6 +183,8 @@ def _check_free(sa: IkeSa) -> None:
         reason = "while a Child SA is being made or deleted"
     elif sa.owner.leaving:
         reason = "in whose place another one stands"
+    elif len(sa.line()) >= IKE_SAS_PER_PEER_MAX:
+        reason = "and deletes none of those it has rekeyed"
     if reason:
         raise refuse(NotifyType.TEMPORARY_FAILURE, f"peer wants to rekey an IKE SA {reason}")
 
