@@ -53,6 +53,7 @@ class TunnelPolicies:
         self._reqid = reqid
         self._local = local
         self._remote = remote
+        self._configured = (local_networks, remote_networks)
         self._guard = guard_policies(tunnel, local_networks, remote_networks)
         self._traps = outbound_pins(self._policies(local_networks, remote_networks, mode), 0)
         self._protect: dict[PolicyKey, PolicySpec] = {}
@@ -177,6 +178,7 @@ class TunnelPolicies:
             reqid=self._reqid,
             spi=None,
             esp_mode=mode,
+            parts_of=self._configured,
         )
 
 

@@ -29,12 +29,15 @@ from gateway.model import (
     SaId,
 )
 
+Configured = tuple[Sequence[IpNetwork], Sequence[IpNetwork]]
+"""Local and remote networks, as the configuration has them."""
+
 REQID_BASE = 0x5100_0000
 REQID_MASK = 0xFF00_0000
 
 # A policy's priority is PRIORITY_BASE + 4 * (256 - bits of both prefixes) + layer. So the more
 # specific pair of networks wins with all its layers: a tunnel that is down never sends its
-# traffic through another tunnel with wider networks.
+# traffic through another tunnel with wider networks. The prefixes are those of the configuration.
 PRIORITY_BASE = 0x5100
 PRIORITY_STEP = 4
 LONGEST_PREFIXES = 256  # two IPv6 host prefixes
@@ -108,16 +111,25 @@ def tunnel_policies(
     reqid: int,
     spi: int | None,
     esp_mode: EspMode = EspMode.TUNNEL,
+    parts_of: Configured = ((), ()),
 ) -> tuple[PolicySpec, ...]:
     """Every policy of one tunnel, in the order they go in: the blocking ones first.
 
     ``spi`` is the outbound SA to pin, None while there is none or when ``plan`` is to keep the
     pin the kernel has. Pairs of networks of different IP versions are left out.
+
+    ``parts_of``: the local and remote networks of the configuration, where the peer may have
+    narrowed them. A part protects with the priority of the whole, so that no peer gets the
+    traffic of another tunnel by narrowing its own to less than that one's networks.
     """
     local_nets, remote_nets = tuple(local_nets), tuple(remote_nets)
     protects = [
         _protect(
-            replace(_block(tunnel, Layer.PROTECT, direction, local, remote), mode=esp_mode),
+            replace(
+                _block(tunnel, Layer.PROTECT, direction, local, remote),
+                mode=esp_mode,
+                priority=priority_for(Layer.PROTECT, *_whole(local, remote, parts_of)),
+            ),
             local_addr,
             remote_addr,
             reqid,
@@ -127,6 +139,21 @@ def tunnel_policies(
         for direction in Direction
     ]
     return (*guard_policies(tunnel, local_nets, remote_nets), *protects)
+
+
+def _whole(
+    local: IpNetwork, remote: IpNetwork, configured: Configured
+) -> tuple[IpNetwork, IpNetwork]:
+    """The configured networks these are parts of."""
+    return _container(local, configured[0]), _container(remote, configured[1])
+
+
+def _container(part: IpNetwork, networks: Iterable[IpNetwork]) -> IpNetwork:
+    """The one of these networks that contains ``part``; ``part`` itself where none does."""
+    for one in networks:
+        if one.version == part.version and one.prefixlen <= part.prefixlen and one.overlaps(part):
+            return one
+    return part
 
 
 def outbound_pins(policies: Iterable[PolicySpec], spi: int) -> tuple[PolicySpec, ...]:
