@@ -265,7 +265,8 @@ class Roster:
         def close(reason: str) -> None:
             now = self._clock()
             endpoint = self._driver.endpoint
-            self._driver.run(lambda: endpoint.close(config.name, reason=reason, now=now))
+            name = config.connection
+            self._driver.run(lambda: endpoint.close_connection(name, reason=reason, now=now))
 
         return TunnelTrust(
             tunnel=config.name,

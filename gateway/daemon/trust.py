@@ -18,11 +18,11 @@ from gateway.pki.trust import Anchors, CertificateError, Trusted, validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Accepted:
-    """What the peer showed last, and under which authorities it was good."""
+    """What the peer showed and proved last, and under which authorities it was good."""
 
     chain: tuple[bytes, ...]
     identity: Identity
-    anchors: Anchors
+    anchors: Anchors | None = None  # None: to be looked at again in any case
 
 
 class TunnelTrust:
@@ -38,7 +38,7 @@ class TunnelTrust:
         close: Callable[[str], None],
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``close`` ends the tunnel's SAs, with the reason."""
+        """``close`` ends the IKE SAs with the peer and all that is in them, with the reason."""
         self._tunnel = tunnel
         self._authorities = authorities
         self._own = own
@@ -51,11 +51,13 @@ class TunnelTrust:
         """Raises CertificateError, and CredentialError where CA or CRL files cannot be read."""
         if self._authorities is None:  # a reload has taken them away meanwhile
             raise CertificateError("the peer is no longer to show certificates")
-        anchors = self._authorities.current()
-        found = validate(chain, identity, anchors, self._wall())
-        self._accepted = _Accepted(chain=chain, identity=identity, anchors=anchors)
-        self._bulletin.clear_alarm("peer-not-trusted", self._tunnel)
-        return found
+        return validate(chain, identity, self._authorities.current(), self._wall())
+
+    def accept(self, chain: tuple[bytes, ...], identity: Identity) -> None:
+        """The peer has proved that these are its own: anybody can show them to ``check``."""
+        if chain:
+            self._accepted = _Accepted(chain=chain, identity=identity)
+            self._bulletin.clear_alarm("peer-not-trusted", self._tunnel)
 
     def inherit(self, old: TunnelTrust) -> None:
         """The SAs of a tunnel go on under changed settings (a reload)."""

@@ -26,7 +26,7 @@ from gateway.dataplane.port import DataPlane
 from gateway.errors import NoKeyError
 from gateway.ike.commands import ActivateOutbound, InstallChild
 from gateway.ike.config import PpkMode
-from gateway.ike.events import ChildUp, Event
+from gateway.ike.events import ChildUp, Event, IkeEstablished
 from gateway.ike.identity import Identity
 from gateway.ike.views import ChildFacts
 from gateway.keys.source import TunnelKeys
@@ -200,6 +200,8 @@ class Tunnel:
         """Something happened in the IKE core."""
         if isinstance(event, ChildUp):
             self.orphans.retire()
+        elif isinstance(event, IkeEstablished):
+            self.trust.accept(event.remote_certificates, event.remote_id)
         self.events.take(event)
 
     def carrying(self) -> ChildFacts | None:

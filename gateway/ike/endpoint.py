@@ -199,6 +199,10 @@ class Endpoint:
         else:
             self._close_tunnel(whose, reason, now)
 
+    def close_connection(self, name: str, *, reason: str, now: float) -> None:
+        """Delete its IKE SAs with all that is in them, whichever tunnels that is for."""
+        self._close_peering(self._peerings[name], reason, now)
+
     # --- what the outside reports ----------------------------------------------------------
 
     def receive_datagram(self, data: bytes, *, local: Address, remote: Address, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.ike.identity import Identity
 from gateway.model import Ended, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
 
 
@@ -43,6 +44,8 @@ class IkeEstablished:
     peer_is_qsgw: bool
     local_proof: str  # how we proved who we are, e.g. "ECDSA-P384-SHA384 CN=moon"
     remote_proof: str  # how the peer did
+    remote_id: Identity
+    remote_certificates: tuple[bytes, ...]  # DER, the peer's own first; empty where it has none
     nat: bool
     fragmentation: bool
     local: tuple[IpAddress, int]

@@ -104,6 +104,7 @@ class IkeSa:
     # IKE_AUTH: how each side proved who it is, for people
     local_proof: str = ""
     remote_proof: str = ""
+    remote_certificates: tuple[bytes, ...] = ()  # what the peer's proof rests on
 
     # messages
     requests: RequestWindow = field(default_factory=RequestWindow)

@@ -430,6 +430,8 @@ def _established(sa: IkeSa) -> None:
             peer_is_qsgw=sa.peer.qsgw,
             local_proof=sa.local_proof,
             remote_proof=sa.remote_proof,
+            remote_id=sa.connection.remote_id,
+            remote_certificates=sa.remote_certificates,
             nat=sa.nat.present,
             fragmentation=sa.peer.fragmentation,
             local=sa.local,

@@ -174,6 +174,7 @@ def learn_key(sa: IkeSa, received: Received, identity: IdPayload) -> Flow[PeerPr
                 key = VerifyKey.load(found.public_key)
             except CryptoError as error:
                 raise failed(f"certificate of {found.subject}: {error}") from error
+            sa.remote_certificates = chain
             return PeerProof(key=key, subject=found.subject)
         case _:
             assert_never(expected)

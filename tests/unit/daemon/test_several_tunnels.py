@@ -116,3 +116,18 @@ def test_a_gateway_that_crashed_takes_all_tunnels_up_again_over_one_ike_sa() -> 
             assert carries_scada(site)
 
     run_virtually(scenario())
+
+
+def test_a_peer_that_is_trusted_no_more_loses_all_of_them() -> None:
+    async def scenario() -> None:
+        async with two() as site:
+            await both_up(site)
+            # as TunnelTrust does where a CRL names the peer
+            first = next(iter(site.moon.roster.tunnels.values()))
+            first.trust._close("peer is no longer trusted: certificate of CN=sun is revoked")
+            facts = site.moon.driver.endpoint.views()
+            assert not any(one.children for one in facts)
+            assert not any(ike.state == "established" for one in facts for ike in one.ike)
+            await site.until(lambda: ike_sas(site)[1] == 0, 10)
+
+    run_virtually(scenario())

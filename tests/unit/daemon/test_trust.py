@@ -19,7 +19,7 @@ from gateway.model import Revocation, Severity
 from gateway.pki import site
 from gateway.pki.authorities import AuthorityFiles
 from gateway.pki.files import load_certificates
-from gateway.pki.trust import CertificateError
+from gateway.pki.trust import CertificateError, Trusted
 from kms_client.certificates import KeyAlgorithm
 from tests.support.certificates import NOW
 
@@ -58,6 +58,12 @@ class Scene:
         certificates = load_certificates(self.path / "sun.pem")
         return tuple(one.public_bytes(Encoding.DER) for one in certificates)
 
+    def prove(self) -> Trusted:
+        """sun shows its certificates, and its AUTH is good."""
+        found = self.trust.check(self.chain, SUN)
+        self.trust.accept(self.chain, SUN)
+        return found
+
     def touched(self, name: str) -> None:
         """File times may be coarse."""
         stamp = (self.path / name).stat().st_mtime_ns + 1_000_000_000
@@ -73,7 +79,7 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_a_revoked_peer_loses_its_sas(scene: Scene) -> None:
-    assert scene.trust.check(scene.chain, SUN).subject == "CN=sun"
+    assert scene.prove().subject == "CN=sun"
     scene.trust.watch()
     assert not scene.closed
     site.revoke(scene.path, "sun", now=NOW)
@@ -87,8 +93,26 @@ def test_a_revoked_peer_loses_its_sas(scene: Scene) -> None:
         scene.trust.check(scene.chain, SUN)
 
 
+def test_certificates_that_were_only_shown_do_not_count(scene: Scene) -> None:
+    """Anybody can show those of the peer: an older one of its own, to hide the newer one."""
+    scene.prove()
+    site.issue(
+        scene.path,
+        site.Order(name="older", days=100, alternatives=(x509.DNSName("sun.example"),)),
+        now=NOW,
+    )
+    older = load_certificates(scene.path / "older.pem")
+    scene.trust.check(tuple(one.public_bytes(Encoding.DER) for one in older), SUN)
+    site.revoke(scene.path, "sun", now=NOW)
+    scene.touched("ca.crl.pem")
+    scene.trust.watch()
+    assert scene.closed == ["peer is no longer trusted: certificate of CN=sun is revoked"]
+    scene.trust.check(tuple(one.public_bytes(Encoding.DER) for one in older), SUN)
+    assert "peer-not-trusted" in scene.alarms()
+
+
 def test_a_peer_whose_certificate_ends_keeps_its_sas(scene: Scene) -> None:
-    scene.trust.check(scene.chain, SUN)
+    scene.prove()
     scene.now = NOW + timedelta(days=200)
     site.renew_crls(scene.path, now=scene.now)
     scene.touched("ca.crl.pem")
@@ -99,7 +123,7 @@ def test_a_peer_whose_certificate_ends_keeps_its_sas(scene: Scene) -> None:
 
 
 def test_another_ca_ends_it_too_and_a_good_one_clears_the_alarm(scene: Scene) -> None:
-    scene.trust.check(scene.chain, SUN)
+    scene.prove()
     old = (scene.path / "ca.pem").read_bytes()
     other = scene.path / "other"
     site.init(other, name="other", algorithm=KeyAlgorithm.ED25519, intermediate=False, now=NOW)
@@ -109,12 +133,12 @@ def test_another_ca_ends_it_too_and_a_good_one_clears_the_alarm(scene: Scene) ->
     assert "CN=CA" in scene.closed[0]
     (scene.path / "ca.pem").write_bytes(old)
     scene.touched("ca.pem")
-    scene.trust.check(scene.chain, SUN)
+    scene.prove()
     assert scene.alarms() == {}
 
 
 def test_files_half_written_do_not_count(scene: Scene) -> None:
-    scene.trust.check(scene.chain, SUN)
+    scene.prove()
     (scene.path / "ca.crl.pem").write_text("-----BEGIN X509 CRL-----\nMII")
     scene.touched("ca.crl.pem")
     scene.trust.watch()
