@@ -60,7 +60,12 @@ class Reply:
     spi_r: bytes
 
 
-Step = AskingCommand | Request | Respond
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fulfilled:
+    """What the flow was for is there and was told; nobody waits for the rest of it."""
+
+
+Step = AskingCommand | Request | Respond | Fulfilled
 Resume = Answer | Reply | None
 ResultT = TypeVar("ResultT")
 Flow = Generator[Step, Resume, ResultT]

@@ -57,7 +57,10 @@ class Peering:
 
     @property
     def key_source(self) -> str:
-        """The tunnel that looks QKD keys up while it is not known which one they are for."""
+        """The tunnel that looks QKD keys up where no message says which one they are for.
+
+        Of those that use QKD any does: all have the same KMEs and peer SAE (gateway.config.check).
+        """
         for tunnel in self.tunnels.values():
             if tunnel.mode is not PpkMode.OFF:
                 return tunnel.name

@@ -357,6 +357,8 @@ class Session:
             return
         ours = task.exchange is None and (task.tunnel is not None or task.what in OPERATORS)
         what = task.what if ours else "respond"
+        if task.fulfilled:  # its wish has ended in ChildUp
+            what = "delete"
         self._concerned(task).failed(
             what,
             failure.reason,
@@ -462,7 +464,7 @@ class Session:
         self._report_stopped(task, reason, None)
 
     def _report_stopped(self, task: Task, reason: str, notify: str | None) -> None:
-        if task.what in OPERATORS:
+        if task.what in OPERATORS and not task.fulfilled:
             self._concerned(task).failed(
                 task.what, reason, notify=notify, from_peer=notify is not None
             )

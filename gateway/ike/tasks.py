@@ -18,7 +18,7 @@ from gateway.ike.commands import (
     Token,
 )
 from gateway.ike.desk import AskingCommand
-from gateway.ike.flow import Flow, Request, Respond, Resume, Step
+from gateway.ike.flow import Flow, Fulfilled, Request, Respond, Resume, Step
 from gateway.ike.negotiation import ChildAttempt
 from gateway.ike.registry import ExchangeType
 from gateway.ike.sa import IkeSa
@@ -35,6 +35,7 @@ class Task:
     attempt: ChildAttempt | None = None  # the Child SA it makes in an IKE SA that is up
     exchange: ExchangeType | None = None  # of the request it answers; None: it is ours
     answered: bool = False
+    fulfilled: bool = False  # what was asked for has come about
     token: Token | None = None  # of the command it waits for
 
 
@@ -128,6 +129,9 @@ class Tasks:
                     task.answered = True
                     self._host.send_response(task, step)
                     go_on = lambda: task.flow.send(None)  # noqa: E731 - the loop's next turn
+                case Fulfilled():
+                    task.fulfilled = True
+                    go_on = lambda: task.flow.send(None)  # noqa: E731 - as above
                 case (
                     AllocateSpi()
                     | FetchPpk()

@@ -100,6 +100,54 @@ def test_peer_lost_during_a_rekey_reports_both():
     pair.check_settled()
 
 
+def only_until(exchange: X, number: int):
+    """moon's requests of this kind from the given one on, and the answers, are lost."""
+
+    def fault(flight: Flight) -> list[tuple[float, bytes]]:
+        header = flight.header
+        ours = header.response == (flight.sender == "sun")
+        late = header.exchange == exchange and header.message_id >= number
+        return [] if ours and late else [(0.0, flight.data)]
+
+    return fault
+
+
+def test_a_wish_has_ended_when_the_child_is_up():
+    #   IKE_SA_INIT ... IKE_AUTH -->  <-- ...      ChildUp
+    #   INFORMATIONAL SK{} -->                     lost
+    #   <-- INFORMATIONAL SK{D(IKE)}               no second end of the same wish
+    pair = Pair(toy_kex=True, fault=only_until(X.INFORMATIONAL, 0)).initiate()
+    assert len(pair.moon.ups) == 1
+    pair.sun.endpoint.close("net", reason="terminated by the operator", now=pair.now)
+    pair.run()
+    assert [one.reason for one in downs(pair.moon)] == ["peer deleted the IKE SA"]
+    assert not pair.moon.failures
+    pair.check_settled()
+
+
+def test_a_wish_to_rekey_has_ended_when_the_new_child_is_up():
+    pair = Pair(toy_kex=True).initiate()
+    # CREATE_CHILD_SA, IKE_FOLLOWUP_KE -->  <-- ...      ChildUp
+    # INFORMATIONAL SK{D(old)} -->                       lost
+    pair.fault = only_until(X.INFORMATIONAL, 4)
+    pair.rekey()
+    assert len(pair.moon.ups) == 2
+    pair.run(60)
+    assert pair.moon.closed[0].peer_lost
+    assert not pair.moon.failures
+    pair.check_settled()
+
+
+def test_a_wish_fails_with_the_ike_sa_while_the_child_is_not_up():
+    pair = Pair(toy_kex=True, fault=only_until(X.IKE_AUTH, 0)).initiate()
+    assert not pair.moon.ups
+    pair.run(60)
+    assert [(one.what, one.reason) for one in pair.moon.failures] == [
+        ("initiate", "no answer from 10.0.23.3")
+    ]
+    pair.check_settled_at(pair.moon)
+
+
 @pytest.mark.parametrize("name", ["moon", "sun"])
 def test_restarted_peer_takes_over_with_initial_contact(name):
     pair = Pair().initiate()

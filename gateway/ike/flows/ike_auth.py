@@ -27,6 +27,7 @@ from gateway.ike.flow import (
     CommandError,
     ExchangeError,
     Flow,
+    Fulfilled,
     PpkMissingError,
     Respond,
     refuse,
@@ -97,6 +98,7 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     finally:
         attempt.abandon()
     yield from activate(sa, child)
+    yield Fulfilled()
     yield from informational.liveness()
 
 

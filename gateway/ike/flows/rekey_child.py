@@ -19,6 +19,7 @@ from gateway.ike.flow import (
     CommandError,
     ExchangeError,
     Flow,
+    Fulfilled,
     PpkMissingError,
     YieldedError,
     fetch_ppk,
@@ -59,6 +60,7 @@ def rekey(attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[None]:
     try:
         child = yield from _negotiate(sa, attempt, own, ppk)
         yield from _activate(sa, child)
+        yield Fulfilled()
     except ExchangeError as error:
         if own.rival is None or isinstance(error, YieldedError):
             raise
