@@ -126,7 +126,7 @@ class Endpoint:
             self._initiate_childless(whose, ppk, now)
             return
         wish = self._wish(name, "initiate", ppk)
-        if self._is_busy(wish.tunnel):
+        if self._is_busy(wish.tunnel) or self._is_answering(wish.tunnel):
             wish.refuse("it is being set up already")
         else:
             self._serve(wish, now)
@@ -149,7 +149,7 @@ class Endpoint:
         elif wish.ppk is not None and not session.sa.takes_fresh_ppk:
             self._set_up(wish, now)
         elif (child := session.sa.current_child(tunnel)) is None:
-            session.service.create(wish, now)
+            self._create(session, wish, now)
         elif child.state is not ChildState.ACTIVE:
             wish.refuse("the Child SA does not carry our traffic yet")
         else:
@@ -335,6 +335,16 @@ class Endpoint:
             wish.tunnel is tunnel for wish in tunnel.peering.waiting
         )
 
+    def _is_answering(self, tunnel: Tunnel) -> bool:
+        return any(session.answering(tunnel) for session in self._of(tunnel.peering))
+
+    def _create(self, session: Session, wish: Wish, now: float) -> None:
+        """In an IKE SA that has no child of the tunnel, unless the peer is at it."""
+        if self._is_busy(wish.tunnel) or self._is_answering(wish.tunnel):
+            wish.refuse("the peer is making one")
+        else:
+            session.service.create(wish, now)
+
     def _serve(self, wish: Wish, now: float) -> None:
         """Where the Child SA is to be made."""
         session = self._current_session(wish.tunnel)
@@ -346,7 +356,7 @@ class Endpoint:
         elif session is None or not fits or session.sa.current_child(wish.tunnel) is not None:
             self._set_up(wish, now)
         else:
-            session.service.create(wish, now)
+            self._create(session, wish, now)
 
     def _serve_waiting(self, peering: Peering, now: float) -> None:
         for wish in peering.take_waiting():
@@ -356,7 +366,7 @@ class Endpoint:
             elif session.sa.current_child(wish.tunnel) is not None:
                 wish.refuse("the peer has made one meanwhile")
             else:
-                session.service.create(wish, now)
+                self._create(session, wish, now)
 
     def _set_up(self, wish: Wish, now: float) -> None:
         """A new IKE SA, with a Child SA for this tunnel as its first; or wait for one."""

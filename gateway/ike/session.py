@@ -119,6 +119,10 @@ class Session:
     def creating(self, tunnel: Tunnel) -> bool:
         return bool(self._tasks.of(tunnel))
 
+    def answering(self, tunnel: Tunnel) -> bool:
+        """A request of the peer's for a child of this tunnel is under work."""
+        return self._tasks.responding(*_CREATING) and self.sa.asked_for is tunnel
+
     @property
     def rekeying_ike(self) -> bool:
         return self._tasks.running("rekey-ike")
@@ -154,7 +158,7 @@ class Session:
         self.succession.used()
 
     def move(self, tunnel: Tunnel, now: float) -> None:
-        if not self.rekeying(tunnel):
+        if not (self.rekeying(tunnel) or self.answering(tunnel)):
             self.service.move(tunnel, now)
 
     def successor(self) -> PeerSession | None:

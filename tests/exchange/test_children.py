@@ -11,7 +11,7 @@ from gateway.ike.config import PpkMode
 from gateway.ike.events import ChildDown
 from gateway.ike.registry import ExchangeType
 from gateway.model import PpkMethod, Protection
-from tests.support.ike_pair import Pair, child
+from tests.support.ike_pair import Flight, Pair, child
 
 TWO = ("net", "scada")
 THREE = ("net", "scada", "voice")
@@ -102,6 +102,42 @@ def test_both_ends_start_at_once(moons, suns, seed):
         for tunnel in names:
             pair.begin(side=side, tunnel=tunnel)
     pair.run()
+    settle(pair)
+
+
+def test_what_waited_for_the_ike_sa_gives_way_to_what_the_peer_is_making():
+    #   moon                                                       sun
+    #   INFORMATIONAL SK{}, end of the set-up; scada waits for it  -->
+    #   <-- CREATE_CHILD_SA for scada      --> answered, IKE_FOLLOWUP_KE is to come
+    #   <-- INFORMATIONAL SK{}             scada waits no more: it is being made
+    def fault(flight: Flight) -> list[tuple[float, bytes]]:
+        delay = 0.0
+        if flight.sender == "sun" and flight.header.exchange == ExchangeType.INFORMATIONAL:
+            delay = 0.4
+        elif flight.sender == "sun" and flight.header.exchange == ExchangeType.IKE_FOLLOWUP_KE:
+            delay = 0.8
+        return [(delay, flight.data)]
+
+    pair = Pair(toy_kex=True, report_inbound=True, tunnels=TWO, fault=fault)
+    for tunnel in TWO:
+        pair.begin(tunnel=tunnel)
+    pair.run()
+    pair.initiate(side=pair.sun, tunnel="scada")
+    pair.run(2)
+    assert [one.reason for one in pair.moon.failures] == ["the peer is making one"]
+    assert [one.tunnel for one in pair.moon.ups] == ["net", "scada"]
+    settle(pair)
+
+
+def test_none_is_begun_while_the_peers_request_waits_for_its_key():
+    pair = Pair(toy_kex=True, report_inbound=True, tunnels=TWO).initiate()
+    pair.moon.hold_fetches = True
+    pair.initiate(side=pair.sun, tunnel="scada")
+    pair.initiate(tunnel="scada")
+    assert [one.reason for one in pair.moon.failures] == ["it is being set up already"]
+    pair.moon.deliver_key(pair.moon.fetches[-1], pair.now)
+    pair.run(1)
+    assert [one.tunnel for one in pair.moon.ups] == ["net", "scada"]
     settle(pair)
 
 

@@ -16,6 +16,13 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.ike.commands import (
+    ActivateOutbound,
+    AllocateSpi,
+    Command,
+    InstallChild,
+    RemoveSas,
+)
 from gateway.ike.events import ChildUp, ExchangeFailed, IkeRekeyed
 from gateway.ike.flows import sa_init
 from gateway.ike.registry import ExchangeType
@@ -29,6 +36,7 @@ LIVENESS = 30.0
 LOOKS = 5  # at the silence, in intervals of liveness
 
 FATE = st.sampled_from([[0.0], [0.0], [0.0], [0.02], [0.4], [2.5], [0.0, 0.3], [0.0, 12.0], []])
+KERNELS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas)
 CHILD_WISHES = ("initiate", "rekey")
 traits = sa_init._peer_traits
 
@@ -55,6 +63,27 @@ def foreign(*args: object) -> sa_init.PeerTraits:
     return replace(traits(*args), qsgw=False)  # type: ignore[arg-type]
 
 
+class SlowKernel:
+    """In place of ``Side.carry_out``. What is under way when the side starts anew is forgotten."""
+
+    def __init__(self, side: Side, seconds: float) -> None:
+        self._side = side
+        self._at_once = side.carry_out
+        self._seconds = seconds
+        self._free_at = 0.0
+        self._count = 0
+
+    def __call__(self, command: Command, now: float) -> None:
+        if not isinstance(command, KERNELS):
+            self._at_once(command, now)
+            return
+        self._free_at = max(now, self._free_at) + self._seconds
+        self._count += 1
+        deadlines = self._side.endpoint._env.deadlines
+        mark = ("kernel", self._count)
+        deadlines.set(mark, self._free_at, lambda when: self._at_once(command, when))
+
+
 class Storm:
     """A pair, and what was asked of each side and has not ended yet."""
 
@@ -67,6 +96,11 @@ class Storm:
         self.asked: Counter[tuple[str, str, str]] = Counter()  # side, tunnel, what
         self.moves: Counter[tuple[int, str]] = Counter()  # side's endpoint, tunnel
         self.since: dict[str, int] = {"moon": 0, "sun": 0}  # first event of this life
+
+    def slow_kernels(self, seconds: float) -> None:
+        """Each takes its commands one after the other, and so long for each."""
+        for side in self.pair.sides:
+            side.carry_out = SlowKernel(side, seconds)  # type: ignore[method-assign]
 
     def _fault(self, flight: Flight) -> list[tuple[float, bytes]]:
         number = flight.number
@@ -173,8 +207,18 @@ class Storm:
         assert len(sent) <= 4 * (LOOKS + 1), "more than liveness: request and answer, both ways"
 
 
-def weather(steps: list[Step], count: int, fates: list[list[float]], seed: int, *, alien: bool):
+def weather(
+    steps: list[Step],
+    count: int,
+    fates: list[list[float]],
+    seed: int,
+    *,
+    alien: bool,
+    kernel: float = 0.0,
+):
     storm = Storm(count, fates, str(seed))
+    if kernel:
+        storm.slow_kernels(kernel)
     move = Service.move
 
     def counted(service: Service, tunnel: Tunnel, now: float) -> None:
@@ -202,6 +246,22 @@ def weather(steps: list[Step], count: int, fates: list[list[float]], seed: int, 
     fates=st.lists(FATE, max_size=60),
     seed=st.integers(0, 3),
     alien=st.booleans(),
+    kernel=st.sampled_from([0.0, 0.003, 0.03]),
 )
-def test_it_comes_to_rest(steps, count, fates, seed, alien):
-    weather(steps, count, fates, seed, alien=alien)
+def test_it_comes_to_rest(steps, count, fates, seed, *, alien, kernel):
+    weather(steps, count, fates, seed, alien=alien, kernel=kernel)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    starts=st.lists(
+        st.builds(Step, st.just("initiate"), st.integers(0, 1), st.integers(0, 2), st.just(0.0)),
+        min_size=2,
+        max_size=6,
+    ),
+    delays=st.lists(st.sampled_from([[0.001], [0.005], [0.02], [0.05]]), min_size=60, max_size=60),
+    kernel=st.sampled_from([0.001, 0.005, 0.02, 0.06]),
+)
+def test_both_ends_start_everything(starts, delays, kernel):
+    """Every message takes its own time: what the other end is at is seldom known."""
+    weather(starts, 3, delays, 0, alien=False, kernel=kernel)

@@ -80,6 +80,8 @@ class PendingChild(Pending):
         """Install, then answer, then wait for the peer to move."""
         sa = self.sa
         _check_ppk(sa, self.attempt.tunnel, self.ppk)
+        if self.attempt.replaces is None:
+            _check_new(sa, self.attempt.tunnel)
         secrets = ChildSecrets(nonces=self.nonces, shared=self.shared, ppk=self.ppk)
         child = yield from self.attempt.install(self.chosen, self.traffic, secrets)
         self.wipe()
@@ -128,6 +130,8 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
         yield from pending.attempt.reserve()
         if old is not None:  # much may have happened while we waited
             _check_replaceable(sa, old)
+        else:
+            _check_new(sa, tunnel)
         payloads = key_exchange.answer(pending, pending.attempt.spi_octets, ke)
         payloads += traffic_payloads(traffic, Role.RESPONDER)
         if old is not None and old.own_rekey is not None:
