@@ -22,6 +22,7 @@ from gateway.ike.commands import (
     Failed,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     PpkFetched,
     RecordIkeKeys,
     RemoveSas,
@@ -43,8 +44,21 @@ INBOUND_WATCH = 60.0  # seconds after which an SA nobody uses is no longer watch
 MAX_WAITING = 256  # commands; with more the kernel hangs, and no new Child SA is begun
 
 KernelWork = Callable[[], Awaitable[None]]
-_KERNEL_COMMANDS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas, UpdateEncap)
-KernelCommand = AllocateSpi | InstallChild | ActivateOutbound | RemoveSas | UpdateEncap
+EARLY_LIFE = SaLifetime(hard_seconds=30)
+"""Of an SA that nobody has agreed to yet: as long as a reservation's (net.core.xfrm_acq_expires),
+whatever becomes of this process."""
+
+KernelCommand = (
+    AllocateSpi | InstallInbound | InstallChild | ActivateOutbound | RemoveSas | UpdateEncap
+)
+_KERNEL_COMMANDS = (
+    AllocateSpi,
+    InstallInbound,
+    InstallChild,
+    ActivateOutbound,
+    RemoveSas,
+    UpdateEncap,
+)
 
 
 class TunnelSide(Protocol):
@@ -118,7 +132,14 @@ class KernelExecutor:
                 self._record(command)
             case AllocateSpi(token=token) if self._queue.qsize() >= MAX_WAITING:
                 self._answer(Failed(token=token, reason="too much work waits for the kernel"))
-            case AllocateSpi() | InstallChild() | ActivateOutbound() | RemoveSas() | UpdateEncap():
+            case (
+                AllocateSpi()
+                | InstallInbound()
+                | InstallChild()
+                | ActivateOutbound()
+                | RemoveSas()
+                | UpdateEncap()
+            ):
                 self._queue.put_nowait(command)
             case _:
                 assert_never(command)
@@ -165,6 +186,9 @@ class KernelExecutor:
                         command.source, command.destination, reqid
                     )
                     self._answer(SpiAllocated(token=token, spi=spi))
+                case InstallInbound(token=token):
+                    await self._install_early(command)
+                    self._answer(Done(token=token))
                 case InstallChild(token=token):
                     await self._install(command)
                     self._answer(Done(token=token))
@@ -185,8 +209,20 @@ class KernelExecutor:
         except QsgwError as error:
             log.error("%s: %s failed: %s", command.tunnel, type(command).__name__, error)
             self._on_refusal()
-            if isinstance(command, AllocateSpi | InstallChild | ActivateOutbound):
+            if not isinstance(command, RemoveSas | UpdateEncap):
                 self._answer(Failed(token=command.token, reason=str(error)))
+
+    async def _install_early(self, command: InstallInbound) -> None:
+        try:
+            reqid = self._side(command.tunnel).reqid
+            await self._dataplane.install_sa(
+                replace(command.inbound, reqid=reqid, lifetime=EARLY_LIFE)
+            )
+        except DataplaneError:
+            await self._remove((command.inbound.sa_id,))
+            raise
+        finally:
+            _wipe(command)
 
     async def _install(self, command: InstallChild) -> None:
         installed: list[SaId] = []
@@ -194,6 +230,8 @@ class KernelExecutor:
             side = self._side(command.tunnel)
             await side.admit_inbound(command)
             lifetime = side.sa_lifetime(esn=command.outbound.esn)
+            if command.replaces_inbound:
+                await self._dataplane.remove_sa(command.inbound.sa_id)
             for sa in (command.inbound, command.outbound):
                 complete = replace(sa, reqid=side.reqid, lifetime=lifetime)
                 await self._dataplane.install_sa(complete)
@@ -297,8 +335,10 @@ class KernelExecutor:
 
 
 def _wipe(item: Command | KernelWork) -> None:
-    """Keys are in InstallChild and, in a lab, in RecordIkeKeys."""
-    if isinstance(item, InstallChild):
+    """Keys are in InstallInbound, InstallChild and, in a lab, in RecordIkeKeys."""
+    if isinstance(item, InstallInbound):
+        item.inbound.key.wipe()
+    elif isinstance(item, InstallChild):
         item.inbound.key.wipe()
         item.outbound.key.wipe()
     elif isinstance(item, RecordIkeKeys):

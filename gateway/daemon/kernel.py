@@ -153,7 +153,7 @@ class KernelKeeper:
         known = {sa_id for tunnel in self._tunnels.values() for sa_id in tunnel.orphans.sa_ids}
         for facts in self._driver.endpoint.views():
             if facts.name in self._tunnels:
-                known |= _sas_of(self._tunnels[facts.name], facts)
+                known |= _sas_of(self._tunnels[facts.name], facts) | set(facts.early)
         found = {sa.sa_id for sa in snapshot.sas if not sa.larval and sa.sa_id not in known}
         old, self._strays = self._strays & found, frozenset(found)
         if found - old:

@@ -89,7 +89,7 @@ class MemoryDataPlane:
         self._reservations: dict[SaId, _Reservation] = {}
         self._policies: dict[PolicyKey, PolicySpec] = {}
         self._retired: set[str] = set()
-        self._keys: set[bytes] = set()
+        self._keys: dict[bytes, SaId] = {}  # by digest: what each was installed for
         self._installed = 0
         self._next_spi = FIRST_SPI
         self._refusals: dict[str, DataplaneError] = {}
@@ -119,14 +119,21 @@ class MemoryDataPlane:
         self._enter("install_sa")
         if sa.direction is Direction.FORWARD:
             raise DataplaneError("an SA is inbound or outbound", errno.EINVAL)
-        if sa.sa_id in self._sas:
+        known = self._sas.get(sa.sa_id)
+        if known is not None and sa.direction is known.spec.direction is Direction.INBOUND:
+            if (known.spec.key, known.spec.esn, known.spec.mode) != (sa.key, sa.esn, sa.mode):
+                self._violated(f"SPI {sa.spi:08x} keeps its key, and is to have another")
+            known.spec = replace(known.spec, lifetime=sa.lifetime, encap=sa.encap)
+            return
+        if known is not None:
             self._violated(f"SPI {sa.spi:08x} to {sa.destination} installed twice")
             raise DataplaneError(f"SA {sa.spi:08x}: File exists (EEXIST)", errno.EEXIST)
         digest = hashlib.sha256(sa.key.expose()).digest()
-        if digest in self._keys:
+        again = sa.direction is Direction.INBOUND and self._keys.get(digest) == sa.sa_id
+        if digest in self._keys and not again:
             # AES-GCM with one key and a restarted counter gives away plaintext and the hash key.
             self._violated(f"SA {sa.spi:08x}: this key was installed before")
-        self._keys.add(digest)
+        self._keys[digest] = sa.sa_id
         if sa.direction is Direction.INBOUND and not self._reservations.pop(sa.sa_id, None):
             self.fallbacks += 1
         if sa.direction is Direction.OUTBOUND:

@@ -58,7 +58,11 @@ class DataPlane(Protocol):
         """Reserve an inbound SPI (a larval SA) for packets from source to destination (us)."""
 
     async def install_sa(self, sa: SaSpec) -> None:
-        """Put an SA in; an inbound one replaces its larval reservation."""
+        """Put an SA in; an inbound one replaces its larval reservation.
+
+        An inbound SA that is there keeps its key, counters and replay window, whatever ``sa``
+        has: only lifetimes and UDP ports change. For another key take it out first.
+        """
 
     async def update_encap(self, sa_id: SaId, encap: UdpEncap) -> None:
         """Give an SA with ESP in UDP other ports. One that is gone is not an error."""

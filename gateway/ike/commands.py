@@ -65,11 +65,26 @@ class TakePpk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallInbound:
+    """Put the inbound SA of a new Child SA in before the peer's answer, which may be another.
+
+    InstallChild or RemoveSas for the same SPI follows. The peer is not authenticated yet, so no
+    policy is laid for it: it takes in what an SA of this tunnel may bring in as it is.
+    Answer: Done or Failed.
+    """
+
+    token: Token
+    tunnel: str
+    inbound: SaSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstallChild:
     """Put both SAs of a new Child SA into the kernel: inbound first, then outbound.
 
     Traffic moves only with ActivateOutbound. ``spec.reqid`` and lifetimes are the
-    outside's to fill in (``dataclasses.replace``). Answer: Done or Failed.
+    outside's to fill in (``dataclasses.replace``). After InstallInbound the inbound SA is there
+    and stays, but for its lifetimes and encapsulation. Answer: Done or Failed.
     """
 
     token: Token
@@ -78,6 +93,7 @@ class InstallChild:
     outbound: SaSpec
     local_networks: tuple[IpNetwork, ...]
     remote_networks: tuple[IpNetwork, ...]
+    replaces_inbound: bool = False  # what InstallInbound put in is another: it goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +175,7 @@ Command = (
     | FetchPpk
     | CheckCertificates
     | TakePpk
+    | InstallInbound
     | InstallChild
     | ActivateOutbound
     | WatchInbound
@@ -216,6 +233,7 @@ __all__ = [
     "Failed",
     "FetchPpk",
     "InstallChild",
+    "InstallInbound",
     "PpkFetched",
     "RecordIkeKeys",
     "RemoveSas",

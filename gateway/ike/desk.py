@@ -21,6 +21,7 @@ from gateway.ike.commands import (
     Failed,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     PpkFetched,
     RemoveSas,
     SettlePpk,
@@ -33,7 +34,13 @@ from gateway.ike.outbox import Outbox
 from gateway.model import Ppk, SaId
 
 AskingCommand = (
-    AllocateSpi | FetchPpk | TakePpk | CheckCertificates | InstallChild | ActivateOutbound
+    AllocateSpi
+    | FetchPpk
+    | TakePpk
+    | CheckCertificates
+    | InstallInbound
+    | InstallChild
+    | ActivateOutbound
 )
 Continuation = Callable[[Answer, float], None]
 
@@ -93,7 +100,7 @@ class CommandDesk:
         if waiting is None:
             return
         waiting.then = None
-        if isinstance(waiting.command, InstallChild):
+        if isinstance(waiting.command, InstallInbound | InstallChild):
             self._remove(waiting.command)
 
     def _put_away(self, command: AskingCommand, answer: Answer) -> None:
@@ -107,7 +114,7 @@ class CommandDesk:
                 if isinstance(command, FetchPpk):
                     self._settle(command, ppk)
             case Done():
-                if isinstance(command, InstallChild):
+                if isinstance(command, InstallInbound | InstallChild):
                     self._remove(command)
             case CertificatesTrusted() | Failed():
                 pass
@@ -119,6 +126,8 @@ class CommandDesk:
             SettlePpk(tunnel=command.tunnel, key_id=ppk.key_id, used=False, reason="came too late")
         )
 
-    def _remove(self, command: InstallChild) -> None:
-        sa_ids = (command.outbound.sa_id, command.inbound.sa_id)
+    def _remove(self, command: InstallInbound | InstallChild) -> None:
+        sa_ids: tuple[SaId, ...] = (command.inbound.sa_id,)
+        if isinstance(command, InstallChild):
+            sa_ids = (command.outbound.sa_id, *sa_ids)
         self._outbox.commands.append(RemoveSas(tunnel=command.tunnel, sa_ids=sa_ids))

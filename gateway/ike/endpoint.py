@@ -292,13 +292,18 @@ class Endpoint:
         for peering in self._peerings.values():
             ike = tuple(session.sa.facts() for session in reversed(self._of(peering)))
             for whose in peering.tunnels.values() or (peering,):
-                children = () if isinstance(whose, Peering) else reversed(whose.children)
+                children, early = (
+                    ((), ())
+                    if isinstance(whose, Peering)
+                    else (reversed(whose.children), tuple(whose.early))
+                )
                 found.append(
                     TunnelFacts(
                         name=whose.name,
                         connection=peering.name,
                         ike=ike,
                         children=tuple(child.facts() for child in children),
+                        early=early,
                     )
                 )
         return tuple(found)

@@ -22,6 +22,7 @@ from gateway.ike.commands import (
     Failed,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     PpkFetched,
     SpiAllocated,
     TakePpk,
@@ -152,7 +153,7 @@ def check_certificates(command: CheckCertificates) -> Flow[CertificatesTrusted |
             raise TypeError(answer)
 
 
-def carry_out(command: InstallChild | ActivateOutbound, what: str) -> Flow[None]:
+def carry_out(command: InstallInbound | InstallChild | ActivateOutbound, what: str) -> Flow[None]:
     """CommandError if it fails."""
     answer = yield command
     match answer:

@@ -16,6 +16,7 @@ from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
     InstallChild,
+    InstallInbound,
     RemoveSas,
     WatchInbound,
 )
@@ -27,7 +28,7 @@ from gateway.ike.nat import encapsulation
 from gateway.ike.path import update_encap
 from gateway.ike.payloads import NotifyPayload, Payload, SaPayload, TsPayload
 from gateway.ike.ppk import HeldPpk
-from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers
+from gateway.ike.proposals import Chosen, Proposal, ProposalSpec, accept_answer, offers, select
 from gateway.ike.reasons import networks_text, traffic_text
 from gateway.ike.received import Received
 from gateway.ike.registry import NotifyType
@@ -82,6 +83,7 @@ class ChildAttempt:
         self.replaces = replaces
         self.spi_in = 0
         self._reserved = False
+        self._early: SaSpec | None = None  # inbound, in the kernel before the peer has answered
 
     def reserve(self) -> Flow[None]:
         """An inbound SPI. CommandError if there is none."""
@@ -103,15 +105,62 @@ class ChildAttempt:
         """Give the reservation back. Does nothing once the SAs are in the kernel."""
         if self._reserved:
             self._reserved = False
-            sa_id = SaId(self.sa.local[0], self.spi_in)
-            command = RemoveSas(tunnel=self.tunnel.name, sa_ids=(sa_id,))
+            command = RemoveSas(tunnel=self.tunnel.name, sa_ids=(self._inbound_id,))
             self.sa.env.outbox.commands.append(command)
+        self._forget_early()
+
+    @property
+    def _inbound_id(self) -> SaId:
+        return SaId(self.sa.local[0], self.spi_in)
+
+    def install_early(self, sk_d: Secret) -> Flow[None]:
+        """As initiator of IKE_AUTH: be able to receive before the request goes out.
+
+        A responder may send through the new SA as soon as it has answered, and its packets
+        overtake the answer. All that its keys come from is known but which of our proposals it
+        takes and whether it has the PPK: guessed are our first proposal, or what the running
+        child has, and ``sk_d``. Where the answer is another, ``install`` puts another SA in the
+        place of this one. CommandError where the kernel refuses.
+        """
+        specs = first_child_specs(self.tunnel)
+        guess = select(offers(specs, self.spi_octets), specs)
+        if guess is None:
+            raise RuntimeError("we do not take our own proposal")
+        secrets = ChildSecrets(nonces=self.sa.nonce_i + self.sa.nonce_r)
+        outbound_key, key = self._keys(guess, secrets, sk_d)
+        outbound_key.wipe()
+        running = self.tunnel.active
+        if running is None:
+            inbound = self._inbound(key, esn=guess.esn, mode=self.tunnel.config.esp_mode)
+        else:
+            inbound = self._inbound(key, esn=running.esn, mode=running.esp_mode)
+        self._early = replace(inbound, key=Secret(key.expose()))  # the other is wiped by its taker
+        self.tunnel.early.append(self._inbound_id)
+        yield from carry_out(
+            InstallInbound(
+                token=self.sa.env.desk.token(), tunnel=self.tunnel.name, inbound=inbound
+            ),
+            "the kernel did not take the inbound SA",
+        )
+
+    def _guessed_wrong(self, inbound: SaSpec) -> bool:
+        """Whether there is an inbound SA in the kernel that is not this one."""
+        # A peer behind a NAT may have moved: that alone is no other SA.
+        return self._early is not None and replace(self._early, encap=inbound.encap) != inbound
+
+    def _forget_early(self) -> None:
+        if self._early is not None:
+            self._early.key.wipe()
+            self._early = None
+            self.tunnel.early.remove(self._inbound_id)
 
     def install(self, chosen: Chosen, traffic: Traffic, secrets: ChildSecrets) -> Flow[ChildSa]:
         """Derive the keys and put both SAs into the kernel. CommandError leaves none there."""
         sa = self.sa
         spi_out = int.from_bytes(chosen.spi, "big")
-        inbound, outbound = self._specs(chosen, spi_out, secrets, traffic.mode)
+        sending, receiving = self._keys(chosen, secrets, sa.keys.sk_d)
+        inbound = self._inbound(receiving, esn=chosen.esn, mode=traffic.mode)
+        outbound = self._outbound(chosen, sending, traffic.mode)
         try:
             yield from carry_out(
                 InstallChild(
@@ -121,6 +170,11 @@ class ChildAttempt:
                     outbound=outbound,
                     local_networks=traffic.local,
                     remote_networks=traffic.remote,
+                    # Inbound, the same key may be put in again with a counter from zero (other
+                    # ESN): with it nothing is encrypted here, and of what the peer sends the SA
+                    # that goes has accepted no packet that could be replayed to the new one, as
+                    # other keys or another ESN fail each packet's integrity check.
+                    replaces_inbound=self._guessed_wrong(inbound),
                 ),
                 "the kernel did not take the SAs",
             )
@@ -128,6 +182,7 @@ class ChildAttempt:
             self.abandon()
             raise
         self._reserved = False
+        self._forget_early()
         child = ChildSa(
             tunnel=self.tunnel,
             owner=sa.owner,
@@ -151,45 +206,47 @@ class ChildAttempt:
         update_encap(sa, child)  # the peer may have moved while the kernel was at work
         return child
 
-    def _specs(
-        self, chosen: Chosen, spi_out: int, secrets: ChildSecrets, mode: EspMode
-    ) -> tuple[SaSpec, SaSpec]:
+    def _keys(self, chosen: Chosen, secrets: ChildSecrets, sk_d: Secret) -> tuple[Secret, Secret]:
+        """For what we send, and for what we receive."""
         sa = self.sa
         ppk = None if secrets.ppk is None else secrets.ppk.key
-        sk_d = fresh_sk_d(sa.prf, sa.keys.sk_d, ppk)
+        mixed = fresh_sk_d(sa.prf, sk_d, ppk)
         # RFC 7296 2.17: first the key for what the exchange's initiator sends
         sending, receiving = child_keymat(
-            sa.prf, sk_d, secrets.nonces, secrets.shared, chosen.key_size
+            sa.prf, mixed, secrets.nonces, secrets.shared, chosen.key_size
         )
-        sk_d.wipe()
-        if self.role is Role.RESPONDER:
-            sending, receiving = receiving, sending
-        encap_in, encap_out = encapsulation(sa.nat, sa.local, sa.remote)
-        inbound = SaSpec(
+        mixed.wipe()
+        return (receiving, sending) if self.role is Role.RESPONDER else (sending, receiving)
+
+    def _inbound(self, key: Secret, *, esn: bool, mode: EspMode) -> SaSpec:
+        sa = self.sa
+        return SaSpec(
             tunnel=self.tunnel.name,
             direction=Direction.INBOUND,
             spi=self.spi_in,
             source=sa.remote[0],
             destination=sa.local[0],
             reqid=0,
-            key=receiving,
+            key=key,
             mode=mode,
-            esn=chosen.esn,
-            encap=encap_in,
+            esn=esn,
+            encap=encapsulation(sa.nat, sa.local, sa.remote)[0],
         )
-        outbound = SaSpec(
+
+    def _outbound(self, chosen: Chosen, key: Secret, mode: EspMode) -> SaSpec:
+        sa = self.sa
+        return SaSpec(
             tunnel=self.tunnel.name,
             direction=Direction.OUTBOUND,
-            spi=spi_out,
+            spi=int.from_bytes(chosen.spi, "big"),
             source=sa.local[0],
             destination=sa.remote[0],
             reqid=0,
-            key=sending,
+            key=key,
             mode=mode,
             esn=chosen.esn,
-            encap=encap_out,
+            encap=encapsulation(sa.nat, sa.local, sa.remote)[1],
         )
-        return inbound, outbound
 
 
 def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets, *, rekeyed: bool) -> Mixed:

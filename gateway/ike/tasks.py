@@ -14,6 +14,7 @@ from gateway.ike.commands import (
     CheckCertificates,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     TakePpk,
     Token,
 )
@@ -137,6 +138,7 @@ class Tasks:
                     | FetchPpk()
                     | TakePpk()
                     | CheckCertificates()
+                    | InstallInbound()
                     | InstallChild()
                     | ActivateOutbound()
                 ):

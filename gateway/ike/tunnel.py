@@ -16,7 +16,7 @@ from gateway.ike.environment import Environment
 from gateway.ike.events import ChildDown, ChildUp, ExchangeFailed
 from gateway.ike.limits import LINGERING_MAX
 from gateway.ike.states import ChildInput, ChildState
-from gateway.model import Ended
+from gateway.model import Ended, SaId
 
 if TYPE_CHECKING:
     from gateway.ike.peering import Peering
@@ -30,6 +30,7 @@ class Tunnel:
         self.peering = peering
         self.mode: PpkMode = config.ppk
         self.children: list[ChildSa] = []  # oldest first
+        self.early: list[SaId] = []  # inbound SAs that are in the kernel before their time
         self._env = env
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.model import EspMode, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role
+from gateway.model import EspMode, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role, SaId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +48,4 @@ class TunnelFacts:
     connection: str  # tunnels of one connection have their IKE SAs in common
     ike: tuple[IkeFacts, ...]  # newest first
     children: tuple[ChildFacts, ...]  # newest first
+    early: tuple[SaId, ...] = ()  # inbound SAs in the kernel before the peer's answer

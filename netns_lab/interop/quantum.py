@@ -67,7 +67,7 @@ async def fresh_key_under_traffic(run: Run) -> None:
         await pair.up("HYBRID")
         found = await pair.prove()
         used = {found.ike["key_id"]}
-        async with pair.traffic(peer_hastens=True):
+        async with pair.traffic():
             for _ in range(3):
                 await pair.keys_brought()
                 await pair.site.act("moon", "rekey")

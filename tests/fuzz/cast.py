@@ -17,6 +17,7 @@ from gateway.ike.commands import (
     Failed,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     PpkFetched,
     RemoveSas,
 )
@@ -104,7 +105,9 @@ class Gateway(Side):
         self.fetching: list[Any] = []  # those for the KME
 
     def carry_out(self, command: Command, now: float) -> None:
-        kernel = isinstance(command, AllocateSpi | InstallChild | ActivateOutbound | RemoveSas)
+        kernel = isinstance(
+            command, AllocateSpi | InstallInbound | InstallChild | ActivateOutbound | RemoveSas
+        )
         if command.tunnel == HEALTHY or not (kernel or isinstance(command, FetchPpk)):
             super().carry_out(command, now)
         elif kernel and self.waiting:

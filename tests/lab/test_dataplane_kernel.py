@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from gateway.crypto.secret import Secret
 from gateway.dataplane.netlink.monitor import EventSocket
 from gateway.dataplane.netlink.probe import probe
 from gateway.dataplane.netlink.sockets import enable_udp_encap, exempt_ike_socket
@@ -311,6 +313,35 @@ async def test_an_expired_reservation_does_not_stop_the_install(esp):
     await install_child(a, b, child)
     await protect(a, b, child)
     assert await passes(b, a)
+
+
+async def test_an_inbound_sa_before_its_time_is_confirmed_in_place(esp):
+    """Lifetimes change; key, counter and replay window stay, even where another key is given."""
+    a, b = esp
+    child = await make_child(a, b)
+    await a.plane.install_sa(replace(child.a_in, lifetime=SaLifetime(hard_seconds=30)))
+    for sa in (child.b_in, child.a_out, child.b_out):
+        await (a if sa is child.a_out else b).plane.install_sa(sa)
+    await protect(a, b, child)
+    assert await passes(b, a)
+    before = await a.plane.read_sa(child.a_in.sa_id)
+    assert before is not None
+    assert before.lifetime.hard_seconds == 30
+
+    await a.plane.install_sa(replace(child.a_in, lifetime=SaLifetime(hard_seconds=3600)))
+    assert await passes(b, a)
+    after = await a.plane.read_sa(child.a_in.sa_id)
+    assert after is not None
+    assert (after.packets, after.lifetime.hard_seconds) == (2, 3600)
+    assert "seq 0x2," in a.ip("xfrm", "state", "get", "dst", str(a.outer[4]), "proto", "esp",
+                              "spi", hex(child.a_in.spi))  # fmt: skip
+
+    other = replace(child.a_in, key=Secret(os.urandom(36)))
+    await a.plane.install_sa(other)
+    assert await passes(b, a), "the kernel keeps the key, and says nothing"
+    await a.plane.remove_sa(other.sa_id)
+    await a.plane.install_sa(other)
+    assert not await passes(b, a, within=SILENCE)
 
 
 async def test_refusals_carry_the_kernels_words(esp):

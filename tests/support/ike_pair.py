@@ -25,6 +25,7 @@ from gateway.ike.commands import (
     Failed,
     FetchPpk,
     InstallChild,
+    InstallInbound,
     PpkFetched,
     RecordIkeKeys,
     RemoveSas,
@@ -42,7 +43,8 @@ from gateway.ike.identity import Identity
 from gateway.ike.message import Header, parse_header
 from gateway.ike.outbox import KEEPALIVE, Address, Datagram
 from gateway.ike.proposals import ProposalSpec
-from gateway.model import IpAddress, KeyId, Ppk, SaId, SaSpec, UdpEncap
+from gateway.model import IpAddress, KeyId, Ppk
+from tests.support.ike_kernel import Kernel
 from tests.support.toy_kex import SeededRng, ToyKex
 from tests.support.witness import Witness
 
@@ -52,73 +54,6 @@ TUNNELS = ("net", "scada", "voice")
 IKE_HYBRID = "aes256gcm16-prfsha512-x25519-ke1_mlkem768"
 ESP_HYBRID = "aes256gcm16-x25519-ke1_mlkem768-esn"
 TIMING = Timing(retransmit_base=1.0, retransmit_factor=1.5, retransmit_tries=5)
-
-
-class Kernel:
-    """The data plane of one side, as far as the IKE core can tell."""
-
-    def __init__(self, name: str, first_spi: int) -> None:
-        self.name = name
-        self.reserved: set[SaId] = set()
-        self.sas: dict[SaId, SaSpec] = {}
-        self.keys: dict[SaId, bytes] = {}
-        self.leads: dict[str, SaId] = {}  # by tunnel: where the outbound policy points
-        self.watched: set[SaId] = set()
-        self.seen: set[bytes] = set()  # every key ever installed, per direction
-        self.fail_install = ""
-        self.fail_activate = ""
-        self.fail_allocate = ""
-        self._next_spi = first_spi
-
-    def allocate(self, command: AllocateSpi) -> SaId:
-        self._next_spi += 1
-        sa_id = SaId(command.destination, self._next_spi)
-        self.reserved.add(sa_id)
-        return sa_id
-
-    def install(self, command: InstallChild) -> None:
-        assert command.inbound.sa_id in self.reserved, "installed without a reservation"
-        self.reserved.remove(command.inbound.sa_id)
-        for spec in (command.inbound, command.outbound):
-            key = spec.key.expose()
-            assert len(key) == 36
-            assert key not in self.seen, "an ESP key came up twice"
-            self.seen.add(key)
-            self.sas[spec.sa_id] = spec
-            self.keys[spec.sa_id] = key
-
-    def activate(self, command: ActivateOutbound) -> None:
-        sa_id = SaId(command.destination, command.spi)
-        assert sa_id in self.sas, "outbound traffic moved to an SA that is not there"
-        self.leads[command.tunnel] = sa_id
-
-    def remove(self, command: RemoveSas) -> None:
-        for sa_id in command.sa_ids:
-            self.reserved.discard(sa_id)
-            self.sas.pop(sa_id, None)
-            self.keys.pop(sa_id, None)
-            self.watched.discard(sa_id)
-
-    @property
-    def outbound(self) -> SaId | None:
-        """Where the only tunnel's outbound policy points."""
-        (sa_id,) = self.leads.values() or (None,)
-        return sa_id
-
-    def update_encap(self, encaps: tuple[tuple[SaId, UdpEncap], ...]) -> None:
-        for sa_id, encap in encaps:
-            if sa_id in self.sas:
-                assert self.sas[sa_id].encap is not None, "an SA without UDP is to get ports"
-                self.sas[sa_id] = replace(self.sas[sa_id], encap=encap)
-
-    def inbound(self, tunnel: str | None = None) -> list[SaSpec]:
-        return [spec for spec in self._of(tunnel) if spec.direction == "in"]
-
-    def outbounds(self, tunnel: str | None = None) -> list[SaSpec]:
-        return [spec for spec in self._of(tunnel) if spec.direction == "out"]
-
-    def _of(self, tunnel: str | None) -> list[SaSpec]:
-        return [spec for spec in self.sas.values() if tunnel in (None, spec.tunnel)]
 
 
 def trust_nobody(command: CheckCertificates) -> Failed:
@@ -198,6 +133,12 @@ class Side:
                     self.endpoint.answer(Failed(token=token, reason="no key at hand"), now)
                 else:
                     self.endpoint.answer(PpkFetched(token=token, ppk=self.take_key()), now)
+            case InstallInbound(token=token):
+                if kernel.fail_early:
+                    self.endpoint.answer(Failed(token=token, reason=kernel.fail_early), now)
+                else:
+                    kernel.install_inbound(command)
+                    self.endpoint.answer(Done(token=token), now)
             case InstallChild(token=token):
                 if kernel.fail_install:
                     self.endpoint.answer(Failed(token=token, reason=kernel.fail_install), now)
@@ -377,6 +318,7 @@ class Pair:
         side.kernel.sas.clear()
         side.kernel.keys.clear()
         side.kernel.reserved.clear()
+        side.kernel.early.clear()
         side.kernel.leads.clear()
         side.handed.clear()
         side.settled.clear()
@@ -523,6 +465,7 @@ class Pair:
                 assert len(ours.kernel.inbound(tunnel)) == 1, (ours.name, tunnel)
                 assert len(ours.kernel.outbounds(tunnel)) == 1, (ours.name, tunnel)
             assert not ours.kernel.reserved, ours.name
+            assert not ours.kernel.early, ours.name
             for sa_id, key in ours.kernel.keys.items():
                 assert theirs.kernel.keys[sa_id] == key
                 assert theirs.kernel.sas[sa_id].direction != ours.kernel.sas[sa_id].direction

@@ -90,7 +90,10 @@ class XfrmDataPlane:
         return spi
 
     async def install_sa(self, sa: SaSpec) -> None:
-        """Inbound: fills its reservation, or comes anew where that has expired (30 s)."""
+        """Inbound: fills its reservation, or comes anew where that has expired (30 s).
+
+        Of an SA in use UPDSA changes lifetimes and encapsulation alone (xfrm_state_update).
+        """
         what = f"install {sa.direction.value} {sa_label(sa.sa_id)} for {sa.tunnel}"
         if sa.direction is Direction.INBOUND:
             try:

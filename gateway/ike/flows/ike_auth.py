@@ -114,6 +114,8 @@ def _initiate_childless(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
 def _authenticate(sa: IkeSa, ppk: HeldPpk | None, attempt: ChildAttempt | None) -> Flow[Received]:
     """Both sides have proved who they are; what the response says of a child is still to read."""
     mixed = None if ppk is None else ppk_auth_keys(sa.prf, sa.keys, ppk.key)
+    if attempt is not None and _receives_early(sa, mixed):
+        yield from attempt.install_early((mixed or sa.keys).sk_d)
     payloads = _request_payloads(sa, attempt, ppk, mixed)
     sa.happened(IkeInput.AUTH)
     reply = yield from request(ExchangeType.IKE_AUTH, payloads)
@@ -124,6 +126,18 @@ def _authenticate(sa: IkeSa, ppk: HeldPpk | None, attempt: ChildAttempt | None) 
     yield from _verify_responder(sa, received, ppk, mixed)
     _established(sa)
     return received
+
+
+def _receives_early(sa: IkeSa, mixed: IkeKeys | None) -> bool:
+    """Whether our inbound SA may be in the kernel while the peer has yet to prove who it is.
+
+    Only where a QKD key is in it, which nobody but the peer has: what else keys it, somebody in
+    the middle knows until AUTH is checked, and could send packets into our networks. And only
+    where the peer may need it: a qsgw responder waits for our word. If this one is a qsgw gateway
+    and its Vendor ID is missing, somebody would have us believe otherwise.
+    """
+    keyed = sa.ppk_method is not None or mixed is not None
+    return keyed and not sa.peer.qsgw and not sa.missing
 
 
 def _request_payloads(

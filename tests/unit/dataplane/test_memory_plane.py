@@ -19,7 +19,7 @@ from gateway.dataplane.reconcile import (
     tunnel_policies,
 )
 from gateway.errors import DataplaneError
-from gateway.model import Direction, PolicyAction, SaId, SaSpec
+from gateway.model import Direction, PolicyAction, SaId, SaLifetime, SaSpec
 
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 LOCAL, REMOTE = ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24")
@@ -82,6 +82,36 @@ def at_peer(sa):
 async def set_all(plane, policies):
     for policy in policies:
         await plane.set_policy(policy)
+
+
+async def test_inbound_sa_that_is_there_keeps_its_key_and_counters(moon):
+    sa = spec(Direction.INBOUND, 1, 1)
+    await moon.install_sa(sa)
+    assert moon.receive(at_peer(sa), BOB, ALICE).fate is Fate.PROTECTED
+    await moon.install_sa(replace(sa, lifetime=SaLifetime(hard_packets=2)))
+    assert moon.receive(at_peer(sa), BOB, ALICE).fate is Fate.PROTECTED
+    assert moon.receive(at_peer(sa), BOB, ALICE).reason == "hard limit"
+
+
+async def test_inbound_sa_that_is_there_cannot_get_another_key(moon):
+    """The kernel answers that all is well, and keeps the old one."""
+    await moon.install_sa(spec(Direction.INBOUND, 1, 1))
+    with pytest.raises(InvariantViolation, match="keeps its key"):
+        await moon.install_sa(spec(Direction.INBOUND, 1, 2))
+
+
+@pytest.mark.parametrize("direction", [Direction.INBOUND, Direction.OUTBOUND])
+async def test_a_key_comes_a_second_time_for_the_same_inbound_sa_only(moon, direction):
+    sa = spec(direction, 1, 1)
+    await moon.install_sa(sa)
+    await moon.remove_sa(sa.sa_id)
+    if direction is Direction.INBOUND:
+        await moon.install_sa(replace(sa, esn=False))
+        assert not moon.sas[0].esn
+        await moon.remove_sa(sa.sa_id)
+        sa = replace(sa, spi=2)
+    with pytest.raises(InvariantViolation, match="installed before"):
+        await moon.install_sa(sa)
 
 
 async def test_no_policy_is_clear_and_a_policy_without_sa_drops(moon):
