@@ -138,8 +138,15 @@ class Tunnel:
             self.keys.start()
         carrying = self.carrying()
         if carrying is not None:  # a reload: SAs go on under changed settings
-            protection = carrying.mixed.protection
-            self.feed(SaUp(protection=protection, offered_ppk=False, initiated=False))
+            mixed = carrying.mixed
+            self.feed(
+                SaUp(
+                    protection=mixed.protection,
+                    keyed=mixed.key_id is not None,
+                    offered_ppk=False,
+                    initiated=False,
+                )
+            )
         elif self._terminated:
             self.feed(OperatorTerminate())
         elif self.orphans.sa_ids:

@@ -169,6 +169,7 @@ class TunnelEvents:
         self._feed(
             SaUp(
                 protection=mixed.protection,
+                keyed=mixed.key_id is not None,
                 offered_ppk=offered,
                 initiated=event.role is Role.INITIATOR,
             )

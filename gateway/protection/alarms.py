@@ -27,7 +27,10 @@ def standing_alarms(facts: TunnelFacts, shown: Protection) -> dict[str, tuple[Se
         if shown is Protection.PQC_ONLY:
             alarms["pqc-only"] = (Severity.WARNING, f"no QKD key in the tunnel: {reason}")
     if shown is Protection.CLASSICAL:
-        alarms["classical"] = (Severity.WARNING, "no protection against quantum computers")
+        text = "no protection against quantum computers"
+        if facts.state is State.HYBRID:
+            text = "no ML-KEM in the tunnel: against quantum computers it has the QKD key alone"
+        alarms["classical"] = (Severity.WARNING, text)
     if facts.state is State.STOPPED:
         return alarms
     if facts.held_back:

@@ -37,11 +37,14 @@ class KeyStock:
 class SaUp:
     """A Child SA is in the kernel and carries the tunnel's traffic.
 
+    ``keyed``: a fresh QKD key was mixed. So it is in all that is HYBRID and in none that is
+    PQC_ONLY; CLASSICAL, without ML-KEM, may have one or not.
     ``offered_ppk``: a QKD key was on offer in the exchange, whether or not it was mixed.
     ``initiated``: it is the outcome of our own Initiate or Rekey, which is thereby over.
     """
 
     protection: Protection
+    keyed: bool
     offered_ppk: bool
     initiated: bool = True
 

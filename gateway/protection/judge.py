@@ -89,20 +89,21 @@ def _judge_sa(item: SaUp, facts: TunnelFacts) -> Judged:
     if item.initiated and facts.attempt is not None:
         offered = facts.attempt.with_ppk  # only the initiator of an exchange offers
         facts.attempt = None
-    match item.protection:
-        case Protection.HYBRID if facts.quantum.suspect:
+    classical = item.protection is Protection.CLASSICAL
+    if classical and not facts.settings.allow_classical:
+        return Trigger.SA_REFUSED, "a tunnel without ML-KEM is not allowed"
+    if item.keyed:
+        if facts.quantum.suspect:
             trigger = Trigger.SA_REFUSED if facts.needs_key else Trigger.SA_TAINTED
             return trigger, "keyed from a suspect quantum link"
-        case Protection.HYBRID:
-            return Trigger.SA_HYBRID, "keyed with QKD, ML-KEM and ECDH"
-        case _ if facts.needs_key:
-            return Trigger.SA_REFUSED, f"policy wants QKD, and the peer made it {item.protection}"
-        case Protection.CLASSICAL if not facts.settings.allow_classical:
-            return Trigger.SA_REFUSED, "a tunnel without ML-KEM is not allowed"
-        case _ if offered:
-            return Trigger.SA_KEYLESS, "one end had no QKD key"
-        case _:
-            return Trigger.SA_DEGRADED, _why_degraded(facts)
+        if classical:
+            return Trigger.SA_HYBRID, "keyed with QKD and ECDH, without ML-KEM"
+        return Trigger.SA_HYBRID, "keyed with QKD, ML-KEM and ECDH"
+    if facts.needs_key:
+        return Trigger.SA_REFUSED, f"policy wants QKD, and the peer made it {item.protection}"
+    if offered:
+        return Trigger.SA_KEYLESS, "one end had no QKD key"
+    return Trigger.SA_DEGRADED, _why_degraded(facts)
 
 
 def _why_degraded(facts: TunnelFacts) -> str:

@@ -15,7 +15,7 @@ from enum import Enum, StrEnum, auto
 class State(StrEnum):
     STOPPED = "stopped"  # by the operator
     DOWN = "down"  # no SA
-    HYBRID = "hybrid"  # the SA in the kernel has a QKD key in it
+    HYBRID = "hybrid"  # the SA in the kernel has a QKD key in it, with ML-KEM or CLASSICAL
     DEGRADED = "degraded"  # it has none
     BLOCKED = "blocked"  # no SA, and policy forbids to make one without a QKD key
 
@@ -131,7 +131,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.HYBRID, _T.REKEY_DUE): _row(_S.HYBRID, _A.REKEY),
     (_S.HYBRID, _T.LIFE_OVER): _row(_S.BLOCKED, _A.BLOCK),
     (_S.HYBRID, _T.AGE_OVER): _row(_S.DOWN, _A.CLOSE, _A.LOSE),
-    # --- DEGRADED: PQC_ONLY, or CLASSICAL where that is allowed -------------------------------
+    # --- DEGRADED: PQC_ONLY, or CLASSICAL without a QKD key where that is allowed ---------------
     (_S.DEGRADED, _T.SA_HYBRID): _row(_S.HYBRID, _A.ADOPT),
     (_S.DEGRADED, _T.SA_DEGRADED): _row(_S.DEGRADED, _A.ADOPT),
     (_S.DEGRADED, _T.SA_KEYLESS): _row(_S.DEGRADED, _A.ADOPT, _A.DWELL_LONGER),

@@ -22,10 +22,10 @@ async def classical(run: Run) -> None:
         await pair.prove()
 
 
-@scenario("classical-ppk", peers=("libreswan",), roles=("responder",))
+@scenario("classical-ppk", peers=("libreswan",))
 async def classical_ppk(run: Run) -> None:
-    """X25519 and a QKD key by RFC 8784, which the peer insists on."""
-    setup = replace(CLASSICAL, qkd="prefer", peer_ppk="require")
+    """X25519 and a QKD key by RFC 8784, required at both ends: CLASSICAL, and keyed."""
+    setup = replace(CLASSICAL, qkd="require", peer_ppk="require")
     async with run.pair(setup) as pair:
         await pair.up("CLASSICAL")
         found = await pair.prove()

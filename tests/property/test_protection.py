@@ -51,9 +51,15 @@ INPUTS = st.one_of(
     ),
     st.builds(KeyStock, ready=st.integers(0, 5), rate=st.sampled_from([0.0, 0.05, 2.0])),
     st.builds(
-        SaUp,
-        protection=st.sampled_from(
-            [Protection.HYBRID, Protection.HYBRID, Protection.PQC_ONLY, Protection.CLASSICAL]
+        lambda made, **rest: SaUp(protection=made[0], keyed=made[1], **rest),
+        st.sampled_from(
+            [
+                (Protection.HYBRID, True),
+                (Protection.HYBRID, True),
+                (Protection.PQC_ONLY, False),
+                (Protection.CLASSICAL, True),
+                (Protection.CLASSICAL, False),
+            ]
         ),
         offered_ppk=st.booleans(),
         initiated=st.booleans(),
@@ -103,6 +109,7 @@ class Auditor:
         self.attempt_since = self.now
         self.shown = Protection.DOWN
         self.in_kernel: Protection | None = None
+        self.keyed = False  # what is in the kernel has a QKD key
         self.alarms: dict[str, str] = {}  # id -> text
         self.mode: PpkMode | None = None
         self.trapping: bool | None = None
@@ -129,7 +136,7 @@ class Auditor:
     def put(self, item: Input) -> None:
         match item:
             case SaUp():
-                self.in_kernel = item.protection
+                self.in_kernel, self.keyed = item.protection, item.keyed
                 if item.initiated:
                     self.attempt = None
             case TrafficCeased() if self.in_kernel is not None:
@@ -207,10 +214,10 @@ class Auditor:
         match policy:
             case QkdPolicy.REQUIRE:
                 assert self.mode is PpkMode.REQUIRE
-                assert shown not in {Protection.PQC_ONLY, Protection.CLASSICAL}
+                assert self.in_kernel is None or self.keyed
                 waiting = self.now <= self.start + FIRST_KEY_WAIT
                 idle = self.attempt is None and not self.stopped and not waiting
-                if idle and shown is not Protection.HYBRID and (not self.ready or self.suspect):
+                if idle and self.in_kernel is None and (not self.ready or self.suspect):
                     assert shown is Protection.BLOCKED
             case QkdPolicy.OFF:
                 assert self.mode is PpkMode.OFF
@@ -257,7 +264,8 @@ def test_an_initiator_whose_world_is_well_again_comes_up(
         auditor.put(KeyStock(ready=5, rate=2.0))
         if auditor.attempt is not None:
             mixed = Protection.HYBRID if auditor.attempt.with_ppk else Protection.PQC_ONLY
-            auditor.put(SaUp(protection=mixed, offered_ppk=auditor.attempt.with_ppk))
+            keyed = auditor.attempt.with_ppk
+            auditor.put(SaUp(protection=mixed, keyed=keyed, offered_ppk=keyed))
         auditor.pass_time(1.0)
     if wanted.initiates:
         assert auditor.shown is best

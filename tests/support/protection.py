@@ -78,7 +78,8 @@ class Bench:
         return self.put(QuantumHealth(state=Health.SUSPECT, reason="QBER", last_good=990.0))
 
     def up(self, protection: str = "HYBRID", **fields: Any) -> tuple[Decision, ...]:
-        fields = {"offered_ppk": protection == "HYBRID"} | fields
+        keyed = bool(fields.get("keyed", protection == "HYBRID"))
+        fields = {"keyed": keyed, "offered_ppk": keyed} | fields
         return self.put(SaUp(protection=Protection(protection), **fields))
 
     def down(self) -> tuple[Decision, ...]:

@@ -332,6 +332,57 @@ def test_classical_only_where_allowed_and_then_with_a_warning(allowed: bool) -> 
     assert ("classical" in bench.alarms) is allowed
 
 
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+def test_classical_with_a_qkd_key_is_what_policy_wants_and_still_shown_as_classical(
+    policy: str,
+) -> None:
+    bench = Bench(policy, allow_classical=True)
+    bench.healthy()
+    assert acts(bench.keys(4, 1.0)) == ["initiate+"]
+    assert acts(bench.up("CLASSICAL", keyed=True)) == []
+    assert bench.shown == "CLASSICAL"
+    assert bench.alarms == {"classical"}
+    assert acts(bench.pass_time(REKEY_MIN - 1)) == [], "nothing to return to"
+    assert acts(bench.pass_time(2)) == ["rekey+"]
+    bench.up("CLASSICAL", keyed=True)
+    assert bench.shown == "CLASSICAL"
+
+
+def test_classical_that_loses_its_qkd_key_is_a_fallback_and_ends_by_itself() -> None:
+    bench = Bench("prefer", allow_classical=True)
+    bench.healthy()
+    bench.keys(4)
+    bench.up("CLASSICAL", keyed=True)
+    bench.put(OperatorRekey())
+    bench.up("CLASSICAL", keyed=False)  # the peer had none
+    assert bench.state == "degraded"
+    assert acts(bench.pass_time(DWELL + 1)) == ["rekey+"]
+    bench.up("CLASSICAL", keyed=True)
+    assert bench.state == "hybrid"
+
+
+def test_classical_without_a_qkd_key_is_refused_where_one_is_required() -> None:
+    bench = Bench("require", allow_classical=True)
+    bench.healthy()
+    bench.keys(4)
+    assert acts(bench.up("CLASSICAL", keyed=False)) == ["close"]
+
+
+def test_a_qkd_key_is_no_substitute_for_the_operators_word() -> None:
+    bench = Bench("prefer")
+    bench.healthy()
+    bench.keys(4)
+    assert acts(bench.up("CLASSICAL", keyed=True)) == ["close"]
+
+
+def test_classical_keyed_from_a_suspect_link_is_replaced() -> None:
+    bench = Bench("prefer", allow_classical=True)
+    bench.healthy()
+    bench.keys(4)
+    bench.up("CLASSICAL", keyed=True)
+    assert acts(bench.suspect()) == ["quarantine", "rekey-"]
+
+
 # --- suspicion -----------------------------------------------------------------------------------
 
 
