@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from gateway.model import QkdPolicy
 from gateway.protection.facts import TunnelFacts
 from gateway.protection.interval import rekey_interval
-from gateway.protection.settings import ATTEMPT_LIMIT, BACKUP_FACTOR, HARD_AGE_FACTOR, REKEY_SPREAD
+from gateway.protection.settings import (
+    ATTEMPT_LIMIT,
+    BACKUP_FACTOR,
+    HARD_AGE_FACTOR,
+    REKEY_SPREAD,
+    REQUIRED_LEAD,
+    REQUIRED_LEAD_SHARE,
+)
 from gateway.protection.table import State, Trigger
 
 Deadline = tuple[float, Trigger, str]
@@ -37,7 +44,7 @@ def _while_down(facts: TunnelFacts) -> Iterator[Deadline]:
         return
     wait = facts.first_wait_until or facts.started_at
     if facts.needs_key:
-        trusted_at = facts.quantum.trusted_at()
+        trusted_at = facts.trusted_at()
         if trusted_at is None or trusted_at > max(facts.retry_at, wait):
             yield wait, Trigger.NO_KEY, _why_no_key(facts)
             return
@@ -46,7 +53,7 @@ def _while_down(facts: TunnelFacts) -> Iterator[Deadline]:
 
 
 def _while_blocked(facts: TunnelFacts) -> Iterator[Deadline]:
-    trusted_at = facts.quantum.trusted_at()
+    trusted_at = facts.trusted_at()
     if facts.attempt is None and trusted_at is not None:
         yield max(facts.retry_at, trusted_at), Trigger.KEYS_BACK, "QKD keys are at hand again"
 
@@ -65,13 +72,16 @@ def _while_up(facts: TunnelFacts) -> Iterator[Deadline]:
         yield facts.degraded_since + left, Trigger.DEGRADED_OVER, "degraded_max is over"
     if facts.attempt is not None:
         return
-    trusted_at = facts.quantum.trusted_at()
+    trusted_at = facts.trusted_at()
     if falls_back and facts.leads and trusted_at is not None:
         yield max(facts.retry_at, trusted_at), Trigger.RETURN_DUE, "QKD is healthy again"
-    if not facts.needs_key or trusted_at is not None:
+    if not facts.needs_key:
         yield _rekey(facts)
-    if facts.needs_key and (trusted_at is None or facts.peer_lacks_key):
-        life_over = facts.sa_since + ceiling
+    elif trusted_at is not None:
+        at, trigger, reason = _rekey(facts)
+        yield max(at, trusted_at), trigger, reason
+    life_over = facts.sa_since + ceiling
+    if facts.needs_key and (trusted_at is None or trusted_at > life_over or facts.peer_lacks_key):
         if facts.peer_lacks_key and facts.failures <= 1:  # the next key may be of another KME
             life_over = max(life_over, facts.retry_at)  # of the two the rekey goes first
         yield life_over, Trigger.LIFE_OVER, _why_no_key(facts)
@@ -89,6 +99,8 @@ def _interval(facts: TunnelFacts) -> float:
     if not facts.leads:
         return BACKUP_FACTOR * settings.rekey_max
     ceiling = settings.rekey_max * (1.0 - REKEY_SPREAD * settings.jitter)
+    if facts.needs_key:
+        ceiling -= min(REQUIRED_LEAD, REQUIRED_LEAD_SHARE * settings.rekey_max)
     if facts.state is State.DEGRADED:
         return ceiling
     return rekey_interval(

@@ -75,4 +75,14 @@ class TunnelFacts:
 
     def key_trusted(self, now: float) -> bool:
         """A QKD key is at hand and may go into an SA."""
-        return self.settings.qkd is not QkdPolicy.OFF and self.quantum.trusted(now)
+        at = self.trusted_at()
+        return self.settings.qkd is not QkdPolicy.OFF and at is not None and at <= now
+
+    def trusted_at(self) -> float | None:
+        """From when on a key may go into an SA; None while there is none to wait for.
+
+        Where there is no SA without one, it lies until the peer has it too: one that comes too
+        soon is burned, and the SA's life goes on ending.
+        """
+        at = self.quantum.trusted_at()
+        return at if at is None or not self.needs_key else max(at, self.quantum.ripe_at)

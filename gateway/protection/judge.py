@@ -124,6 +124,8 @@ def _judge_failure(item: AttemptFailed, facts: TunnelFacts) -> Judged | None:
     facts.key_spent_in_vain = attempt.with_ppk and item.auth_failed and not item.ppk_missing
     if item.ppk_missing and facts.needs_key:
         facts.peer_lacks_key = True
+        if attempt.with_ppk:
+            facts.quantum.ripen()
         return Trigger.KEY_MISSING_FATAL, item.reason
     if item.ppk_missing and attempt.with_ppk:
         return Trigger.KEY_MISSING_TOLERATED, item.reason

@@ -223,7 +223,7 @@ class TunnelProtection:
             case Action.DWELL_LONGER:
                 self._dwell_longer(now)
             case Action.TRUST:
-                facts.quantum.release()
+                self._trust(now)
             case Action.QUARANTINE:
                 since = facts.quantum.tainted_since
                 self._out.append(QuarantineKeys(since=since, reason=reason))
@@ -262,6 +262,10 @@ class TunnelProtection:
         facts.keyless += 1
         wait = settings.restore_dwell * 2.0 ** min(facts.keyless - 1, 32)
         facts.quantum.hold(now, at_least=min(wait, settings.rekey_max))
+
+    def _trust(self, now: float) -> None:
+        self._facts.quantum.release()
+        self._facts.retry_at = max(self._facts.retry_at, now)  # a key that was to ripen is ripe
 
     def _adopt(self, now: float, *, was_up: bool) -> None:
         facts = self._facts

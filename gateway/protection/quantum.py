@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.protection.inputs import Health, KeyStock, QuantumHealth
-from gateway.protection.settings import DOUBT_LASTS
+from gateway.protection.settings import DOUBT_LASTS, RIPENING_MAX, RIPENING_MIN
 
 
 class QuantumSide:
@@ -23,6 +23,8 @@ class QuantumSide:
         self.tainted_since = 0.0  # keys delivered from then on are not to be used; see note_health
         self.ready = 0
         self.rate = 0.0
+        self._stocked_since: float | None = None  # keys at hand without a break
+        self._ripening = 0.0  # seconds a key lies here before the peer has it too
         self.loss_noted = False  # lost, and not yet healthy for a whole dwell since
         self.suspicion_noted = False
 
@@ -83,10 +85,6 @@ class QuantumSide:
             return None
         return max(max(self._keys_since, self._held_since) + self._dwell, self._held_until)
 
-    def trusted(self, now: float) -> bool:
-        at = self.trusted_at()
-        return at is not None and at <= now
-
     def admit_peer_key(self, now: float) -> bool:
         """Whether a key the peer has chosen may be used now; see docs/architecture.md.
 
@@ -104,6 +102,17 @@ class QuantumSide:
         """Go on doubting what ``old`` doubted."""
         self._doubted_until = now + self._peer_key_age if old.suspect else old._doubted_until
 
+    def ripen(self) -> None:
+        """The peer did not have a key as young as the last one."""
+        self._ripening = min(max(RIPENING_MIN, 2.0 * self._ripening), RIPENING_MAX)
+
+    @property
+    def ripe_at(self) -> float:
+        """From when on the peer is likely to have the oldest key at hand; no key: 0."""
+        if self._stocked_since is None or not self._ripening:
+            return 0.0
+        return self._stocked_since + self._ripening
+
     def calm_at(self) -> float | None:
         """When a noted loss or suspicion counts as over; None: not noted or not healthy."""
         if not (self.loss_noted or self.suspicion_noted) or self._healthy_since is None:
@@ -114,6 +123,10 @@ class QuantumSide:
         self.loss_noted = self.suspicion_noted = False
 
     def _track(self, now: float) -> None:
+        if self.ready == 0:
+            self._stocked_since = None
+        elif self._stocked_since is None:
+            self._stocked_since = now
         if self.health is not Health.HEALTHY or self.ready == 0:
             self._keys_since = None
         elif self._keys_since is None:

@@ -24,6 +24,16 @@ ATTEMPT_LIMIT = 300.0
 """An attempt without an outcome is taken for failed; IKE itself gives up earlier
 (RFC 7296 2.4: several minutes)."""
 
+RIPENING_MIN = 1.0
+RIPENING_MAX = 30.0
+"""A key that the peer's KME did not have yet: from then on keys lie here so long before they are
+offered, twice as long with each time. Relays and bridges between KMEs take seconds."""
+
+REQUIRED_LEAD = 60.0
+REQUIRED_LEAD_SHARE = 0.25
+"""Where a QKD key is required, the rekey begins so much before the end of the SA's life, or this
+share of it where that is less: time for a key that is late, and for a second attempt."""
+
 JITTER_SHARE = 0.25
 """Retries come up to this share earlier, so that gateways do not retry in step."""
 

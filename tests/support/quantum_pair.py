@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kms_client.errors import KmeUnreachableError
 from kms_client.models import QkdKey
 from tests.support.fake_kme import FakeKme
@@ -46,9 +48,14 @@ class QuantumPair:
 
 class _PairedKme(FakeKme):
     other: _PairedKme | None = None
+    lag = 0.0  # seconds until the other has what this one gave
 
     def _make(self, size: int) -> QkdKey:
         key = super()._make(size)
         assert self.other is not None
-        self.other.for_us[key.key_id] = key.key.expose()
+        have, octets = self.other.for_us, key.key.expose()
+        if self.lag:
+            asyncio.get_running_loop().call_later(self.lag, have.__setitem__, key.key_id, octets)
+        else:
+            have[key.key_id] = octets
         return key

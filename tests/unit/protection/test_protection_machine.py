@@ -348,6 +348,33 @@ def test_classical_with_a_qkd_key_is_what_policy_wants_and_still_shown_as_classi
     assert bench.shown == "CLASSICAL"
 
 
+def test_a_key_the_peer_did_not_have_yet_makes_the_next_one_ripen() -> None:
+    bench = Bench("require", retry_max=1.0)
+    bench.healthy()
+    for wait in (1.0, 2.0, 4.0):
+        bench.keys(1)
+        bench.fail(ppk_missing=True)
+        bench.keys(0)
+        bench.pass_time(100)
+        assert acts(bench.keys(1)) == []
+        assert acts(bench.pass_time(wait - 0.01)) == []
+        assert acts(bench.pass_time(0.01)) == ["unblock", "initiate+"]
+
+
+def test_where_a_key_is_required_the_rekey_begins_before_the_end_of_the_sa() -> None:
+    bench = Bench("require")
+    bench.healthy()
+    bench.keys(1)
+    bench.up()
+    bench.keys(1)
+    assert acts(bench.pass_time(REKEY_MAX - 61)) == []
+    assert acts(bench.pass_time(1)) == ["rekey+"]
+    bench.fail(ppk_missing=True)
+    assert acts(bench.keys(0) + bench.keys(1)) == []
+    assert acts(bench.pass_time(2)) == ["rekey+"]
+    assert bench.shown == "HYBRID"
+
+
 def test_classical_that_loses_its_qkd_key_is_a_fallback_and_ends_by_itself() -> None:
     bench = Bench("prefer", allow_classical=True)
     bench.healthy()
