@@ -172,6 +172,7 @@ class Builder:
             retransmit_base=at.read_optional(
                 "retransmit_base", _positive_duration, table.retransmit_base
             ),
+            fragment_size=table.fragment_size,
             port=table.port,
             force_encap=table.force_encap,
         )

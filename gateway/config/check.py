@@ -44,6 +44,7 @@ def check_config(
             attempt(_check_local, at, tunnel, ours)
             attempt(_check_addresses, at, tunnel)
             attempt(_check_identities, at, tunnel)
+            attempt(_check_fragment_size, at, tunnel)
         attempt(_check_networks, at, tunnel)
         attempt(_check_own_traffic, at, tunnel)
         attempt(_check_kmes, at, tunnel, kme_names)
@@ -80,6 +81,19 @@ def _check_addresses(at: TableProblems, tunnel: TunnelConfig) -> None:
         )
     if tunnel.local == tunnel.remote:
         at.error("remote", f"{tunnel.remote} is our own address")
+
+
+def _check_fragment_size(at: TableProblems, tunnel: TunnelConfig) -> None:
+    from gateway.ike.cutting import SMALLEST  # noqa: PLC0415  only when a file is checked
+    from gateway.ike.limits import FRAGMENT_SIZE_MAX  # noqa: PLC0415  as above
+
+    smallest = SMALLEST[tunnel.local.version]
+    if not smallest <= tunnel.fragment_size <= FRAGMENT_SIZE_MAX:
+        at.error(
+            "fragment_size",
+            f"{tunnel.fragment_size} is not between {smallest} octets, which every "
+            f"IPv{tunnel.local.version} path takes, and {FRAGMENT_SIZE_MAX}",
+        )
 
 
 def _check_networks(at: TableProblems, tunnel: TunnelConfig) -> None:

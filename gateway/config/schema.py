@@ -148,6 +148,7 @@ class TunnelConfig:
     allow_classical: bool
     liveness: float  # seconds of silence before the peer is probed; 0 = never
     retransmit_base: float | None  # seconds; None = the default of gateway.ike
+    fragment_size: int  # octets of an IP datagram with IKE in it
     port: int  # UDP 500 or 4500: where setting up begins, at both ends
     force_encap: bool  # ESP in UDP though there is no NAT
 

@@ -45,6 +45,7 @@ PEER_KEYS: Final = frozenset(
         "crl",
         "revocation",
         "remote_public_key",
+        "fragment_size",
         "port",
         "force_encap",
         "ike",

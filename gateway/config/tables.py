@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.schema import OnStop, Start
+from gateway.ike.limits import FRAGMENT_SIZE
 from gateway.model import EspMode, QkdPolicy, Renewal, Revocation
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
@@ -93,5 +94,6 @@ class TunnelTable(Table, frozen=True):
     allow_classical: bool = False
     liveness: str = "30s"
     retransmit_base: str | None = None
+    fragment_size: int = FRAGMENT_SIZE
     port: Literal[500, 4500] = 500
     force_encap: bool = False

@@ -63,6 +63,7 @@ def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Conne
         ike_proposals=tuple(ProposalSpec.parse(text) for text in config.ike),
         children=children,
         allow_classical=config.allow_classical,
+        fragment_size=config.fragment_size,
         ike_lifetime=config.ike_rekey,
         timing=timing,
         nat_port_first=config.port == NATT_PORT,

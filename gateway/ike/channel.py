@@ -93,15 +93,20 @@ class Channel:
         *,
         fragment_size: int | None,
         ip_version: int,
+        again: bool = False,
     ) -> tuple[bytes, ...]:
-        """The datagrams of one message, under the current keys."""
-        current = self._current
+        """The datagrams of one message, under the current keys.
+
+        ``again``: of an answer that went out before, under the keys it was sealed with then,
+        which are those of its request (see ``is_retransmission``). Their IVs go on.
+        """
+        generation = (self._previous if again else None) or self._current
         return tuple(
             seal(
                 header,
                 payloads,
-                current.sealer,
-                current.ivs,
+                generation.sealer,
+                generation.ivs,
                 fragment_size,
                 ip_version=ip_version,
             )

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from gateway.errors import CryptoError
 from gateway.ike.channel import NotEncryptedError
 from gateway.ike.cookies import RateLimit
+from gateway.ike.cutting import Cutter
 from gateway.ike.encrypted import Inner, sent_int_auth
 from gateway.ike.errors import FragmentError, FragmentLimitError, ProtocolError
 from gateway.ike.events import Dropped, DropReason
@@ -20,7 +21,7 @@ from gateway.ike.limits import PEER_REQUESTS_BURST, PEER_REQUESTS_PER_SECOND
 from gateway.ike.message import NO_SPI, Header, decode_message, encode_message
 from gateway.ike.outbox import Address, Datagram
 from gateway.ike.path import Path
-from gateway.ike.payloads import NotifyPayload, Payload
+from gateway.ike.payloads import NotifyPayload
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, PayloadType, notify_name
 from gateway.ike.sa import IkeSa
@@ -56,6 +57,7 @@ class Courier:
         self._sa = sa
         self._host = host
         self.path = Path(sa)
+        self._cutter = Cutter(sa)
         self._reply_to: tuple[Address, Address] = (sa.local, sa.remote)
         self._asked = ExchangeType.IKE_SA_INIT  # exchange of our unanswered request
         self._answering = ExchangeType.IKE_SA_INIT  # exchange of the request under work
@@ -77,7 +79,7 @@ class Courier:
             if request.exchange is ExchangeType.IKE_INTERMEDIATE:
                 octets = sent_int_auth(header, request.payloads)
                 sa.int_auth.add_request(sa.prf, sa.keys.sk_pi, octets)
-            datagrams = self._seal(header, request.payloads)
+            datagrams = self._cutter.cut(header, request.payloads)
         sa.requests.sent(datagrams)
         self._emit_all(datagrams, sa.local, sa.remote)
         self._await_response()
@@ -89,7 +91,7 @@ class Courier:
         if self._answering is ExchangeType.IKE_INTERMEDIATE:
             octets = sent_int_auth(header, response.payloads)
             sa.int_auth.add_response(sa.prf, sa.keys.sk_pr, octets)
-        datagrams = self._seal(header, response.payloads)
+        datagrams = self._cutter.cut(header, response.payloads)
         sa.responses.answered(datagrams)
         self._emit_all(datagrams, *self._reply_to)
         if sa.channel is not None:
@@ -126,8 +128,11 @@ class Courier:
         datagrams = sa.requests.repeat(self._schedule)
         if datagrams is None:
             self._host.lost(now)
-        else:  # RFC 7296 2.1: bit by bit the same
-            self._emit_all(datagrams, sa.local, sa.remote)
+        else:  # RFC 7296 2.1: bit by bit the same, but for RFC 7383 2.5.2
+            smaller = self._cutter.repeated(response=False)
+            if smaller:
+                sa.requests.recut(smaller)
+            self._emit_all(smaller or datagrams, sa.local, sa.remote)
             self._await_response()
 
     def _header(self, exchange: ExchangeType, message_id: int, *, response: bool) -> Header:
@@ -138,15 +143,6 @@ class Courier:
             message_id=message_id,
             initiator=self._sa.role is Role.INITIATOR,
             response=response,
-        )
-
-    def _seal(self, header: Header, payloads: Sequence[Payload]) -> tuple[bytes, ...]:
-        sa = self._sa
-        if sa.channel is None:
-            raise RuntimeError("no keys yet")
-        size = sa.connection.fragment_size if sa.peer.fragmentation else None
-        return sa.channel.seal(
-            header, payloads, fragment_size=size, ip_version=sa.remote[0].version
         )
 
     def _emit_all(self, datagrams: Sequence[bytes], local: Address, remote: Address) -> None:
@@ -265,6 +261,7 @@ class Courier:
         if not self._requests.allow(sa.now):  # it comes again, and by then it is its turn
             self._drop(DropReason.RATE_LIMIT, f"{kind}: too many requests", remote)
             return
+        self._cutter.heard(inner.fragment)
         self._answering = ExchangeType(kind)
         self._reply_to = (local, remote)
         sa.responses.received()
@@ -288,6 +285,11 @@ class Courier:
             self._drop(DropReason.MALFORMED, str(error), remote)
         else:
             if due:
+                # RFC 7383 2.5.2: an answer to a request in smaller fragments follows it
+                self._cutter.heard(len(data) if header.next_payload == PayloadType.SKF else 0)
+                smaller = self._cutter.repeated(response=True)
+                if smaller:
+                    sa.responses.recut(smaller)
                 self._emit_all(sa.responses.cached(header.message_id), local, remote)
 
     def _open(self, data: bytes, header: Header, remote: Address) -> Inner | None:

@@ -56,6 +56,7 @@ class Inner:
     first_type: int
     plaintext: bytes  # the inner payloads, without padding
     associated: bytes  # A of RFC 9242 3.3.2
+    fragment: int = 0  # octets of the largest fragment it came in, IKE header and all; 0: whole
 
     def payloads(self) -> tuple[Payload, ...]:
         """The inner payloads. ProtocolError if malformed."""
@@ -92,6 +93,7 @@ class Fragment:
     chunk: bytes
     first_type: int  # of the first inner payload, in fragment 1 only
     associated_head: bytes  # message up to the SKF payload's reserved octet, as an SK message
+    octets: int  # IKE header and all
 
 
 # --- sending ---------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def seal(
     sealer = _Sealer(header, aead, ivs)
     if fragment_size is None:
         return [sealer.whole(first, chain)]
-    room = fragment_size - _IP_HEADER[ip_version] - _UDP - _NON_ESP_MARKER
+    room = fragment_size - ip_datagram(0, ip_version)
     if whole <= room:
         return [sealer.whole(first, chain)]
     size = room - HEADER_SIZE - _SKF_HEADER - _SEALED_EXTRA
@@ -129,6 +131,11 @@ def seal(
         sealer.fragment(first if number == 1 else 0, number, len(chunks), chunk)
         for number, chunk in enumerate(chunks, 1)
     ]
+
+
+def ip_datagram(octets: int, ip_version: int) -> int:
+    """Octets of the IP datagram that carries an IKE message, or a fragment, of ``octets``."""
+    return _IP_HEADER[ip_version] + _UDP + _NON_ESP_MARKER + octets
 
 
 def sent_int_auth(header: Header, payloads: Sequence[Payload]) -> bytes:
@@ -253,6 +260,7 @@ def open_fragment(data: bytes, aead: IkeAead, envelope: Envelope | None = None) 
         chunk=_open(data, aead, envelope),
         first_type=data[envelope.offset],
         associated_head=_associated_head(data, envelope),
+        octets=len(data),
     )
 
 
@@ -343,4 +351,5 @@ class Reassembler:
             first_type=first.first_type,
             plaintext=plaintext,
             associated=_associated(first.associated_head, len(plaintext)),
+            fragment=max(fragment.octets for fragment in self._fragments.values()),
         )

@@ -109,6 +109,7 @@ class IkeSa:
     # messages
     requests: RequestWindow = field(default_factory=RequestWindow)
     responses: ResponseWindow = field(default_factory=ResponseWindow)
+    datagram_max: int | None = None  # octets of IP; smaller than configured: see ``cutting``
 
     # children
     children: list[ChildSa] = field(default_factory=list)

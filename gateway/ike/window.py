@@ -21,7 +21,10 @@ class Schedule:
 
 
 class RequestWindow:
-    """Our requests: at most one is unanswered, and it is repeated bit by bit."""
+    """Our requests: at most one is unanswered, and it is repeated.
+
+    Bit by bit (RFC 7296 2.1), until it is cut into smaller fragments (RFC 7383 2.5.2).
+    """
 
     __slots__ = ("_datagrams", "_next_id", "_sent")
 
@@ -57,6 +60,10 @@ class RequestWindow:
             return None
         self._sent += 1
         return self._datagrams
+
+    def recut(self, datagrams: tuple[bytes, ...]) -> None:
+        """The unanswered request is in these from now on."""
+        self._datagrams = datagrams
 
     def wait(self, schedule: Schedule) -> float:
         """How long to wait before the next ``repeat``."""
@@ -105,6 +112,10 @@ class ResponseWindow:
         self._answer = datagrams
         self._pending = False
         self._expected += 1
+
+    def recut(self, datagrams: tuple[bytes, ...]) -> None:
+        """The last answer is in these from now on."""
+        self._answer = datagrams
 
     def cached(self, message_id: int) -> tuple[bytes, ...]:
         """Our answer to a request that came again; empty where it is older than the last."""

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from gateway.ike.events import PeerPortChanged
 from gateway.model import EspMode
 from tests.support.ike_pair import MOON, SUN, Pair
 
@@ -69,3 +70,30 @@ def test_neither_end_takes_it_through_a_nat(moon: EspMode, refuses: str):
     assert not both.sun.kernel.sas
     failures = getattr(both, refuses).failures
     assert "there is a NAT on the path" in failures[0].reason
+
+
+def test_a_nat_that_appears_later_changes_nothing_in_the_sas():
+    """A NAT is looked for in IKE_SA_INIT alone (RFC 7296 2.23); after that nobody is followed."""
+    both = pair().initiate()
+    both.run(1)
+    before = [dict(side.kernel.sas) for side in both.sides]
+
+    def nat(sender, source, destination):
+        if sender == "moon":
+            return (source[0], source[1] + 60000), destination
+        return source, (destination[0], destination[1] % 60000)
+
+    both.nat = nat
+    for side in both.sides:
+        for sa_id in before[both.sides.index(side)]:
+            side.endpoint.peer_moved(sa_id, (side.connection.remote_address, 60500), both.now)
+    both.run(40)  # liveness checks go through, with answers to where they came from
+    assert not any(side.closed or side.of(PeerPortChanged) for side in both.sides)
+    assert [side.kernel.sas for side in both.sides] == before
+    # but the next IKE SA is told of it
+    both.moon.endpoint.close("net", reason="operator", now=both.now)
+    both.run(5)
+    both.initiate()
+    both.run(30)
+    assert "there is a NAT on the path" in both.moon.failures[0].reason
+    both.check_empty()

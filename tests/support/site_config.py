@@ -68,6 +68,7 @@ def site_config(
         "allow_classical": False,
         "liveness": 30.0,
         "retransmit_base": None,
+        "fragment_size": 1280,
         "port": 500,
         "force_encap": False,
     }

@@ -279,6 +279,7 @@ def _successor(
         agreed=chosen,
         peer=sa.peer,
         nat=sa.nat,
+        datagram_max=sa.datagram_max,
         # RFC 8784 3 and RFC 9867: what was mixed into SK_d reaches the new IKE SA through it
         ppk_method=sa.ppk_method if ppk is None else PpkMethod.CREATE_CHILD,
         key_id=sa.key_id if ppk is None else ppk.key_id,

@@ -42,6 +42,13 @@ def warnings_of(file: Any) -> tuple[ConfigProblem, ...]:
         ({"start": "on-demand"}, "start", "on-demand"),
         ({"rekey_bytes": "1 kB"}, "rekey_bytes", "below 1 MiB it would rekey without end"),
         ({"rekey_packets": "10"}, "rekey_packets", "below 1000 it would rekey without end"),
+        ({"fragment_size": 575}, "fragment_size", "is not between 576 octets"),
+        ({"fragment_size": 1501}, "fragment_size", "every IPv4 path takes, and 1500"),
+        (
+            {"local": "2001:db8::1", "remote": "2001:db8::3", "fragment_size": 1279},
+            "fragment_size",
+            "is not between 1280 octets, which every IPv6 path takes",
+        ),
         ({"rekey_min": "2h"}, "rekey_min", "7200 s is more than rekey_max = 3600 s"),
         ({"remote_subnets": ["10.1.0.0/24"]}, "remote_subnets", "is on both sides"),
         (

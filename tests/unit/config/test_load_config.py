@@ -42,6 +42,7 @@ def test_a_good_file(folder: Any) -> None:
     assert tunnel.degraded_max is None
     assert tunnel.retransmit_base is None
     assert (tunnel.port, tunnel.force_encap) == (500, False)
+    assert tunnel.fragment_size == 1280
 
 
 def test_optional_tables_may_be_left_out(folder: Any) -> None:
