@@ -172,8 +172,8 @@ def test_an_answer_to_a_small_request_is_cut_when_it_was_repeated(monkeypatch: p
     monkeypatch.setattr(Courier, "send_response", at_length)
     pair.fault = narrow(1000)
     pair.run(45)  # a liveness check
-    assert totals(pair, "moon", X.INFORMATIONAL)[:4] == [0] * 4
-    assert totals(pair, "sun", X.INFORMATIONAL)[:4] == [0, 0, 0, 3]
+    assert totals(pair, "moon", X.INFORMATIONAL)[-4:] == [0] * 4
+    assert totals(pair, "sun", X.INFORMATIONAL)[-4:] == [0, 0, 0, 3]
     assert not pair.moon.closed
     assert newest(pair.sun).datagram_max == 576
     check_nonces(pair)
