@@ -261,7 +261,7 @@ class Courier:
         if not self._requests.allow(sa.now):  # it comes again, and by then it is its turn
             self._drop(DropReason.RATE_LIMIT, f"{kind}: too many requests", remote)
             return
-        self._cutter.heard(inner.fragment)
+        self._cutter.heard(inner.largest_fragment)
         self._answering = ExchangeType(kind)
         self._reply_to = (local, remote)
         sa.responses.received()

@@ -56,7 +56,7 @@ class Inner:
     first_type: int
     plaintext: bytes  # the inner payloads, without padding
     associated: bytes  # A of RFC 9242 3.3.2
-    fragment: int = 0  # octets of the largest fragment it came in, IKE header and all; 0: whole
+    largest_fragment: int = 0  # octets, IKE header and all; 0: it came whole
 
     def payloads(self) -> tuple[Payload, ...]:
         """The inner payloads. ProtocolError if malformed."""
@@ -351,5 +351,5 @@ class Reassembler:
             first_type=first.first_type,
             plaintext=plaintext,
             associated=_associated(first.associated_head, len(plaintext)),
-            fragment=max(fragment.octets for fragment in self._fragments.values()),
+            largest_fragment=max(fragment.octets for fragment in self._fragments.values()),
         )

@@ -61,3 +61,21 @@ async def test_a_narrow_path(lab_name: str, mtu: int) -> None:
         for size in (1500, 3000):
             received, said = await ping(site, size, df=False)
             assert received == 5, f"without DF it is fragmented: {said}"
+
+
+async def test_a_path_that_swallows_what_is_large(lab_name: str) -> None:
+    """Nobody is told (no ICMP at all): IKE finds the size by itself, RFC 7383 2.5.2."""
+    async with Site.prepared(lab_name, OPTIONS) as site:
+        for interface in ("moon", "sun"):  # of isp: a veth drops what its own MTU does not take
+            narrow = ["ip", "link", "set", interface, "mtu", "1000"]
+            (await site.lab.run("isp", narrow)).check()
+        for size, answers in ((900, True), (1200, False)):
+            probe = ["ping", "-M", "do", "-s", str(size - ICMP), "-c", "2", "-W", "1", "10.0.12.2"]
+            done = await site.lab.run("moon", probe)
+            assert (" 0 received" not in done.stdout) is answers, done.stdout
+            assert "mtu" not in done.stdout + done.stderr
+        await site.start()
+        await site.wait_protection("PQC_ONLY")
+        assert await evidence.agreed_children(site, "PQC_ONLY")
+        received, said = await ping(site, 900, df=True)
+        assert received == 5, said
