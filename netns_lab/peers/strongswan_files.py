@@ -10,7 +10,7 @@ from netns_lab.peers.facts import Child, ChildFacts, PeerSettings, SaFacts
 CONNECTION = "qsgw"
 """Name of the one connection a peer has."""
 
-_PLUGINS = (
+PLUGINS = (
     "random nonce openssl pem pkcs1 pkcs8 x509 pubkey hmac kdf sha1 sha2 aes gcm "
     "drbg curve25519 constraints revocation kernel-netlink socket-default vici counters"
 )
@@ -31,7 +31,7 @@ def daemon_file(settings: PeerSettings) -> str:
     cookies = "cookie_threshold = 1" if settings.cookies else ""
     return f"""\
 charon-systemd {{
-  load = {_PLUGINS}
+  load = {PLUGINS}
   install_routes = no
   retransmit_base = 1.4
   retransmit_timeout = 1.0

@@ -9,10 +9,17 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import cli, flood, handshake, keys, memory
+from tests.bench import cli, flood, handshake, keys, memory, rates
 from tests.bench.figures import REPOSITORY, Figure, machine, table
 
-PARTS = {"handshake": handshake, "flood": flood, "keys": keys, "cli": cli, "memory": memory}
+PARTS = {
+    "handshake": handshake,
+    "flood": flood,
+    "keys": keys,
+    "cli": cli,
+    "memory": memory,
+    "rates": rates,
+}
 REPORT = REPOSITORY / "build" / "bench" / "report.json"
 
 

@@ -16,12 +16,15 @@ class Figure:
     name: str
     value: float
     unit: str
-    aim: float | None = None  # at most
+    aim: float | None = None
+    at_least: bool = False  # the aim; else at most
     note: str = ""
 
     @property
     def met(self) -> bool | None:
-        return None if self.aim is None else self.value <= self.aim
+        if self.aim is None:
+            return None
+        return self.value >= self.aim if self.at_least else self.value <= self.aim
 
 
 def quantile(values: Sequence[float], share: float) -> float:
