@@ -213,10 +213,8 @@ class Tunnel:
 
     def carrying(self) -> ChildFacts | None:
         """The child that carries our traffic, as the IKE core believes."""
-        for facts in self._driver.endpoint.views():
-            if facts.name == self.name:
-                return next((each for each in facts.children if each.carries_outbound), None)
-        return None
+        children = self._driver.endpoint.children(self.name)
+        return next((each for each in children if each.carries_outbound), None)
 
     def in_use(self) -> frozenset[SaId]:
         """The SAs of the child that carries our traffic; none without one."""

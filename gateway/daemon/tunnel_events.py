@@ -205,11 +205,8 @@ class TunnelEvents:
 
     def _is_taken_over(self) -> bool:
         """Whether a new SA is in the kernel, and our traffic about to be moved to it."""
-        return any(
-            facts.name == self._name and child.state == ChildState.INSTALLED
-            for facts in self._endpoint.views()
-            for child in facts.children
-        )
+        children = self._endpoint.children(self._name)
+        return any(child.state == ChildState.INSTALLED for child in children)
 
     async def _down_unless_moved(self, event: ChildDown) -> None:
         """Kernel work: it is the turn of this once the traffic was moved, or could not be."""

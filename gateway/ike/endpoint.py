@@ -34,7 +34,7 @@ from gateway.ike.sa import IkeSa, KeyPolicy
 from gateway.ike.session import Session
 from gateway.ike.states import ChildState, IkeState
 from gateway.ike.tunnel import Tunnel
-from gateway.ike.views import TunnelFacts
+from gateway.ike.views import ChildFacts, IkeFacts, TunnelFacts
 from gateway.ike.wish import NO_KEY, Wish
 from gateway.model import Ppk, Role, SaId
 
@@ -65,6 +65,7 @@ class Endpoint:
             spis=IkeSpis(rng),
         )
         self._peerings: dict[str, Peering] = {}  # by connection
+        self._tunnels: dict[str, Tunnel] = {}  # by name, in the order of the configuration
         self._by_spi: dict[bytes, Session] = {}  # by our SPI
         self._over: deque[Session] = deque()  # closed ones we still know, oldest first
         gatekeeper = Gatekeeper(
@@ -83,6 +84,7 @@ class Endpoint:
         )
         for connection in connections:
             self._peerings[connection.name] = Peering(connection, self._env)
+        self._list_tunnels()
 
     # --- wishes ----------------------------------------------------------------------------
 
@@ -102,6 +104,7 @@ class Endpoint:
             name: kept.get(name) or Peering(connection, self._env)
             for name, connection in wanted.items()
         }
+        self._list_tunnels()
 
     def set_ppk_mode(self, name: str, mode: PpkMode, now: float) -> None:
         """What to insist on from now on; running SAs are not touched."""
@@ -288,25 +291,37 @@ class Endpoint:
 
     def views(self) -> tuple[TunnelFacts, ...]:
         """One entry per tunnel, or connection without any, in the order of the configuration."""
+        sessions: dict[Peering, list[IkeFacts]] = {}  # newest first
+        for session in reversed(self._sessions()):
+            if session in session.sa.peering.sessions:
+                sessions.setdefault(session.sa.peering, []).append(session.sa.facts())
         found: list[TunnelFacts] = []
         for peering in self._peerings.values():
-            ike = tuple(session.sa.facts() for session in reversed(self._of(peering)))
-            for whose in peering.tunnels.values() or (peering,):
-                children, early = (
-                    ((), ())
-                    if isinstance(whose, Peering)
-                    else (reversed(whose.children), tuple(whose.early))
+            ike = tuple(sessions.get(peering, ()))
+            found += [
+                TunnelFacts(
+                    name=tunnel.name,
+                    connection=peering.name,
+                    ike=ike,
+                    children=self.children(tunnel.name),
+                    early=tuple(tunnel.early),
                 )
+                for tunnel in peering.tunnels.values()
+            ]
+            if not peering.tunnels:
                 found.append(
                     TunnelFacts(
-                        name=whose.name,
-                        connection=peering.name,
-                        ike=ike,
-                        children=tuple(child.facts() for child in children),
-                        early=early,
+                        name=peering.name, connection=peering.name, ike=ike, children=(), early=()
                     )
                 )
         return tuple(found)
+
+    def children(self, name: str) -> tuple[ChildFacts, ...]:
+        """The Child SAs of one tunnel, newest first, as in ``views``; none if it is not known."""
+        tunnel = self._tunnels.get(name)
+        if tunnel is None:
+            return ()
+        return tuple(child.facts() for child in reversed(tunnel.children))
 
     # --- setting up ------------------------------------------------------------------------
 
@@ -471,10 +486,8 @@ class Endpoint:
         """Oldest first."""
         return list(self._by_spi.values())
 
-    @property
-    def _tunnels(self) -> dict[str, Tunnel]:
-        """By name, in the order of the configuration."""
-        return {
+    def _list_tunnels(self) -> None:
+        self._tunnels = {
             name: tunnel
             for peering in self._peerings.values()
             for name, tunnel in peering.tunnels.items()
