@@ -43,6 +43,7 @@ class Driver:
         self._clock = clock
         self._executor: Executor | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_for = 0.0  # the deadline it is set to
         self._draining = False
         self._closed = False
 
@@ -103,11 +104,14 @@ class Driver:
     def _arm(self, pause: float) -> None:
         if self._closed:
             return
+        deadline = self.endpoint.next_deadline()
         if self._timer is not None:
+            if deadline == self._timer_for and not pause:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = self.endpoint.next_deadline()
         if deadline is not None:
+            self._timer_for = deadline
             delay = max(pause, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
