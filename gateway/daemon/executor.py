@@ -162,6 +162,7 @@ class KernelExecutor:
                 self._on_refusal()
             finally:
                 self._queue.task_done()
+            await asyncio.sleep(0)  # it may have been answered at once: let others have a turn
 
     async def settle(self) -> None:
         """Wait until every kernel command taken so far is done."""

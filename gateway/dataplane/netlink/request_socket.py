@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
@@ -17,6 +17,8 @@ from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
 
 from gateway.dataplane.netlink.xfrm_messages import NETLINK_XFRM, REPLY_CLASSES, dump_request
 from gateway.errors import DataplaneError, StartupError
+
+_ANSWER_MAX = 65536  # octets; no part of a dump is larger (NLMSG_GOODSIZE, linux/netlink.h)
 
 
 class RequestSocket:
@@ -66,6 +68,8 @@ class RequestSocket:
                 replies = await self._socket.nlm_request(message, message_type, flags)
             finally:
                 _wipe(message)
+            if not flags & NLM_F_DUMP:
+                self._take_answer()
             async with aclosing(replies):
                 return [reply async for reply in replies if reply["header"]["type"] >= 0x10]
         except NetlinkError as error:
@@ -74,15 +78,42 @@ class RequestSocket:
             await self._reopen()
             raise DataplaneError(f"{what}: {error.strerror}", error.errno or 0) from None
 
+    def _take_answer(self) -> None:
+        """The kernel answers while the request is sent: spare it a turn of the event loop.
+
+        Whatever is read here goes to whoever waits for it, as if the loop had read it.
+        """
+        with suppress(BlockingIOError):
+            data = self._socket.recv(_ANSWER_MAX)
+            self._socket.enqueue(data, None)
+
     async def _reopen(self) -> None:
         # An error on the socket itself leaves pyroute2's socket unusable for good.
         self.close()
         await self.open()
 
 
+class SequenceNumbers:
+    """In place of pyroute2's pool, which looks for free numbers bit by bit for each request.
+
+    A number comes back after 2**32 requests; no request lives that long.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def alloc(self) -> int:
+        self._last = (self._last + 1) & 0xFFFFFFFF or 1  # 0 is an event's
+        return self._last
+
+    def free(self, number: int, ban: int = 0) -> None:
+        """Nothing to do: see above."""
+
+
 async def open_netlink(**options: Any) -> Any:
     """An XFRM socket of this namespace and event loop, bound, in no group."""
     sock = AsyncNetlinkSocket(family=NETLINK_XFRM, ext_ack=True, strict_check=True, **options)
+    sock.addr_pool = SequenceNumbers()
     try:
         await sock.bind()
     except OSError as error:
