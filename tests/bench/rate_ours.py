@@ -119,6 +119,7 @@ class Ours:
                 "kmes": ("near",),
                 "peer_sae": site.other(self._side),
                 "pool_target": 1,
+                "key_reserve": 0,
             }
         for number in range(site.COUNT):
             tables[f"tunnel.{site.name(number)}"] = {**self._tunnel(number), **qkd}
