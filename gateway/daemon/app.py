@@ -39,6 +39,7 @@ log = logging.getLogger("qsgw")
 
 OBSERVE_INTERVAL = 1.0  # seconds between looks at key sources and KMEs; changes come at once
 CLOSE_TIMEOUT = 3.0  # seconds the peers get to answer our deletes
+OBSERVE_PAUSE = 0.05  # seconds at least between two looks: many pools filling are many changes
 SNAPSHOT_TRIES = 3  # readings of the kernel until no rekey came between
 BEAT_GAP = 15.0  # seconds a supervised loop may be silent
 
@@ -252,6 +253,7 @@ class Gateway:
             self._keys_changed.clear()
             self._roster.observe()
             self._services.status(self._status_line())
+            await asyncio.sleep(OBSERVE_PAUSE)
             with suppress(TimeoutError):
                 async with asyncio.timeout(OBSERVE_INTERVAL):
                     await self._keys_changed.wait()

@@ -15,7 +15,7 @@ from tests.bench import rate_site as site
 from tests.bench.rate_keys import KeyNetwork
 from tests.bench.rate_site import Side, Terms
 
-FILL_SECONDS = 60.0
+FILL_SECONDS = 150.0
 
 
 class Ours:
@@ -45,7 +45,7 @@ class Ours:
         command = ["qsgwd", "--config", str(config)]
         await self._lab.start(self._side, command, name=self._name)
         if self._terms.ppk:
-            await wait_until(self._filled, FILL_SECONDS, "a QKD key for each tunnel", interval=1.0)
+            await wait_until(self._filled, FILL_SECONDS, "a QKD key for each tunnel", interval=4.0)
         self._asking = await asyncio.open_unix_connection(str(self._socket))
 
     async def stop(self) -> None:
