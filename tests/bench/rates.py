@@ -53,7 +53,9 @@ def _play() -> list[Round]:
 
 
 def _rates(rounds: Sequence[Round], version: str, *, ppk: bool) -> list[Figure]:
-    reference = next(one for one in rounds if _makers(one) == (THEIRS, THEIRS))
+    reference = next((one for one in rounds if _makers(one) == (THEIRS, THEIRS)), None)
+    if reference is None:
+        return []
     suffix = ", PPK" if ppk else ""
     figures = [
         Figure(
@@ -84,16 +86,17 @@ def _rates(rounds: Sequence[Round], version: str, *, ppk: bool) -> list[Figure]:
             )
         )
     for role in ("initiator", "responder"):
-        ours = next(one for one in rounds if one[role] == OURS and THEIRS in _makers(one))
-        figures.append(
+        mixed = [one for one in rounds if one[role] == OURS and THEIRS in _makers(one)]
+        figures += [
             Figure(
                 name=f"CPU of qsgw as {role}{suffix}",
-                value=ours[f"{role}_cpu"] / reference[f"{role}_cpu"],
+                value=one[f"{role}_cpu"] / reference[f"{role}_cpu"],
                 unit="x",
                 aim=1.0,
                 note=f"of {THEIRS}'s as {role}, for the same IKE SAs with {THEIRS}",
             )
-        )
+            for one in mixed
+        ]
     return figures
 
 
@@ -102,6 +105,8 @@ def _memory(rounds: Sequence[Round]) -> list[Figure]:
     for maker in (OURS, THEIRS):
         for role in ("initiator", "responder"):
             sizes = [one[f"{role}_resident"] for one in rounds if one[role] == maker]
+            if not sizes:
+                continue
             figures.append(
                 Figure(
                     name=f"{maker} with {rounds[0]['count']} IKE SAs as {role}, resident",
