@@ -15,6 +15,7 @@ from tests.bench import rate_site as site
 from tests.bench.rate_keys import KeyNetwork
 from tests.bench.rate_site import Side, Terms
 
+START_SECONDS = 120.0
 FILL_SECONDS = 150.0
 
 
@@ -43,7 +44,7 @@ class Ours:
         config = self._folder / "qsgw.toml"
         config.write_text(self._file())
         command = ["qsgwd", "--config", str(config)]
-        await self._lab.start(self._side, command, name=self._name)
+        await self._lab.start(self._side, command, name=self._name, timeout=START_SECONDS)
         if self._terms.ppk:
             await wait_until(self._filled, FILL_SECONDS, "a QKD key for each tunnel", interval=4.0)
         self._asking = await asyncio.open_unix_connection(str(self._socket))
