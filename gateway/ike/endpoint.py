@@ -310,9 +310,7 @@ class Endpoint:
             ]
             if not peering.tunnels:
                 found.append(
-                    TunnelFacts(
-                        name=peering.name, connection=peering.name, ike=ike, children=(), early=()
-                    )
+                    TunnelFacts(name=peering.name, connection=peering.name, ike=ike, children=())
                 )
         return tuple(found)
 
