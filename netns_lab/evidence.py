@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,16 @@ async def esp_sas(site: Site, gateway: Gateway) -> set[str]:
     return {spi for block in blocks if "aead" in block for spi in _SPI.findall(block)}
 
 
+async def xfrm_counters(site: Site, gateway: Gateway) -> Counter[str]:
+    """The error counters that a gateway's kernel keeps for XFRM, those above zero."""
+    text = (await site.lab.run(gateway, ["cat", "/proc/net/xfrm_stat"])).check().stdout
+    counts = (line.split() for line in text.splitlines())
+    return +Counter({name: int(count) for name, count in counts})
+
+
 async def xfrm_errors(site: Site) -> int:
     """The sum of every error counter that the gateways' kernels keep for XFRM."""
-    total = 0
-    for gateway in GATEWAYS:
-        text = (await site.lab.run(gateway, ["cat", "/proc/net/xfrm_stat"])).check().stdout
-        total += sum(int(line.split()[1]) for line in text.splitlines())
-    return total
+    return sum([(await xfrm_counters(site, gateway)).total() for gateway in GATEWAYS])
 
 
 # --- the payload ---------------------------------------------------------------------------------

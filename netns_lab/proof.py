@@ -33,7 +33,7 @@ _NON_ESP_MARKER = bytes(4)  # RFC 3948 2.2
 _KEEPALIVE = b"\xff"  # RFC 3948 2.3
 
 ALGORITHM = "AES-GCM with 16 octet ICV [RFC4106]"
-_SALT = 4  # octets at the end of the key, RFC 4106 8.1
+SALT = 4  # octets at the end of the key, RFC 4106 8.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,5 +212,5 @@ def open_esp(raw: bytes, spi: int, key: bytes, *, esn: bool) -> tuple[Any, str]:
 def secrets_in(logs: Iterable[Path]) -> list[bytes]:
     """Every ESP key of key logs, as the needles of ``keyscan``: without the salt."""
     return [
-        entry.key[:-_SALT] for path in logs if path.exists() for entry in load_keys(path).values()
+        entry.key[:-SALT] for path in logs if path.exists() for entry in load_keys(path).values()
     ]

@@ -51,9 +51,10 @@ class SiteOptions:
     sun: TunnelOptions = field(default_factory=TunnelOptions)
     initiator: Gateway = "moon"
     outer: Literal[4, 6] = 4  # IP version between the gateways
-    nat: bool = False  # sun sees moon at isp's address: see netns_lab.nat
+    nat: bool = False  # in front of the initiator: see netns_lab.nat
     same_psk: bool = True
     certificates: str | None = None  # instead of the PSK: an algorithm of "qsgw pki"
+    psk_ends: tuple[Gateway, ...] = ()  # with certificates: who shows the PSK all the same
     key_rate: float = 4.0  # 256-bit keys per second, over both directions
     key_store: int = 64  # keys per direction that a KME holds
     key_lifetime: str = "1h"
@@ -122,7 +123,8 @@ OUTER: Mapping[int, Mapping[Gateway, str]] = {
     6: {"moon": "fd12::1", "sun": "fd23::3"},
 }
 
-NAT_OUTSIDE = "10.0.23.2"  # isp's address on sun's side
+NAT_OUTSIDE: Mapping[Gateway, str] = {"moon": "10.0.23.2", "sun": "10.0.12.2"}
+"""Where a gateway behind the NAT seems to be: isp's address on the other side."""
 
 
 def kmes(options: SiteOptions) -> tuple[Kme, ...]:
@@ -161,10 +163,12 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         }
     tables[f"tunnel.{other}"] = {
         "local": outer[gateway],
-        "remote": NAT_OUTSIDE if options.nat and gateway == "sun" else outer[other],
+        "remote": NAT_OUTSIDE[other]
+        if options.nat and other == options.initiator
+        else outer[other],
         "local_id": f"{gateway}.example",
         "remote_id": f"{other}.example",
-        **(_authentication(gateway) if options.certificates else {"psk": "psk"}),
+        **_authentication(options, gateway),
         "local_subnets": tunnel.subnets[gateway],
         "remote_subnets": tunnel.subnets[other],
         "start": "initiate" if options.initiator == gateway else "respond",
@@ -252,16 +256,20 @@ def _certificates(name: str) -> dict[str, Scalar]:
     }
 
 
-def _authentication(gateway: Gateway) -> Table:
-    """What a gateway shows, and whose certificates it takes: made by ``qsgw pki``."""
+def _authentication(options: SiteOptions, gateway: Gateway) -> Table:
+    """What a gateway shows, and what it takes of the other. Certificates are ``qsgw pki``'s."""
+    psk_ends = options.psk_ends if options.certificates else GATEWAYS
     pki = f"../{GATEWAY_PKI}"
-    return {
-        "certificate": f"{pki}/{gateway}.pem",
-        "private_key": f"{pki}/{gateway}.key",
-        "ca": (f"{pki}/ca.pem",),
-        "crl": (f"{pki}/ca.crl.pem", f"{pki}/intermediate.crl.pem"),
-        "revocation": "require",
-    }
+    table: dict[str, Scalar | tuple[str, ...]] = {"psk": "psk"} if psk_ends else {}
+    if gateway not in psk_ends:
+        table |= {"certificate": f"{pki}/{gateway}.pem", "private_key": f"{pki}/{gateway}.key"}
+    if peer(gateway) not in psk_ends:
+        table |= {
+            "ca": (f"{pki}/ca.pem",),
+            "crl": (f"{pki}/ca.crl.pem", f"{pki}/intermediate.crl.pem"),
+            "revocation": "require",
+        }
+    return table
 
 
 def toml(tables: Mapping[str, Table]) -> str:

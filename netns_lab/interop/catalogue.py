@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Imported for what they enter into the list.
-from netns_lab.interop import libreswan, lifetime, proposals, quantum, trouble
+from netns_lab.interop import certificates, libreswan, lifetime, nat, proposals, quantum, trouble
 from netns_lab.interop.report import Result, Row
 from netns_lab.interop.scenario import SCENARIOS, Role, Scenario
 
-__all__ = ["Part", "choose", "libreswan", "lifetime", "parts", "proposals", "quantum", "trouble"]
+__all__ = [
+    "Part",
+    "certificates",
+    "choose",
+    "libreswan",
+    "lifetime",
+    "nat",
+    "parts",
+    "proposals",
+    "quantum",
+    "trouble",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from netns_lab.errors import LabError
 from netns_lab.interop.lifetime import REKEYS
-from netns_lab.interop.pair import Setup
 from netns_lab.interop.scenario import Run, Skipped, scenario
+from netns_lab.interop.setup import Setup
 
 CLASSICAL_IKE = "aes256gcm16-prfsha512-x25519"
 CLASSICAL_ESP = "aes256gcm16-x25519-esn"
@@ -42,7 +42,7 @@ async def classical_rekey_ours(run: Run) -> None:
         async with pair.traffic(peer_hastens=True):
             for _ in range(REKEYS):
                 await pair.site.act("moon", "rekey")
-                found = await pair.prove(unlike=found)
+                found = await pair.prove(unlike=found, by_create_child=True)
 
 
 @scenario("classical-rekey-theirs", peers=("libreswan",))
@@ -54,7 +54,7 @@ async def classical_rekey_theirs(run: Run) -> None:
         async with pair.traffic():
             for _ in range(REKEYS):
                 await pair.peer.rekey_child()
-                found = await pair.prove(unlike=found)
+                found = await pair.prove(unlike=found, by_create_child=True)
 
 
 @scenario("ppk-intermediate", peers=("libreswan",))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from netns_lab.interop.pair import Setup
 from netns_lab.interop.scenario import Run, scenario
+from netns_lab.interop.setup import Setup
 
 REKEYS = 3
 
@@ -17,7 +17,7 @@ async def child_rekey_ours(run: Run) -> None:
         async with pair.traffic():
             for _ in range(REKEYS):
                 await pair.site.act("moon", "rekey")
-                found = await pair.prove(unlike=found)
+                found = await pair.prove(unlike=found, by_create_child=True)
         run.note(f"{REKEYS} rekeys")
 
 
@@ -30,5 +30,5 @@ async def child_rekey_theirs(run: Run) -> None:
         async with pair.traffic():
             for _ in range(REKEYS):
                 await pair.peer.rekey_child()
-                found = await pair.prove(unlike=found)
+                found = await pair.prove(unlike=found, by_create_child=True)
         run.note(f"{REKEYS} rekeys")

@@ -5,51 +5,40 @@ each other: both say the same, both kernels have it, the payload arrives, the wi
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import sys
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from netns_lab import evidence, pcap, proof
+from netns_lab import evidence, pcap
 from netns_lab.errors import LabError
-from netns_lab.interop import stray
+from netns_lab.interop import stray, wire
+from netns_lab.interop.agreement import Agreement, KernelSa, child_trouble, kernel_sas, pairs
 from netns_lab.interop.bridge import KeyBridge
-from netns_lab.peers.facts import ChildFacts, PeerSettings, PpkUse, SaFacts
+from netns_lab.interop.setup import Setup, peer_settings, site_options
+from netns_lab.nat import Nat
 from netns_lab.peers.fetch import Tree
 from netns_lab.peers.peer import Peer, make
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
-from netns_lab.site_files import OUTER, Gateway, SiteOptions, TunnelOptions
+from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway
+from netns_lab.traffic import Direction
 
 Json = dict[str, Any]
 
-IKE = "aes256gcm16-prfsha512-x25519-ke1_mlkem768"
-ESP = "aes256gcm16-x25519-ke1_mlkem768-esn"
-
 UP_SECONDS = 30.0
 
-_KEYED = re.compile(
-    r"src (\S+) dst (\S+)\n\s+proto esp spi 0x([0-9a-f]+)[^@]*?aead \S+ 0x([0-9a-f]+)"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """How the two are configured. They agree unless told otherwise."""
-
-    ike: str = IKE
-    esp: str = ESP
-    peer_ike: str | None = None
-    peer_esp: str | None = None
-    qkd: str = "off"  # our policy
-    peer_ppk: PpkUse = "off"
-    outer: Literal[4, 6] = 4
-    tunnel: Mapping[str, Any] = field(default_factory=dict)  # more of TunnelOptions
-    peer: Mapping[str, Any] = field(default_factory=dict)  # more of PeerSettings
-    rough: bool = False  # packets for SAs that are gone are part of it
+TOO_EARLY = "XfrmAcquireError"
+"""The kernel's counter of what came for an SA that has an SPI and no keys yet."""
+BLOCKED = frozenset({"XfrmOutPolBlock"})
+"""Counters of what a policy dropped, as it should."""
+GONE = BLOCKED | {"XfrmInNoStates", "XfrmOutNoStates", TOO_EARLY}
+"""And of what came for an SA that one end has lost."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,16 +47,6 @@ class Findings:
 
     negotiated: str = ""
     details: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class Agreement:
-    """The same SAs, as each end tells of them."""
-
-    ike: Json
-    child: Json
-    peer_ike: SaFacts
-    peer_child: ChildFacts
 
 
 class Pair:
@@ -83,9 +62,10 @@ class Pair:
         self.we_initiate = we_initiate
         self.bridge = KeyBridge(site, peer.give_ppks)
         self.findings = findings
+        self._allowed: frozenset[str] = GONE if setup.outage else frozenset()
         self._early = 0  # packets that came before their SA was ready
-        self._dropped = False  # by policy, as it should be, and counted by the kernel
-        self._peer_keys: dict[str, str] = {}  # rows of an esp_sa table, by SPI
+        self._proven: set[str] = set()  # SPIs through which packets went
+        self._peer_sas: dict[str, KernelSa] = {}
 
     @classmethod
     @asynccontextmanager
@@ -100,19 +80,24 @@ class Pair:
         findings: Findings,
     ) -> AsyncIterator[Pair]:
         """Everything started, nothing set up yet; the wire is checked when it is left."""
-        options = _site_options(setup, we_initiate=we_initiate)
+        options = site_options(setup, we_initiate=we_initiate)
         async with Site.prepared(name, options, post_mortem=folder) as site:
             psk = (site.folder("moon") / "psk").read_text().strip()
-            peer = make(site.lab, "sun", tree, peer_settings(setup, psk))
+            settings = peer_settings(setup, psk, site.folder(GATEWAY_PKI), we_initiate=we_initiate)
+            peer = make(site.lab, "sun", tree, settings)
             async with AsyncExitStack() as stack:
                 pair = cls(site, peer, setup, findings, we_initiate=we_initiate)
                 await peer.prepare()
                 stack.push_async_callback(peer.close)
                 await pair._start(stack)
                 yield pair
-                await pair._check_wire()
+                await pair._check()
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        if self.setup.nat:
+            await Nat(self.lab, behind="moon" if self.we_initiate else "sun").start()
+        if self.setup.outage:
+            await self.guard_peer()
         if self.setup.qkd != "off":
             await self.site.start_link()
             await asyncio.gather(*(self.site.start_kme(name) for name in self.site.kmes))
@@ -154,6 +139,12 @@ class Pair:
     async def shown(self, *protection: str, within: float = UP_SECONDS) -> None:
         await self.site.wait_protection(*protection, within=within, at=("moon",))
 
+    async def guard_peer(self) -> None:
+        """What a careful operator adds at sun: without an SA nothing leaves in the clear."""
+        selector = ("src", "10.2.0.0/16", "dst", "10.1.0.0/16")
+        command = ["ip", "xfrm", "policy", "update", *selector, "dir", "out", "action", "block"]
+        (await self.lab.run("sun", [*command, "priority", "2000000000"])).check()
+
     async def stray_requests(self, host: Gateway, count: int) -> None:
         """Have ``host`` asked for so many IKE SAs that nobody goes on with."""
         command = [
@@ -186,19 +177,27 @@ class Pair:
 
     # --- proving --------------------------------------------------------------------------
 
-    async def prove(self, *, unlike: Agreement | None = None) -> Agreement:
+    async def prove(
+        self,
+        *,
+        unlike: Agreement | None = None,
+        unlike_ike: Agreement | None = None,
+        by_create_child: bool = False,
+    ) -> Agreement:
         """Both ends agree, so do their kernels, and alice reaches bob.
 
-        ``unlike``: with another Child SA than this one's.
+        ``unlike``: with other Child SAs than these, ``unlike_ike``: in another IKE SA.
+        ``by_create_child``: the peer, too, names the key exchanges of the Child SA's own.
         """
         seen: list[str] = []
 
         async def agreed() -> Agreement | None:
-            found, trouble = await self._agreement()
+            found, trouble = await self._agreement(by_create_child=by_create_child)
+            if found and unlike and found.spis & unlike.spis:
+                found, trouble = None, "still the Child SA from before"
+            if found and unlike_ike and found.ike["spi_i"] == unlike_ike.ike["spi_i"]:
+                found, trouble = None, "still the IKE SA from before"
             seen[:] = [trouble]
-            if found and unlike and found.child["spi_in"] == unlike.child["spi_in"]:
-                seen[:] = ["still the SA from before"]
-                return None
             return found
 
         try:
@@ -206,38 +205,41 @@ class Pair:
         except LabError as error:
             raise LabError(f"{error}; {seen[0]}") from error
         assert found is not None
-        self.findings.negotiated = f"{found.ike['proposal']} | {found.peer_child.algorithms}"
+        self.findings.negotiated = found.negotiated
         if not await evidence.reachable(self.lab):
             raise LabError("alice does not reach bob")
-        await self._note_peer_keys()
+        self._proven |= found.spis
         return found
 
-    async def _agreement(self) -> tuple[Agreement | None, str]:
+    async def _agreement(self, *, by_create_child: bool) -> tuple[Agreement | None, str]:
         """What both ends agree on now, or None and why they do not."""
         tunnel = await self.site.tunnel("moon")
-        ike, children = tunnel["ike"], tunnel["children"]
-        carrying = [child for child in children if child["carries_outbound"]]
+        ike = tunnel["ike"]
+        carrying = [child for child in tunnel["children"] if child["carries_outbound"]]
         if not ike or len(carrying) != 1:
             return None, f"we are {tunnel['protection']} with {len(carrying)} Child SAs in use"
         theirs = [sa for sa in await self.peer.sas() if sa.established]
         if len(theirs) != 1:
             return None, f"the peer has {len(theirs)} IKE SAs"
-        (child,), sa = carrying, theirs[0]
-        mirrored = [
-            each
-            for each in sa.children
-            if (each.spi_out, each.spi_in) == (child["spi_in"], child["spi_out"]) and each.installed
-        ]
-        if len(mirrored) != 1:
-            return None, f"our {child['spi_in']}/{child['spi_out']} is not among {sa.children}"
-        if not self.peer.same_ike(sa, ike):
-            return None, f"we say {ike['proposal']}, the peer {sa.algorithms}"
-        if not await evidence.in_kernel(self.site, "moon", child):
-            return None, "not in our kernel"
-        if not {child["spi_in"], child["spi_out"]} <= await evidence.esp_sas(self.site, "sun"):
-            return None, "not in the peer's kernel"
-        found = Agreement(ike=ike, child=child, peer_ike=sa, peer_child=mirrored[0])
-        return found, ""
+        if not self.peer.same_ike(theirs[0], ike):
+            return None, f"we say {ike['proposal']}, the peer {theirs[0].algorithms}"
+        children, trouble = pairs(carrying, theirs[0].children)
+        kernels: dict[str, dict[str, KernelSa]] = {
+            host: await self._kernel(host) for host in GATEWAYS
+        }
+        for ours, their in children:
+            trouble = trouble or child_trouble(ours, their, kernels, first=not by_create_child)
+            if not await evidence.in_kernel(self.site, "moon", ours):
+                trouble = trouble or "our outbound policies lead elsewhere"
+        if trouble:
+            return None, trouble
+        self._peer_sas |= kernels["sun"]
+        return Agreement(ike=ike, peer_ike=theirs[0], children=children), ""
+
+    async def _kernel(self, host: Gateway) -> dict[str, KernelSa]:
+        return kernel_sas(
+            (await self.lab.run(host, ["ip", "xfrm", "state", "list"])).check().stdout
+        )
 
     @asynccontextmanager
     async def traffic(self, *, peer_hastens: bool = False) -> AsyncIterator[None]:
@@ -249,22 +251,50 @@ class Pair:
         early = await self._too_early()
         await evidence.start_traffic(self.lab)
         yield
-        directions = (await evidence.stop_traffic(self.lab)).values()
-        sent = sum(direction.sent for direction in directions)
-        missing = sum(direction.lost for direction in directions)
+        directions = await evidence.stop_traffic(self.lab)
+        sent, missing = self._count(directions)
         early = await self._too_early() - early
-        self.findings.details.append(f"{missing} of {sent} packets lost")
         if peer_hastens and early:
             self.findings.details.append(f"{early} came before the answer that brings their keys")
             self._early += early
             missing -= min(missing, early)
-        if sent == 0 or missing:
+        if not all(direction.sent for direction in directions.values()) or missing:
             raise LabError(f"{missing} of {sent} packets lost")
 
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """Numbered packets both ways meanwhile; none may be lost, once it is over."""
+        await evidence.start_traffic(self.lab)
+        yield
+        over = time.monotonic()  # the clock of both ends' notes
+        before = await self._errors()
+        if not await evidence.reachable(self.lab, tries=10):
+            raise LabError("alice does not reach bob after the outage")
+        directions = await evidence.stop_traffic(self.lab)
+        self._count(directions)
+        for name, direction in directions.items():
+            if direction.lost_at:
+                seconds = direction.lost_at[-1] - direction.lost_at[0]
+                self.findings.details.append(f"{name}: out for {seconds:.1f} s")
+            if not direction.received or any(at > over for at in direction.lost_at):
+                raise LabError(f"{name}: packets lost after the outage")
+        if grown := await self._errors() - before:
+            raise LabError(f"XFRM errors after the outage: {dict(grown)}")
+
+    def _count(self, directions: Mapping[str, Direction]) -> tuple[int, int]:
+        """Packets sent and lost, which the report tells."""
+        sent = sum(direction.sent for direction in directions.values())
+        missing = sum(direction.lost for direction in directions.values())
+        self.findings.details.append(f"{missing} of {sent} packets lost")
+        return sent, missing
+
+    async def _errors(self) -> Counter[str]:
+        """What both kernels count as XFRM errors."""
+        counters = [await evidence.xfrm_counters(self.site, host) for host in GATEWAYS]
+        return sum(counters, Counter())
+
     async def _too_early(self) -> int:
-        """Packets that came for an SA of ours that has an SPI and no keys yet."""
-        text = (await self.lab.run("moon", ["cat", "/proc/net/xfrm_stat"])).check().stdout
-        return sum(int(line.split()[1]) for line in text.splitlines() if "AcquireError" in line)
+        return (await evidence.xfrm_counters(self.site, "moon"))[TOO_EARLY]
 
     async def refused(self) -> str:
         """Wait until an attempt has failed and we tell why; nothing is up, nothing passes."""
@@ -283,67 +313,39 @@ class Pair:
 
     async def no_traffic(self) -> None:
         """The negative twin: nothing passes."""
-        self._dropped = True
+        self._allowed |= BLOCKED
         if await evidence.reachable(self.lab, tries=2):
             raise LabError("alice reaches bob without a tunnel")
 
-    async def _note_peer_keys(self) -> None:
-        """Remember what the peer's kernel says its ESP keys are."""
-        done = await self.lab.run("sun", ["ip", "xfrm", "state", "list"])
-        for source, target, spi, key in _KEYED.findall(done.check().stdout):
-            self._peer_keys[spi] = (
-                f'"IPv{4 if "." in target else 6}","{source}","{target}","0x{spi}",'
-                f'"{proof.ALGORITHM}","0x{key}","NULL",""\n'
-            )
+    def frames(self) -> list[pcap.Frame]:
+        """The capture at isp so far."""
+        return list(pcap.read(self._capture))
 
-    async def _check_wire(self) -> None:
+    async def _check(self) -> None:
+        """Counters, wire, and what was written, when all is done."""
+        errors = await self._errors()
+        errors[TOO_EARLY] -= self._early
+        wrong = {name: count for name, count in (+errors).items() if name not in self._allowed}
+        if wrong:
+            raise LabError(f"XFRM errors: {wrong}")
+        if self.setup.outage and +errors:
+            self.findings.details.append(f"XFRM counters: {dict(+errors)}")
+        await self._write_statements()
         frames = await evidence.stop_capture(self.lab)
-        counts = proof.count_kinds(frames)
-        if counts["plaintext"]:
-            raise LabError(f"{counts['plaintext']} packets in plaintext at isp: {counts}")
-        errors = await evidence.xfrm_errors(self.site) - self._early
-        if errors and not (self.setup.rough or self._dropped):
-            raise LabError(f"{errors} XFRM errors")
-        if not self._peer_keys:
-            return
-        if not counts.get("esp"):
-            raise LabError(f"no ESP at isp: {counts}")
-        peer_log = self.site.folder("sun") / "esp_sa"
-        peer_log.write_text("".join(self._peer_keys.values()))
-        keys = proof.agreed_keys([self.site.esp_keys("moon"), peer_log])
-        found = proof.decrypt(frames, keys, esn="esn" in (self.setup.peer_esp or self.setup.esp))
-        if found.decrypted < len(keys):
-            raise LabError(f"scapy decrypted {found.decrypted} of {len(keys)} SAs: {found.failed}")
-        self.findings.details.append(f"{found.decrypted} SAs decrypted at isp")
+        wire.check_plaintext(frames)
+        if self._proven:
+            count = wire.check_decryption(
+                self.site, frames, self._proven, self._peer_sas, esn=self.setup.esn
+            )
+            self.findings.details.append(f"{count} SAs decrypted at isp")
+        keys = wire.check_traces(self.site, [self.lab.log_dir, self.lab.capture_dir])
+        self.findings.details.append(f"none of {keys} keys in logs, status and capture")
 
-
-def _site_options(setup: Setup, *, we_initiate: bool) -> SiteOptions:
-    common = {"rekey_min": "30m", "qkd": setup.qkd, "ike": (setup.ike,), "esp": (setup.esp,)}
-    tunnel = TunnelOptions(**common | dict(setup.tunnel))
-    return SiteOptions(
-        moon=tunnel,
-        sun=tunnel,
-        initiator="moon" if we_initiate else "sun",
-        outer=setup.outer,
-        key_rate=20.0,
-        mqtt=False,
-    )
-
-
-def peer_settings(setup: Setup, psk: str) -> PeerSettings:
-    """The peer's side of ``setup``."""
-    outer = OUTER[setup.outer]
-    return PeerSettings(
-        local=outer["sun"],
-        remote=outer["moon"],
-        local_id="sun.example",
-        remote_id="moon.example",
-        psk=psk,
-        ike=setup.peer_ike or setup.ike,
-        esp=setup.peer_esp or setup.esp,
-        ppk=setup.peer_ppk,
-        **setup.peer,
-    )
+    async def _write_statements(self) -> None:
+        """What both ends say at last, among the logs, to be searched with them."""
+        status = json.dumps(await self.site.snapshot("moon"), indent=2)
+        (self.lab.log_dir / "status-moon.json").write_text(status)
+        (self.lab.log_dir / "sas-sun.txt").write_text(repr(await self.peer.sas()))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netns_lab.errors import LabError
-from netns_lab.interop.pair import Setup
 from netns_lab.interop.scenario import Run, scenario
+from netns_lab.interop.setup import Setup
 from netns_lab.readiness import wait_until
 
 COOKIE_SECONDS = 5.0  # until the capture is on disk

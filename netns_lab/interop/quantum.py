@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netns_lab.errors import LabError
-from netns_lab.interop.pair import Setup
 from netns_lab.interop.scenario import Run, scenario
+from netns_lab.interop.setup import Setup
 
 STRAY_KEY_ID = "5ca1ab1e-0000-4000-8000-000000000001"
 STRAY_KEY = bytes(range(32))
@@ -71,7 +71,7 @@ async def fresh_key_under_traffic(run: Run) -> None:
             for _ in range(3):
                 await pair.keys_brought()
                 await pair.site.act("moon", "rekey")
-                found = await pair.prove(unlike=found)
+                found = await pair.prove(unlike=found, unlike_ike=found)
                 used.add(found.ike["key_id"])
         if len(used) != 4:
             raise LabError(f"4 IKE SAs with {len(used)} QKD keys")

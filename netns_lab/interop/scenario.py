@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from netns_lab.interop.pair import Findings, Pair, Setup
+from netns_lab.interop.pair import Findings, Pair
+from netns_lab.interop.setup import Setup
 from netns_lab.peers.fetch import Tree
 
 Role = Literal["initiator", "responder"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from netns_lab.interop.pair import Pair, Setup
+from netns_lab.interop.pair import Pair
 from netns_lab.interop.scenario import Run, scenario
+from netns_lab.interop.setup import Setup
 
-LIVELY = Setup(tunnel={"liveness": "2s"}, peer={"liveness": 2.0}, rough=True)
+LIVELY = Setup(tunnel={"liveness": "2s"}, peer={"liveness": 2.0}, outage=True)
 NOTICED_SECONDS = 60.0
 
 
@@ -15,9 +16,10 @@ async def peer_restarts(run: Run) -> None:
     async with run.pair(LIVELY) as pair:
         await pair.up("PQC_ONLY")
         found = await pair.prove()
-        await pair.peer.restart()
-        await _again(pair)
-        await pair.prove(unlike=found)
+        async with pair.outage():
+            await pair.peer.restart()
+            await _again(pair)
+            await pair.prove(unlike=found, unlike_ike=found)
 
 
 @scenario("peer-crashes")
@@ -26,13 +28,15 @@ async def peer_crashes(run: Run) -> None:
     async with run.pair(LIVELY) as pair:
         await pair.up("PQC_ONLY")
         found = await pair.prove()
-        await pair.peer.daemon.kill()
-        await pair.shown("DOWN", within=NOTICED_SECONDS)
-        await pair.no_traffic()
-        await pair.peer.clear_kernel()
-        await pair.peer.start()
-        await _again(pair)
-        await pair.prove(unlike=found)
+        async with pair.outage():
+            await pair.peer.daemon.kill()
+            await pair.shown("DOWN", within=NOTICED_SECONDS)
+            await pair.no_traffic()
+            await pair.peer.clear_kernel()
+            await pair.guard_peer()
+            await pair.peer.start()
+            await _again(pair)
+            await pair.prove(unlike=found, unlike_ike=found)
 
 
 @scenario("we-restart")
@@ -41,9 +45,10 @@ async def we_restart(run: Run) -> None:
     async with run.pair(LIVELY) as pair:
         await pair.up("PQC_ONLY")
         found = await pair.prove()
-        await pair.site.gateway("moon").stop()
-        await pair.site.start_gateway("moon")
-        await pair.prove(unlike=found)
+        async with pair.outage():
+            await pair.site.gateway("moon").stop()
+            await pair.site.start_gateway("moon")
+            await pair.prove(unlike=found, unlike_ike=found)
 
 
 @scenario("link-cut")
@@ -52,13 +57,14 @@ async def link_cut(run: Run) -> None:
     async with run.pair(LIVELY) as pair:
         await pair.up("PQC_ONLY")
         found = await pair.prove()
-        await pair.lab.cut("moon", "isp")
-        await pair.shown("DOWN", within=NOTICED_SECONDS)
-        await pair.peer_notices(within=NOTICED_SECONDS)
-        await pair.no_traffic()
-        await pair.lab.heal("moon", "isp")
-        await _again(pair)
-        await pair.prove(unlike=found)
+        async with pair.outage():
+            await pair.lab.cut("moon", "isp")
+            await pair.shown("DOWN", within=NOTICED_SECONDS)
+            await pair.peer_notices(within=NOTICED_SECONDS)
+            await pair.no_traffic()
+            await pair.lab.heal("moon", "isp")
+            await _again(pair)
+            await pair.prove(unlike=found, unlike_ike=found)
 
 
 async def _again(pair: Pair) -> None:

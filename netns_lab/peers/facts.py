@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 PpkUse = Literal["off", "prefer", "require"]
-EsnUse = Literal["yes", "no", "either"]
+Proof = Literal["psk", "certificate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +29,16 @@ class PeerSettings:
     local_id: str
     remote_id: str
     psk: str = field(repr=False)
+    local_proof: Proof = "psk"
+    remote_proof: Proof = "psk"
+    pki: Path | None = None  # folder of "qsgw pki", with certificates for "sun"
     ike: str
     esp: str
     children: tuple[Child, ...] = (Child(),)
     ppk: PpkUse = "off"
     ppk_id: str = ""  # the key_ID it names as initiator
     rekey_child: float = 0.0
+    rekey_packets: int = 0  # of a Child SA; 0 = never
     rekey_ike: float = 0.0
     liveness: float = 0.0
     cookies: bool = False  # ask every initiator for one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from netns_lab.readiness import wait_until
 _DAEMON = "/usr/sbin/charon-systemd"
 _SWANCTL = "/usr/sbin/swanctl"
 _READY_SECONDS = 20.0
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
 _ACT_SECONDS = 30
 
 
@@ -44,6 +46,8 @@ class StrongSwan:
         """Its root, with the configuration in it."""
         await self._root.build()
         self._root.write("/etc/strongswan.conf", files.daemon_file(self.settings))
+        if self.settings.pki is not None:
+            self._write_certificates(self.settings.pki)
         self._write_connections()
 
     async def start(self) -> None:
@@ -125,6 +129,19 @@ class StrongSwan:
         if not self.daemon.alive:
             raise LabError(f"{self._name} died\n{self.daemon.log_tail()}")
         return (await self.swanctl("--stats")).code == 0
+
+    def _write_certificates(self, pki: Path) -> None:
+        """One certificate in each file, which is all that swanctl reads of one."""
+        own, *above = _PEM.findall((pki / "sun.pem").read_text())
+        folder = "/etc/swanctl"
+        self._root.write(f"{folder}/x509/{files.CERTIFICATE}", own)
+        for number, certificate in enumerate(above):
+            self._root.write(f"{folder}/x509/intermediate-{number}.pem", certificate)
+        self._root.write(f"{folder}/x509ca/ca.pem", (pki / "ca.pem").read_text())
+        for crl in pki.glob("*.crl.pem"):
+            self._root.write(f"{folder}/x509crl/{crl.name}", crl.read_text())
+        key = (pki / "sun.key").read_text()
+        self._root.write(f"{folder}/private/sun.key", key, mode=0o600)
 
     def _write_connections(self) -> None:
         text = files.connections_file(self.settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from netns_lab.peers import vici
-from netns_lab.peers.facts import Child, ChildFacts, PeerSettings, SaFacts
+from netns_lab.peers.facts import Child, ChildFacts, PeerSettings, Proof, SaFacts
 
 CONNECTION = "qsgw"
 """Name of the one connection a peer has."""
@@ -70,8 +70,8 @@ def connections_file(settings: PeerSettings) -> str:
         "keyingtries = 1",
         f"dpd_delay = {settings.liveness:g}s",
         f"rekey_time = {settings.rekey_ike:g}s",
-        *_block("local", ["auth = psk", f"id = {settings.local_id}"]),
-        *_block("remote", ["auth = psk", f"id = {settings.remote_id}"]),
+        *_block("local", [f"id = {settings.local_id}", *_shows(settings.local_proof)]),
+        *_block("remote", [f"id = {settings.remote_id}", *_accepts(settings.remote_proof)]),
         *_block("children", children),
     ]
     secret = [
@@ -93,6 +93,19 @@ def ppk_file(key_id: str, key: bytes) -> str:
     return "\n".join(_block("secrets", _block(f"ppk-{key_id}", secret))) + "\n"
 
 
+CERTIFICATE = "sun.pem"
+"""Its own certificate, in the folder where swanctl looks for such."""
+
+
+def _shows(proof: Proof) -> list[str]:
+    return ["auth = psk"] if proof == "psk" else ["auth = pubkey", f"certs = {CERTIFICATE}"]
+
+
+def _accepts(proof: Proof) -> list[str]:
+    """A certificate is taken only where current CRLs say that it was not revoked."""
+    return ["auth = psk"] if proof == "psk" else ["auth = pubkey", "revocation = strict"]
+
+
 def _child(child: Child, settings: PeerSettings) -> list[str]:
     return _block(
         child.name,
@@ -102,7 +115,7 @@ def _child(child: Child, settings: PeerSettings) -> list[str]:
             f"esp_proposals = {settings.esp}",
             f"rekey_time = {settings.rekey_child:g}s",
             "rekey_bytes = 0",
-            "rekey_packets = 0",
+            f"rekey_packets = {settings.rekey_packets}",
             "mode = tunnel",
             "start_action = none",
             "close_action = none",

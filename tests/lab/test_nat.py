@@ -30,7 +30,7 @@ def site_options(**changes: object) -> SiteOptions:
 async def peer_port(site: Site) -> int:
     """Where sun believes moon to be."""
     address, _, port = (await site.tunnel("sun"))["ike"]["remote"].rpartition(":")
-    assert address == NAT_OUTSIDE
+    assert address == NAT_OUTSIDE["moon"]
     return int(port)
 
 
