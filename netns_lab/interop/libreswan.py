@@ -7,11 +7,7 @@ from dataclasses import replace
 from netns_lab.errors import LabError
 from netns_lab.interop.lifetime import REKEYS
 from netns_lab.interop.scenario import Run, Skipped, scenario
-from netns_lab.interop.setup import Setup
-
-CLASSICAL_IKE = "aes256gcm16-prfsha512-x25519"
-CLASSICAL_ESP = "aes256gcm16-x25519-esn"
-CLASSICAL = Setup(ike=CLASSICAL_IKE, esp=CLASSICAL_ESP, tunnel={"allow_classical": True})
+from netns_lab.interop.setup import CLASSICAL, CLASSICAL_ESP, Setup
 
 
 @scenario("classical", peers=("libreswan",))

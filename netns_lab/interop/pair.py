@@ -26,7 +26,7 @@ from netns_lab.peers.fetch import Tree
 from netns_lab.peers.peer import Peer, make
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway
+from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file
 from netns_lab.traffic import Direction
 
 Json = dict[str, Any]
@@ -128,6 +128,14 @@ class Pair:
         done = await self.peer.initiate()
         return done.stdout + done.stderr
 
+    async def rekey_child(self) -> None:
+        """By our operator."""
+        await self.site.act("moon", "rekey")
+
+    async def rekey_ike(self) -> None:
+        """By our operator."""
+        await self.site.act("moon", "rekey-ike")
+
     async def peer_names(self, key_id: str) -> None:
         """Have the peer name this PPK when it initiates."""
         await self.peer.configure(replace(self.peer.settings, ppk_id=key_id))
@@ -174,6 +182,12 @@ class Pair:
             return True
         keys = (await self.site.tunnel("moon"))["keys"]
         return bool(keys["stored_at_kme"])
+
+    async def calm(self, setup: Setup) -> None:
+        """Have our gateway read a configuration with the lifetimes of ``setup``."""
+        options = site_options(setup, we_initiate=self.we_initiate)
+        self.site.write_config("moon", gateway_file(options, "moon", self.lab.run_dir))
+        await self.site.act("moon", "reload")
 
     # --- proving --------------------------------------------------------------------------
 
@@ -240,6 +254,21 @@ class Pair:
         return kernel_sas(
             (await self.lab.run(host, ["ip", "xfrm", "state", "list"])).check().stdout
         )
+
+    async def only_one(self) -> Json:
+        """Wait until there is one IKE SA and one pair of ESP SAs, everywhere; our status."""
+
+        async def alone() -> bool:
+            found, _ = await self._agreement(by_create_child=True)
+            if found is None or len(await self.peer.sas()) != 1:
+                return False
+            held = [await evidence.esp_sas(self.site, host) for host in GATEWAYS]
+            children = (await self.site.tunnel("moon"))["children"]
+            return len(children) == 1 and all(spis == found.spis for spis in held)
+
+        await wait_until(alone, UP_SECONDS, "one IKE SA and one pair of ESP SAs", interval=0.5)
+        await self.prove(by_create_child=True)
+        return await self.site.tunnel("moon")
 
     @asynccontextmanager
     async def traffic(self, *, peer_hastens: bool = False) -> AsyncIterator[None]:

@@ -23,7 +23,7 @@ from netns_lab.interop.report import Result, Row, line
 from netns_lab.interop.scenario import Run, Skipped
 from netns_lab.peers import fetch
 
-SCENARIO_SECONDS = 150.0
+SCENARIO_SECONDS = 270.0
 
 
 async def play(part: Part) -> Row:

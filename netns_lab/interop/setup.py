@@ -48,6 +48,13 @@ class Setup:
         return "psk" if self.certificates is None or gateway in self.psk_ends else "certificate"
 
 
+CLASSICAL_ESP = "aes256gcm16-x25519-esn"
+CLASSICAL = Setup(
+    ike="aes256gcm16-prfsha512-x25519", esp=CLASSICAL_ESP, tunnel={"allow_classical": True}
+)
+"""For peers without ML-KEM."""
+
+
 def site_options(setup: Setup, *, we_initiate: bool) -> SiteOptions:
     common = {"rekey_min": "30m", "qkd": setup.qkd, "ike": (setup.ike,), "esp": (setup.esp,)}
     tunnel = TunnelOptions(**common | dict(setup.tunnel))

@@ -70,6 +70,7 @@ def connections_file(settings: PeerSettings) -> str:
         "keyingtries = 1",
         f"dpd_delay = {settings.liveness:g}s",
         f"rekey_time = {settings.rekey_ike:g}s",
+        f"over_time = {LATE_SECONDS:g}s",
         *_block("local", [f"id = {settings.local_id}", *_shows(settings.local_proof)]),
         *_block("remote", [f"id = {settings.remote_id}", *_accepts(settings.remote_proof)]),
         *_block("children", children),
@@ -93,6 +94,9 @@ def ppk_file(key_id: str, key: bytes) -> str:
     return "\n".join(_block("secrets", _block(f"ppk-{key_id}", secret))) + "\n"
 
 
+LATE_SECONDS, LATE_FACTOR = 60.0, 20
+"""How late a rekey may be, where one is due after seconds or packets: the lab is slow."""
+
 CERTIFICATE = "sun.pem"
 """Its own certificate, in the folder where swanctl looks for such."""
 
@@ -114,8 +118,10 @@ def _child(child: Child, settings: PeerSettings) -> list[str]:
             f"remote_ts = {','.join(child.remote)}",
             f"esp_proposals = {settings.esp}",
             f"rekey_time = {settings.rekey_child:g}s",
+            f"life_time = {settings.rekey_child + LATE_SECONDS if settings.rekey_child else 0:g}s",
             "rekey_bytes = 0",
             f"rekey_packets = {settings.rekey_packets}",
+            f"life_packets = {LATE_FACTOR * settings.rekey_packets}",
             "mode = tunnel",
             "start_action = none",
             "close_action = none",
