@@ -49,13 +49,14 @@ async def agreed_children(site: Site, protection: str) -> dict[Gateway, Json]:
     return children if mirrored and moon["key_id"] == sun["key_id"] else {}
 
 
-async def in_kernel(site: Site, gateway: Gateway, child: Json) -> bool:
-    """iproute2 shows both SAs, and every outbound policy leads into the outbound one."""
+async def in_kernel(site: Site, gateway: Gateway, *children: Json) -> bool:
+    """iproute2 shows all their SAs, and every outbound policy leads into an outbound one."""
     states = await site.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])
     policies = await site.lab.run(gateway, ["ip", "xfrm", "policy", "list", "dir", "out"])
     present = set(_SPI.findall(states.check().stdout))
     pinned = set(_SPI.findall(policies.check().stdout))
-    return {child["spi_in"], child["spi_out"]} <= present and pinned == {child["spi_out"]}
+    out = {child["spi_out"] for child in children}
+    return out | {child["spi_in"] for child in children} <= present and pinned == out
 
 
 async def esp_sas(site: Site, gateway: Gateway) -> set[str]:
@@ -106,9 +107,11 @@ async def stop_traffic(lab: Lab) -> dict[str, traffic.Direction]:
     }
 
 
-async def reachable(lab: Lab, host: str = "alice", *, tries: int = 3) -> bool:
-    """Does an answer come to a ping from ``host`` to the other site?"""
-    address = ENDS[OTHER_END[host]].rpartition(":")[0]
+async def reachable(
+    lab: Lab, host: str = "alice", *, tries: int = 3, address: str | None = None
+) -> bool:
+    """Does an answer come to a ping from ``host`` to the other site, or to ``address``?"""
+    address = address or ENDS[OTHER_END[host]].rpartition(":")[0]
     command = ["ping", "-q", "-c", str(tries), "-i", "0.2", "-W", "1", address]
     return (await lab.run(host, command)).code == 0
 

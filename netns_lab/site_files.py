@@ -58,6 +58,8 @@ class SiteOptions:
     key_rate: float = 4.0  # 256-bit keys per second, over both directions
     key_store: int = 64  # keys per direction that a KME holds
     key_lifetime: str = "1h"
+    second: Mapping[Gateway, tuple[str, ...]] = field(default_factory=dict)
+    """Subnets of a tunnel of their own in the same IKE SA, if any."""
     twin: bool = False  # a second pair of KMEs with a link of their own
     mqtt: bool = True  # a broker beside each gateway
     metrics: bool = False
@@ -190,7 +192,23 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
     }
     for name, keys in tunnel.beside.items():
         tables[f"tunnel.{name}"] = {"shares": other, **keys}
+    if options.second:
+        tables[f"tunnel.{second(gateway)}"] = {
+            "shares": other,
+            "local_subnets": options.second[gateway],
+            "remote_subnets": options.second[other],
+            "start": tables[f"tunnel.{other}"]["start"],
+            "qkd": tunnel.qkd,
+            "rekey_min": tunnel.rekey_min,
+            "rekey_max": tunnel.rekey_max,
+            "esp": tunnel.esp,
+        }
     return toml(tables)
+
+
+def second(gateway: Gateway) -> str:
+    """What the gateway calls its second tunnel, of ``SiteOptions.second``."""
+    return f"{peer(gateway)}-second"
 
 
 def kme_file(options: SiteOptions, kme: Kme, run_dir: Path) -> str:

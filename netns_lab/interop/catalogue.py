@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Imported for what they enter into the list.
-from netns_lab.interop import certificates, libreswan, lifetime, nat, proposals, quantum, trouble
+from netns_lab.interop import (
+    certificates,
+    libreswan,
+    lifetime,
+    nat,
+    proposals,
+    quantum,
+    several,
+    trouble,
+)
 from netns_lab.interop.report import Result, Row
 from netns_lab.interop.scenario import SCENARIOS, Role, Scenario
 
@@ -20,6 +29,7 @@ __all__ = [
     "parts",
     "proposals",
     "quantum",
+    "several",
     "trouble",
 ]
 

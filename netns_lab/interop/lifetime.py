@@ -85,10 +85,13 @@ async def storm(run: Run) -> None:
     """Both ends rekey everything every few seconds: one IKE SA and one SA pair are left."""
     async with run.pair(SWIFT) as pair:
         await pair.up("PQC_ONLY")
+        since = (await pair.site.tunnel("moon"))["since"]
         async with pair.traffic(peer_hastens=True):
             await wait_until(lambda: _rekeyed(pair), STORM_SECONDS, "so many rekeys", interval=1.0)
         await pair.calm(Setup())
         tunnel = await pair.only_one()
+        if tunnel["since"] != since:
+            raise LabError(f"set up anew meanwhile: {tunnel['reason']}")
         run.note(f"{tunnel['rekeys']} child rekeys, {tunnel['ike_rekeys']} IKE rekeys")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from netns_lab import evidence, pcap
+from netns_lab import control, evidence, pcap
 from netns_lab.errors import LabError
 from netns_lab.interop import stray, wire
 from netns_lab.interop.agreement import Agreement, KernelSa, child_trouble, kernel_sas, pairs
@@ -26,12 +26,13 @@ from netns_lab.peers.fetch import Tree
 from netns_lab.peers.peer import Peer, make
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file
+from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file, second
 from netns_lab.traffic import Direction
 
 Json = dict[str, Any]
 
 UP_SECONDS = 30.0
+BOB_SECOND = "fd02::10"  # through the second Child SA, which is for IPv6
 
 TOO_EARLY = "XfrmAcquireError"
 """The kernel's counter of what came for an SA that has an SPI and no keys yet."""
@@ -132,6 +133,10 @@ class Pair:
         """By our operator."""
         await self.site.act("moon", "rekey")
 
+    async def rekey_second_child(self) -> None:
+        """By our operator."""
+        await control.act(self.site.control_socket("moon"), "rekey", second("moon"))
+
     async def rekey_ike(self) -> None:
         """By our operator."""
         await self.site.act("moon", "rekey-ike")
@@ -200,14 +205,15 @@ class Pair:
     ) -> Agreement:
         """Both ends agree, so do their kernels, and alice reaches bob.
 
-        ``unlike``: with other Child SAs than these, ``unlike_ike``: in another IKE SA.
+        ``unlike``: with one other Child SA than these, ``unlike_ike``: in another IKE SA.
         ``by_create_child``: the peer, too, names the key exchanges of the Child SA's own.
         """
         seen: list[str] = []
 
         async def agreed() -> Agreement | None:
             found, trouble = await self._agreement(by_create_child=by_create_child)
-            if found and unlike and found.spis & unlike.spis:
+            kept = len(unlike.spis) - 2 if unlike else 0  # of several Child SAs one is another
+            if found and unlike and len(found.spis & unlike.spis) != kept:
                 found, trouble = None, "still the Child SA from before"
             if found and unlike_ike and found.ike["spi_i"] == unlike_ike.ike["spi_i"]:
                 found, trouble = None, "still the IKE SA from before"
@@ -222,33 +228,37 @@ class Pair:
         self.findings.negotiated = found.negotiated
         if not await evidence.reachable(self.lab):
             raise LabError("alice does not reach bob")
+        if len(found.children) > 1 and not await evidence.reachable(self.lab, address=BOB_SECOND):
+            raise LabError("alice does not reach bob through the second Child SA")
         self._proven |= found.spis
         return found
 
     async def _agreement(self, *, by_create_child: bool) -> tuple[Agreement | None, str]:
         """What both ends agree on now, or None and why they do not."""
-        tunnel = await self.site.tunnel("moon")
-        ike = tunnel["ike"]
-        carrying = [child for child in tunnel["children"] if child["carries_outbound"]]
-        if not ike or len(carrying) != 1:
-            return None, f"we are {tunnel['protection']} with {len(carrying)} Child SAs in use"
+        tunnels = (await self.site.snapshot("moon"))["tunnels"]
+        ike = tunnels[0]["ike"]
+        children = [child for tunnel in tunnels for child in tunnel["children"]]
+        carrying = [child for child in children if child["carries_outbound"]]
+        if not ike or len(carrying) != len(self.setup.children):
+            states = [tunnel["protection"] for tunnel in tunnels]
+            return None, f"we are {states} with {len(carrying)} Child SAs in use"
         theirs = [sa for sa in await self.peer.sas() if sa.established]
         if len(theirs) != 1:
             return None, f"the peer has {len(theirs)} IKE SAs"
         if not self.peer.same_ike(theirs[0], ike):
             return None, f"we say {ike['proposal']}, the peer {theirs[0].algorithms}"
-        children, trouble = pairs(carrying, theirs[0].children)
+        matched, trouble = pairs(carrying, theirs[0].children)
         kernels: dict[str, dict[str, KernelSa]] = {
             host: await self._kernel(host) for host in GATEWAYS
         }
-        for ours, their in children:
+        for ours, their in matched:
             trouble = trouble or child_trouble(ours, their, kernels, first=not by_create_child)
-            if not await evidence.in_kernel(self.site, "moon", ours):
-                trouble = trouble or "our outbound policies lead elsewhere"
+        if not await evidence.in_kernel(self.site, "moon", *carrying):
+            trouble = trouble or "our outbound policies lead elsewhere"
         if trouble:
             return None, trouble
         self._peer_sas |= kernels["sun"]
-        return Agreement(ike=ike, peer_ike=theirs[0], children=children), ""
+        return Agreement(ike=ike, peer_ike=theirs[0], children=matched), ""
 
     async def _kernel(self, host: Gateway) -> dict[str, KernelSa]:
         return kernel_sas(

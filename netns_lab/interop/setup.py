@@ -34,7 +34,7 @@ class Setup:
     nat: bool = False  # in front of whoever initiates
     certificates: str | None = None  # an algorithm of "qsgw pki", instead of the PSK
     psk_ends: tuple[Gateway, ...] = ()  # with certificates: who shows the PSK all the same
-    children: tuple[Child, ...] = (Child(),)  # the peer's; ours beyond the first is "more"
+    children: tuple[Child, ...] = (Child(),)  # a second one is a tunnel of its own at our end
     tunnel: Mapping[str, Any] = field(default_factory=dict)  # more of TunnelOptions
     peer: Mapping[str, Any] = field(default_factory=dict)  # more of PeerSettings
     outage: bool = False  # packets for SAs that are gone are part of it
@@ -66,9 +66,14 @@ def site_options(setup: Setup, *, we_initiate: bool) -> SiteOptions:
         nat=setup.nat,
         certificates=setup.certificates,
         psk_ends=setup.psk_ends,
+        second=_second(setup.children),
         key_rate=20.0,
         mqtt=False,
     )
+
+
+def _second(children: tuple[Child, ...]) -> Mapping[Gateway, tuple[str, ...]]:
+    return {"moon": children[1].remote, "sun": children[1].local} if len(children) > 1 else {}
 
 
 def peer_settings(setup: Setup, psk: str, pki: Path, *, we_initiate: bool) -> PeerSettings:

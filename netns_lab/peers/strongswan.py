@@ -104,9 +104,13 @@ class StrongSwan:
         return spis and sa.algorithms == ours["proposal"]
 
     async def initiate(self) -> Completed:
-        """Set the tunnel up; what swanctl said, failed or not."""
-        child = self.settings.children[0].name
-        return await self.swanctl("--initiate", "--child", child, "--timeout", str(_ACT_SECONDS))
+        """Set the tunnel up, child by child; what swanctl said last, failed or not."""
+        for child in self.settings.children:
+            words = ("--initiate", "--child", child.name, "--timeout", str(_ACT_SECONDS))
+            done = await self.swanctl(*words)
+            if done.code:
+                break
+        return done
 
     async def rekey_child(self) -> None:
         (await self.swanctl("--rekey", "--child", self.settings.children[0].name)).check()
