@@ -193,17 +193,22 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
     for name, keys in tunnel.beside.items():
         tables[f"tunnel.{name}"] = {"shares": other, **keys}
     if options.second:
-        tables[f"tunnel.{second(gateway)}"] = {
-            "shares": other,
-            "local_subnets": options.second[gateway],
-            "remote_subnets": options.second[other],
-            "start": tables[f"tunnel.{other}"]["start"],
-            "qkd": tunnel.qkd,
-            "rekey_min": tunnel.rekey_min,
-            "rekey_max": tunnel.rekey_max,
-            "esp": tunnel.esp,
-        }
+        tables[f"tunnel.{second(gateway)}"] = _second_tunnel(options, gateway)
     return toml(tables)
+
+
+def _second_tunnel(options: SiteOptions, gateway: Gateway) -> Table:
+    tunnel = options.tunnel(gateway)
+    return {
+        "shares": peer(gateway),
+        "local_subnets": options.second[gateway],
+        "remote_subnets": options.second[peer(gateway)],
+        "start": "initiate" if options.initiator == gateway else "respond",
+        "qkd": tunnel.qkd,
+        "rekey_min": tunnel.rekey_min,
+        "rekey_max": tunnel.rekey_max,
+        "esp": tunnel.esp,
+    }
 
 
 def second(gateway: Gateway) -> str:

@@ -22,6 +22,9 @@ VARIANTS = [
     SiteOptions(twin=True, metrics=True, outer=6),
     SiteOptions(moon=TunnelOptions(qkd="off"), initiator="sun", mqtt=False),
     SiteOptions(certificates="ed25519"),
+    SiteOptions(certificates="ed25519", psk_ends=("moon",)),
+    SiteOptions(second={"moon": ("fd01::/64",), "sun": ("fd02::/64",)}),
+    SiteOptions(nat=True, initiator="sun"),
 ]
 
 
@@ -50,7 +53,13 @@ def test_the_gateways_accept_their_files(options: SiteOptions, pki: Path) -> Non
         file.write_text(site_files.gateway_file(options, gateway, pki))
         config = load_config(file).config
         tunnel = config.tunnels[site_files.peer(gateway)]
-        assert (tunnel.trust is not None) == (options.certificates is not None)
+        shown = (
+            options.certificates is not None and site_files.peer(gateway) not in options.psk_ends
+        )
+        assert (tunnel.trust is not None) == shown
+        second = config.tunnels.get(site_files.second(gateway))
+        assert (second is not None) == bool(options.second)
+        assert second is None or second.shares == tunnel.name
         assert tunnel.qkd == options.tunnel(gateway).qkd
         assert tunnel.start == ("initiate" if options.initiator == gateway else "respond")
         assert str(tunnel.local) == site_files.OUTER[options.outer][gateway]

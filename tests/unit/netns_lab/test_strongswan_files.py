@@ -133,3 +133,25 @@ def test_every_child_has_a_section_and_braces_match() -> None:
 def test_cookies_are_demanded_only_on_request() -> None:
     assert "cookie" not in files.daemon_file(SETTINGS)
     assert "cookie_threshold = 1" in files.daemon_file(replace(SETTINGS, cookies=True))
+
+
+def test_each_end_is_authenticated_as_it_is_told() -> None:
+    both = files.connections_file(SETTINGS)
+    assert both.count("auth = psk") == 2
+    assert "pubkey" not in both
+    mixed = files.connections_file(replace(SETTINGS, local_proof="certificate"))
+    assert f"certs = {files.CERTIFICATE}" in mixed
+    assert mixed.count("auth = psk") == 1
+    assert "revocation" not in mixed
+    strict = files.connections_file(replace(SETTINGS, remote_proof="certificate"))
+    assert "revocation = strict" in strict
+    assert "certs = " not in strict
+
+
+def test_limits_leave_time_for_a_rekey_and_none_is_none() -> None:
+    text = files.connections_file(replace(SETTINGS, rekey_child=3.0, rekey_packets=150))
+    assert "rekey_time = 3s" in text
+    assert "life_time = 63s" in text
+    assert "life_packets = 3000" in text
+    assert "life_time = 0s" in files.connections_file(SETTINGS)
+    assert "life_packets = 0\n" in files.connections_file(SETTINGS)
