@@ -119,6 +119,10 @@ class Pair:
         """Set the tunnel up from whichever end is to do it, and wait for what we show."""
         if not self.we_initiate:
             await self.peer_initiates()
+        elif self._bridged:
+            # Attempts before the peer had the keys have failed, and the next one may be long off.
+            await self.keys_brought()
+            await self.site.act("moon", "initiate")
         await self.shown(*protection, within=within)
 
     async def peer_initiates(self) -> str:
