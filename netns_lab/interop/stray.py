@@ -58,6 +58,17 @@ def cookies_asked(frames: Iterable[pcap.Frame]) -> int:
     return count
 
 
+def attempts(frames: Iterable[pcap.Frame]) -> int:
+    """How many IKE SAs were begun in a capture; a request that is repeated counts once."""
+    spis = set()
+    for frame in frames:
+        packet = proof.ip_packet(frame.data)
+        message = sa_init(packet) if packet is not None else None
+        if message and not message[19] & _RESPONSE:
+            spis.add(message[:8])
+    return len(spis)
+
+
 def with_spi(packet: proof.IpPacket, spi: bytes) -> bytes:
     """``packet`` with another initiator's SPI in its IKE message."""
     at = len(packet.raw) - len(packet.payload) + _UDP_HEADER

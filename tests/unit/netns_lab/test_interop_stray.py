@@ -68,3 +68,9 @@ def test_cookies_are_counted_and_other_notifies_are_not() -> None:
         frame(SUN, MOON, flags=RESPONSE, first=SA),
     ]
     assert stray.cookies_asked(frames) == 1
+
+
+def test_an_ike_sa_begun_counts_once_and_answers_do_not() -> None:
+    request = frame(MOON, SUN, flags=REQUEST)
+    assert stray.attempts([request, request, frame(SUN, MOON, flags=RESPONSE)]) == 1
+    assert stray.attempts([frame(SUN, MOON, flags=RESPONSE)]) == 0
