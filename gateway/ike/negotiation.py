@@ -281,6 +281,11 @@ def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
     child.activating = True
     try:
         yield from _steer(sa, child)
+    except GeneratorExit:  # the IKE SA ends and the kernel is still at it
+        active = child.tunnel.active
+        if active is not None:  # of another IKE SA, perhaps: the kernel keeps our order
+            sa.env.outbox.commands.append(_steering(sa, active))
+        raise
     finally:
         child.activating = False
     if child.usable:
@@ -290,18 +295,19 @@ def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
 
 
 def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
-    yield from carry_out(
-        ActivateOutbound(
-            token=sa.env.desk.token(),
-            tunnel=child.tunnel.name,
-            spi=child.spi_out,
-            mode=child.esp_mode,
-            source=child.local_address,
-            destination=child.remote_address,
-            local_networks=child.local_networks,
-            remote_networks=child.remote_networks,
-        ),
-        "outbound traffic could not be moved to the new SA",
+    yield from carry_out(_steering(sa, child), "outbound traffic could not be moved to the new SA")
+
+
+def _steering(sa: IkeSa, child: ChildSa) -> ActivateOutbound:
+    return ActivateOutbound(
+        token=sa.env.desk.token(),
+        tunnel=child.tunnel.name,
+        spi=child.spi_out,
+        mode=child.esp_mode,
+        source=child.local_address,
+        destination=child.remote_address,
+        local_networks=child.local_networks,
+        remote_networks=child.remote_networks,
     )
 
 

@@ -453,3 +453,26 @@ def test_traffic_goes_back_where_its_new_child_went_away():
     pair.moon.endpoint.answer(Done(token=held[0].token), pair.now)
     pair.run()
     assert pair.carries(pair.moon)
+
+
+def test_traffic_goes_back_where_the_ike_sa_of_its_new_child_ends():
+    """The IKE SA is over while the kernel, which keeps our order, has yet to move our traffic."""
+    pair = Pair(toy_kex=True).initiate()
+    held = []
+    original = pair.moon.carry_out
+
+    def hold(command, now):
+        if held or type(command).__name__ == "ActivateOutbound":
+            held.append(command)
+        else:
+            original(command, now)
+
+    pair.moon.carry_out = hold
+    pair.initiate()  # a second IKE SA, whose child is to take over
+    pair.moon.endpoint._sessions()[-1].fail("cut short", pair.now)
+    pair.run()
+    pair.moon.carry_out = original
+    for command in held:
+        original(command, pair.now)
+    pair.run()
+    assert pair.carries(pair.moon)
