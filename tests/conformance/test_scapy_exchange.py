@@ -70,7 +70,7 @@ def test_a_rekey(size):
         [one for one in chains(pair, CHILD, who) if (PPK_IDENTITY_KEY in notifies(one)) is asks]
         for who, asks in (("moon", True), ("sun", False))
     )
-    assert names(request) == ["Notify", "SA", "Nonce", "Notify", "KE", "TSi", "TSr"]
+    assert names(request) == ["Notify", "SA", "Nonce", "KE", "Notify", "TSi", "TSr"]
     rekey = request[0]
     assert (rekey.type, rekey.proto, rekey.SPIsize) == (16393, 3, 4)
     assert int.from_bytes(rekey.SPI, "big") == pair.moon.ups[0].spi_in

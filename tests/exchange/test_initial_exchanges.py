@@ -11,7 +11,7 @@ from gateway.ike.registry import ExchangeType as X
 from gateway.model import PpkMethod, Protection, Role
 from tests.support.ike_pair import IKE_HYBRID, Pair
 
-GOLDEN = "fbb03d87fede30a16af13b025520e6c74616de6b5f10fa20c63da86cd2aa535c"
+GOLDEN = "17a322595546eb0559aa38f5169e0f5940910faa481b8a0e92adb19ffff724f9"
 """SHA-256 of all datagrams of a handshake and a rekey with seeded randomness. It changes only
 when what we put on the wire changes."""
 

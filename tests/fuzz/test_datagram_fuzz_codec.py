@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,12 +12,14 @@ from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike.encrypted import CounterIv, Reassembler, find_encrypted, open_message, seal
 from gateway.ike.errors import FragmentError, ProtocolError
+from gateway.ike.fragments import FragmentMemory
 from gateway.ike.message import HEADER_SIZE, Header, decode_message, encode_message, parse_header
 from gateway.ike.payloads import Payload, TsPayload, decode_chain, encode_chain
 from gateway.ike.selectors import narrow
 from tests.support.ike_strategies import chains, headers, u8
 
 KEY = Secret(bytes(36))
+SOURCE = ip_address("192.0.2.1")
 EXAMPLES = settings(max_examples=300, deadline=None)
 
 # A change to a message: where (as a fraction), what octet, how many octets to cut or repeat.
@@ -52,7 +56,7 @@ def parse_everything(data: bytes) -> None:
         if envelope is None:
             payloads = decode_message(data, header).payloads
         elif envelope.fragment:
-            inner = Reassembler().add(data, aead, envelope)
+            inner = Reassembler(FragmentMemory().share(SOURCE)).add(data, aead, envelope)
             payloads = inner.payloads() if inner else ()
         else:
             payloads = open_message(data, aead, envelope).payloads()
