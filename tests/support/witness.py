@@ -38,7 +38,7 @@ from gateway.ike.payloads import (
     VendorIdPayload,
     decode_chain,
 )
-from gateway.ike.registry import EncryptionId
+from gateway.ike.registry import EncryptionId, NotifyType, PayloadType
 from gateway.ike.transforms import Proposal
 
 HEADER, SK, SKF = 28, 46, 53
@@ -114,6 +114,8 @@ class Witness:
         # What is in the clear is left to _compare: it may be known already.
         outer = scapy().IKEv2(data if data[16] in (SK, SKF) else data[:HEADER])
         _check_header(outer, data)
+        if not _says_what_it_cannot_read(outer, data):
+            named("exchange", outer.exch_type, scapy().IKEv2ExchangeTypes)
         if outer.next_payload in (SK, SKF):
             inside = self._inside(sender, outer, data)
             if inside is None:
@@ -208,7 +210,20 @@ def _check_header(outer: Any, data: bytes) -> None:
     assert outer.length == len(data)
     assert outer.version == 0x20
     assert not outer.flags.value & ~0x28  # Initiator and Response alone, RFC 7296 3.1
-    named("exchange", outer.exch_type, scapy().IKEv2ExchangeTypes)
+
+
+def _says_what_it_cannot_read(outer: Any, data: bytes) -> bool:
+    """Unprotected, that a request belongs to no IKE SA or is of another version.
+
+    RFC 7296 1.5: the exchange type is copied from the request, whatever arrived there.
+    """
+    if not outer.flags.Response or outer.next_payload != PayloadType.NOTIFY:
+        return False
+    payloads = decode_message(data).payloads
+    return len(payloads) == 1 and getattr(payloads[0], "type", None) in (
+        NotifyType.INVALID_IKE_SPI,
+        NotifyType.INVALID_MAJOR_VERSION,
+    )
 
 
 def named(what: str, number: int, names: dict[int, str]) -> None:
