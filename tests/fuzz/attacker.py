@@ -39,7 +39,17 @@ from tests.support.ike_pair import MOON
 EPISODE = 48  # inputs
 DIALOGUE = 9  # datagrams of an honest handshake in one piece each, and to spare
 
-_WISHES = ("initiate", "initiate-plain", "rekey", "rekey-plain", "close", "expire", "seen")
+_WISHES = (
+    "initiate",
+    "initiate-plain",
+    "rekey",
+    "rekey-plain",
+    "rekey_ike",
+    "rekey_ike-plain",
+    "close",
+    "expire",
+    "seen",
+)
 _OPERATOR = ("reload-alike", "reload-other", *(f"mode-{mode}" for mode in PpkMode))
 
 

@@ -61,6 +61,10 @@ def _live(pair: Pair) -> Pair:
     pair.rekey()
     pair.rekey(side=pair.sun, ppk=False)
     pair.run(31)
+    for side in pair.sides:
+        ppk = pair.key(side) if side is pair.moon else None
+        side.endpoint.rekey_ike("net", ppk=ppk, now=pair.now)
+        pair.run(31)
     pair.initiate(side=pair.sun)
     pair.run(31)
     pair.moon.endpoint.close("net", reason="terminated by the operator", now=pair.now)

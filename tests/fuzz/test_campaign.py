@@ -38,6 +38,8 @@ def test_two_thousand_inputs() -> None:
         assert done.reached["state"][state] > 10, state
     assert any("waiting for a command" in state for state in done.reached["state"])
     assert any("rekeying" in state for state in done.reached["state"])
+    assert any(" rekeyed" in state for state in done.reached["state"])
+    assert done.reached["event"]["IkeRekeyed"] > 0
 
 
 def test_a_seed_says_it_all() -> None:

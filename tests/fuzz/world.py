@@ -193,6 +193,8 @@ class World:
                 endpoint.initiate(tunnel, ppk=ppk, now=self.now)
             case "rekey":
                 endpoint.rekey_child(tunnel, ppk=ppk, now=self.now)
+            case "rekey_ike":
+                endpoint.rekey_ike(NET, ppk=ppk, now=self.now)
             case "close":
                 endpoint.close(tunnel, reason="terminated by the operator", now=self.now)
             case "expire":
@@ -401,7 +403,11 @@ def _state(session: Session) -> str:
     more = (
         (sa.requests.busy, "asking"),
         (waiting, "waiting for a command"),
-        (any(map(session.rekeying, sa.peering.tunnels.values())), "rekeying"),
+        # Session.rekeying is also true of the first Child SA, which comes with the IKE SA.
+        (
+            session.established and any(map(session.rekeying, sa.peering.tunnels.values())),
+            "rekeying",
+        ),
     )
     return ", ".join(
         [f"{sa.role.value} {sa.state.value}", *(text for is_so, text in more if is_so)]
