@@ -16,8 +16,10 @@ from gateway.ike.limits import REFRAGMENT_AFTER
 from gateway.ike.payloads import VendorIdPayload
 from gateway.ike.registry import ExchangeType as X
 from gateway.ike.sa import PeerTraits
+from tests.support.collisions import IKE_HYBRID as COLLISION_IKE
+from tests.support.collisions import QUIET, Collision, Rule
 from tests.support.hostile_peer import newest
-from tests.support.ike_pair import IKE_HYBRID, Fault, Flight, Pair
+from tests.support.ike_pair import IKE_HYBRID, TIMING, Fault, Flight, Pair
 
 BIG = "aes256gcm16-prfsha512-x25519-ke1_mlkem1024"
 PATIENCE = 20  # seconds: longer than REFRAGMENT_AFTER repetitions of one request
@@ -126,6 +128,30 @@ def test_what_got_through_is_kept(limit: int):
     assert largest(pair, since) <= 576
     pair.check_mirrored()
     check_nonces(pair)
+
+
+@pytest.mark.parametrize("name", ["moon", "sun"])
+def test_what_is_lost_by_chance_comes_through_in_its_smaller_fragments(name: str):
+    """The large ones are lost as often as it takes to be cut again, and the small ones once."""
+    lost = REFRAGMENT_AFTER + 2
+    pair = Collision(ike=COLLISION_IKE)
+    pair.watch_traffic()
+    pair.meet("rekey ike", "nothing", Rule(name, X.IKE_FOLLOWUP_KE, 1, name == "sun", lost=lost))
+    pair.run(QUIET)
+    assert len(set(totals(pair, name, X.IKE_FOLLOWUP_KE))) == 2
+    assert len(totals(pair, "moon", X.IKE_FOLLOWUP_KE)) == lost + 1
+    pair.check_rest()
+    check_nonces(pair)
+
+
+def test_a_message_that_is_always_lost_ends_the_ike_sa():
+    pair = Collision(ike=COLLISION_IKE)
+    lost = TIMING.retransmit_tries + 1
+    pair.meet("rekey ike", "nothing", Rule("moon", X.IKE_FOLLOWUP_KE, lost=lost))
+    pair.run(QUIET)
+    assert len(totals(pair, "moon", X.IKE_FOLLOWUP_KE)) == lost
+    assert not pair.moon.facts.ike
+    assert [one.reason for one in pair.moon.failures] == ["no answer from 10.0.23.3"]
 
 
 def test_a_rekeyed_ike_sa_keeps_it():

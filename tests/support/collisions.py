@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.ike.events import ChildDown, IkeRekeyed
 from gateway.ike.limits import NONCE_SIZE
 from gateway.ike.registry import ExchangeType as X
+from gateway.ike.registry import PayloadType
 from tests.support.ike_pair import Flight, Pair, SeededRng, Side
+
+_FRAGMENT_NUMBER = slice(32, 34)  # RFC 7383 2.5: after both headers
 
 LATENCY = 0.05
 QUIET = 150.0  # long enough for every retransmission schedule, grace and linger
@@ -56,8 +59,15 @@ class Rule:
     nth: int = 1
     response: bool = False
     delay: float = 0.0  # on top of the latency
-    lost: int = 0  # transmissions that do not arrive
+    lost: int = 0  # transmissions that do not arrive, however they are cut
     again: tuple[float, ...] = ()  # copies that arrive so much later
+
+
+def first_of_message(flight: Flight) -> bool:
+    """A whole message, or the fragment each of its transmissions begins with (RFC 7383 2.5)."""
+    if flight.header.next_payload != PayloadType.SKF:
+        return True
+    return int.from_bytes(flight.data[_FRAGMENT_NUMBER]) == 1
 
 
 @dataclass
@@ -66,8 +76,7 @@ class Wire:
 
     rules: list[Rule] = field(default_factory=list)
     _seen: dict[tuple[str, int, bool], list[tuple[bytes, int]]] = field(default_factory=dict)
-    _sent: dict[tuple[str, bytes, int, bool], int] = field(default_factory=dict)
-    _frozen: dict[bytes, int] = field(default_factory=dict)
+    _sent: Counter[tuple[tuple[str, int, bool], tuple[bytes, int]]] = field(default_factory=Counter)
 
     def __call__(self, flight: Flight) -> list[tuple[float, bytes]]:
         header = flight.header
@@ -77,7 +86,9 @@ class Wire:
         if mark not in known:
             known.append(mark)
         nth = known.index(mark) + 1
-        count = self._frozen[flight.data] = self._frozen.get(flight.data, 0) + 1
+        if first_of_message(flight):  # a repetition may be in more fragments than before
+            self._sent[kind, mark] += 1
+        count = self._sent[kind, mark]
         for rule in self.rules:
             if (rule.sender, int(rule.exchange), rule.response, rule.nth) == (*kind, nth):
                 if count <= rule.lost:
