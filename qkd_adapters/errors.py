@@ -17,6 +17,10 @@ class LinkProtocolError(QsgwError):
     """The other end of the key interface broke its protocol; the connection is dropped."""
 
 
+class RecordError(QsgwError):
+    """A record from the optics is not one: unknown column, wrong length, too long."""
+
+
 class ControlRequestError(QsgwError):
     """A control request was refused, or the control socket did not answer."""
 
