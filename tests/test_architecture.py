@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,30 @@ GATEWAY_MAY_IMPORT = {
 
 ``daemon`` is not listed: it is the only place that knows everybody.
 """
+
+KEY_SIDE_SHARED = {"errors", "logs", "tasks", "address", "control", "config_file"}
+"""Plumbing of the key side's processes, open to all of them."""
+KEY_SIDE_MAY_IMPORT = {
+    "link": {*KEY_SIDE_SHARED},
+    "kme": {*KEY_SIDE_SHARED, "link"},
+    "probe": {*KEY_SIDE_SHARED},
+    # The simulation and the process that plays it. Nobody below may see them: what a device
+    # knows of the channel is what its detectors tell it, in records.
+    "optics": {"errors"},
+    "channel": {*KEY_SIDE_SHARED, "optics", "records"},
+    # The devices.
+    "records": {"errors"},
+    "postprocessing": {"errors"},
+    "detection": {"errors"},
+    "device": {*KEY_SIDE_SHARED, "records", "postprocessing", "detection", "link"},
+}
+"""Which parts of qkd_adapters a part may import besides itself. A part need not exist yet.
+
+``commands`` is not listed: it is the command line, and knows everybody.
+"""
+COMPUTES_ONLY = ("qkd_adapters/detection", "qkd_adapters/postprocessing")
+COMPUTES_WITH = {"qkd_adapters", "kms_client.secret", "numpy"}
+"""What the devices' mathematics may import besides the standard library."""
 
 SANS_IO = ("gateway/ike", "gateway/mka", "gateway/protection")
 SANS_IO_FORBIDDEN = {
@@ -138,10 +163,42 @@ def test_parts_of_the_gateway_import_one_way() -> None:
     assert not wrong
 
 
+def key_side_wrongs(part: str, path: Path) -> list[str]:
+    allowed = KEY_SIDE_MAY_IMPORT[part] | {part}
+    return [
+        f"{label(path)} imports {name}"
+        for name in imports(path)
+        if name.startswith("qkd_adapters.") and name.split(".")[1] not in allowed
+    ]
+
+
+@pytest.mark.parametrize("part", KEY_SIDE_MAY_IMPORT)
+def test_parts_of_the_key_side_import_one_way(part: str) -> None:
+    files = [*sources(f"qkd_adapters/{part}"), ROOT / "qkd_adapters" / f"{part}.py"]
+    assert not [wrong for path in files if path.exists() for wrong in key_side_wrongs(part, path)]
+
+
+def test_every_part_of_the_key_side_has_a_rule() -> None:
+    parts = {path.parent.name for path in (ROOT / "qkd_adapters").glob("*/__init__.py")}
+    assert parts - {"commands"} <= KEY_SIDE_MAY_IMPORT.keys()
+
+
+def test_mathematics_of_the_devices_imports_nothing_else() -> None:
+    wrong = [
+        f"{label(path)} imports {name}"
+        for path in sources(*COMPUTES_ONLY)
+        for name in imports(path)
+        if (top := name.split(".")[0]) not in sys.stdlib_module_names
+        and not any(f"{name}.".startswith(f"{allowed}.") for allowed in COMPUTES_WITH)
+        and (top, name) != ("kms_client", "kms_client.errors.QsgwError")
+    ]
+    assert not wrong
+
+
 def test_protocol_cores_do_no_io() -> None:
     wrong = [
         f"{label(path)} imports {name}"
-        for path in sources(*SANS_IO)
+        for path in sources(*SANS_IO, *COMPUTES_ONLY)
         for name in imports(path)
         if name.split(".")[0] in SANS_IO_FORBIDDEN
     ]

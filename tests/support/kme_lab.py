@@ -23,13 +23,13 @@ import aiohttp
 from kms_client.etsi014 import KmeClient
 from kms_client.tls import TlsFiles
 from qkd_adapters.address import UnixAddress
-from qkd_adapters.config import KeySettings, KmeSettings, SaeSettings, default_certificate_names
-from qkd_adapters.kme import Kme
-from qkd_adapters.link import LinkServer
-from qkd_adapters.messages import Direction
+from qkd_adapters.kme.config import KeySettings, KmeSettings, SaeSettings, default_certificate_names
+from qkd_adapters.kme.service import Kme
+from qkd_adapters.kme.store import KeyStore
+from qkd_adapters.link.messages import Direction
+from qkd_adapters.link.server import LinkServer
+from qkd_adapters.link.source import EmulatedSource
 from qkd_adapters.pki import KmeName, make_pki
-from qkd_adapters.source import EmulatedSource
-from qkd_adapters.store import KeyStore
 
 PATIENCE = 10.0  # seconds until a condition that must come about has failed
 DEFAULT_KEYS = KeySettings(

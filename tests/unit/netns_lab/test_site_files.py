@@ -14,7 +14,8 @@ from gateway.pki import site
 from kms_client.certificates import KeyAlgorithm
 from netns_lab import site_files
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
-from qkd_adapters.config import load_kme, load_link
+from qkd_adapters.kme.config import load_kme
+from qkd_adapters.link.config import load_link
 from qkd_adapters.pki import make_pki, parse_kme_name
 
 VARIANTS = [

@@ -41,7 +41,7 @@ async def test_master_and_slave_find_the_same_key_in_files_only_they_can_read(
 async def test_key_that_was_taken_is_not_there_again(
     lab: KmeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qkd_adapters.server.NOTICE_WAIT", 0.01)
+    monkeypatch.setattr("qkd_adapters.kme.server.NOTICE_WAIT", 0.01)
     (key,) = await get_keys(url_of(lab, "kme-moon"), files_of(lab, "moon"), "sun", [], tmp_path)
     slave = (url_of(lab, "kme-sun"), files_of(lab, "sun"), "moon", [key.name])
     await get_keys(*slave, tmp_path / "sun")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from qkd_adapters.address import TcpAddress, UnixAddress
-from qkd_adapters.config import load_kme, load_link
 from qkd_adapters.errors import KmeConfigError
-from qkd_adapters.identity import SaeDirectory
+from qkd_adapters.kme.config import load_kme
+from qkd_adapters.kme.identity import SaeDirectory
+from qkd_adapters.link.config import load_link
 
 KME = """
 [kme]

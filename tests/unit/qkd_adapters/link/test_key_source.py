@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qkd_adapters.source import BLOCK_BITS, EmulatedSource, Pacer
+from qkd_adapters.link.messages import BLOCK_BITS
+from qkd_adapters.link.source import EmulatedSource, Pacer
 
 
 def taken(pacer: Pacer, now: float) -> int:

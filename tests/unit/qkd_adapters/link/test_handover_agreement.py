@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kms_client.secret import Secret
-from qkd_adapters.agent import LinkAgent
 from qkd_adapters.errors import NotEnoughKeysError, UnknownKeyError
-from qkd_adapters.handover import HandoverCore
-from qkd_adapters.messages import Direction, FromKme, FromLink
+from qkd_adapters.kme.agent import LinkAgent
+from qkd_adapters.link.handover import HandoverCore
+from qkd_adapters.link.messages import Direction, FromKme, FromLink
 from tests.support.kme_lab import available_ids
 
 MAX_COUNT = 3

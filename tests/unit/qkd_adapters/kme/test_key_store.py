@@ -8,8 +8,8 @@ import pytest
 
 from kms_client.secret import Secret
 from qkd_adapters.errors import ForeignKeyError, UnknownKeyError
-from qkd_adapters.messages import Direction
-from qkd_adapters.store import KeyStore
+from qkd_adapters.kme.store import KeyStore
+from qkd_adapters.link.messages import Direction
 
 TO_US, TO_MARS = Direction("moon", "sun"), Direction("moon", "mars")
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from kms_client.errors import NoKeyError
 from kms_client.failover import KmeGroup
 from kms_client.pool import KeyPool, PoolSettings
-from qkd_adapters.faults import Fault
-from qkd_adapters.messages import Direction
+from qkd_adapters.kme.faults import Fault
+from qkd_adapters.link.messages import Direction
 from tests.support.kme_lab import KmeLab, eventually
 
 MOON_TO_SUN = Direction("moon", "sun")

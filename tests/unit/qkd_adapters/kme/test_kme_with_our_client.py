@@ -18,7 +18,7 @@ from kms_client.errors import (
     KmeUnreachableError,
 )
 from kms_client.etsi014 import KmeClient
-from qkd_adapters.faults import Fault
+from qkd_adapters.kme.faults import Fault
 from tests.support.kme_lab import KmeLab
 
 
@@ -53,7 +53,7 @@ async def test_link_report_comes_through(lab: KmeLab) -> None:
 
 
 async def test_refusals_are_told_apart(lab: KmeLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qkd_adapters.server.NOTICE_WAIT", 0.01)
+    monkeypatch.setattr("qkd_adapters.kme.server.NOTICE_WAIT", 0.01)
     async with client_of(lab, "moon") as moon, client_of(lab, "mars") as mars:
         (key,) = await moon.enc_keys("sun")
         with pytest.raises(KmeUnauthorizedError):

@@ -1,26 +1,18 @@
-"""``qsgw-kme link``: the emulated QKD link as a process. It is all that two KMEs share."""
+"""Serves the link protocol to two KMEs from one key source."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
-from kms_client.secret import Secret
 from qkd_adapters.address import Address, ConnectionCallback, listen, remove_socket
-from qkd_adapters.config import LinkSettings
-from qkd_adapters.control import Command, ControlServer
-from qkd_adapters.errors import ControlRequestError, KmeStartupError, LinkProtocolError
-from qkd_adapters.handover import DirectionCounters, HandoverCore
-from qkd_adapters.logs import EventLog
-from qkd_adapters.messages import (
+from qkd_adapters.errors import LinkProtocolError
+from qkd_adapters.link.handover import DirectionCounters, HandoverCore
+from qkd_adapters.link.messages import (
     Hello,
     LinkState,
     Rejected,
@@ -28,7 +20,9 @@ from qkd_adapters.messages import (
     frame,
     read_frame,
 )
-from qkd_adapters.source import EmulatedSource, KeySource
+from qkd_adapters.link.recorder import KeyRecorder
+from qkd_adapters.link.source import KeySource
+from qkd_adapters.logs import EventLog
 from qkd_adapters.tasks import until_stopped
 
 HEARTBEAT = 2.0  # seconds between two LinkState messages when nothing changes
@@ -203,81 +197,3 @@ class LinkServer:
                 _log.warning("kme-silent", link=self._name, kme=side)
                 self._drop(side)
             self._announce()
-
-
-class KeyRecorder:
-    """Writes every key handed out, for the lab's search for key bytes in all artefacts.
-
-    It defeats the purpose of the keys, so it exists only where ``QSGW_LAB=1`` is set.
-    One line per key: key id, blank, key in hexadecimal. Mode 0600.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if os.environ.get("QSGW_LAB") != "1":
-            raise KmeStartupError("--record-keys is for the lab only: QSGW_LAB=1 is not set")
-        try:
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
-            )
-            os.fchmod(descriptor, 0o600)
-            self._file: TextIO = os.fdopen(descriptor, "a", buffering=1, encoding="ascii")
-        except OSError as error:
-            raise KmeStartupError(f"cannot write {path}: {error.strerror}") from error
-
-    def record(self, key_id: str, block: Secret) -> None:
-        self._file.write(f"{key_id} {block.expose().hex()}\n")
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def link_commands(source: EmulatedSource, server: LinkServer) -> dict[str, Command]:
-    """What ``linkctl`` can ask of an emulated link."""
-
-    def rate(words: Sequence[str]) -> object:
-        try:
-            source.set_rate(float(words[0]))
-        except (IndexError, ValueError) as error:
-            raise ControlRequestError(f"rate: {error}") from error
-        return server.status()
-
-    def simple(action: Callable[[], None]) -> Command:
-        def run(_: Sequence[str]) -> object:
-            action()
-            return server.status()
-
-        return run
-
-    def suspect(words: Sequence[str]) -> object:
-        source.suspect(" ".join(words) or "eavesdropping suspected")
-        return server.status()
-
-    return {
-        "cut": simple(source.cut),
-        "heal": simple(source.heal),
-        "clear": simple(source.clear),
-        "rate": rate,
-        "suspect": suspect,
-        "status": lambda _: server.status(),
-    }
-
-
-async def run_link(
-    settings: LinkSettings, *, record_keys: Path | None, ready: asyncio.Event, stop: asyncio.Event
-) -> None:
-    """Serve until ``stop``. Raises KmeStartupError."""
-    recorder = KeyRecorder(record_keys) if record_keys is not None else None
-    source = EmulatedSource(rate=settings.rate)
-    server = LinkServer(name=settings.name, sides=settings.sides, source=source, recorder=recorder)
-    control = ControlServer(settings.control_socket, link_commands(source, server))
-    try:
-        await server.start()
-        await control.start()
-        _log.info("link-ready", link=settings.name, rate=settings.rate)
-        ready.set()
-        await server.serve_until(stop)
-    finally:
-        await control.stop()
-        await server.stop()
-        if recorder is not None:
-            recorder.close()

@@ -11,8 +11,7 @@ import pytest
 from qkd_adapters.address import TcpAddress, connect, parse_address
 from qkd_adapters.control import ControlServer, request
 from qkd_adapters.errors import ControlRequestError, KmeStartupError
-from qkd_adapters.link import KeyRecorder, LinkServer, link_commands
-from qkd_adapters.messages import (
+from qkd_adapters.link.messages import (
     Hello,
     LinkState,
     Rejected,
@@ -22,7 +21,10 @@ from qkd_adapters.messages import (
     frame,
     read_frame,
 )
-from qkd_adapters.source import EmulatedSource
+from qkd_adapters.link.recorder import KeyRecorder
+from qkd_adapters.link.server import LinkServer
+from qkd_adapters.link.service import link_commands
+from qkd_adapters.link.source import EmulatedSource
 from tests.support.kme_lab import KmeLab, eventually
 
 

@@ -12,7 +12,8 @@ import msgspec
 
 from kms_client.secret import Secret
 from qkd_adapters.errors import LinkProtocolError
-from qkd_adapters.messages import (
+from qkd_adapters.kme.store import KeyStore
+from qkd_adapters.link.messages import (
     Accepted,
     Delivered,
     Direction,
@@ -29,7 +30,6 @@ from qkd_adapters.messages import (
     Settle,
     Survey,
 )
-from qkd_adapters.store import KeyStore
 
 Send = Callable[[FromKme], None]
 

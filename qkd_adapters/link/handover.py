@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from kms_client.secret import Secret
 from qkd_adapters.errors import LinkProtocolError
-from qkd_adapters.messages import (
+from qkd_adapters.link.messages import (
     Accepted,
     Delivered,
     Direction,

@@ -14,17 +14,17 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from qkd_adapters.config import KeySettings
 from qkd_adapters.errors import KmeStartupError
+from qkd_adapters.kme.config import KeySettings
+from qkd_adapters.kme.server import server_context
 from qkd_adapters.pki import make_pki
-from qkd_adapters.server import server_context
 from tests.support.kme_lab import DEFAULT_KEYS, KmeLab, eventually
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For ids whose notice never comes: do not wait a second for it."""
-    monkeypatch.setattr("qkd_adapters.server.NOTICE_WAIT", 0.01)
+    monkeypatch.setattr("qkd_adapters.kme.server.NOTICE_WAIT", 0.01)
 
 
 def key_ids(answer: Any) -> list[str]:
@@ -423,7 +423,7 @@ async def test_fault_slow_answers_late(lab: KmeLab, monkeypatch: pytest.MonkeyPa
     async def held(_: float) -> None:
         await release.wait()
 
-    monkeypatch.setattr("qkd_adapters.server._pause", held)
+    monkeypatch.setattr("qkd_adapters.kme.server._pause", held)
     lab.kmes["kme-moon"].faults.command(["slow", "on"])
     request = asyncio.create_task(lab.post("moon", "sun/enc_keys"))
     assert (await lab.get("moon", "sun/status")).status == 200

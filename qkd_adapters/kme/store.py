@@ -13,10 +13,17 @@ from typing import TypeVar
 from uuid import uuid4
 
 from kms_client.secret import Secret
-from qkd_adapters.accounting import DirectionAccount
 from qkd_adapters.errors import ForeignKeyError, NotEnoughKeysError, UnknownKeyError
-from qkd_adapters.messages import Delivered, Direction, Expired, Inventory, Notice, Room
-from qkd_adapters.source import BLOCK_BITS
+from qkd_adapters.kme.accounting import DirectionAccount
+from qkd_adapters.link.messages import (
+    BLOCK_BITS,
+    Delivered,
+    Direction,
+    Expired,
+    Inventory,
+    Notice,
+    Room,
+)
 
 # The master's side says when a key expired; the slave's side waits this much longer for
 # that notice before it drops the key by itself. Seconds.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from qkd_adapters.faults import CONTAINER_FAULTS, Fault
+from qkd_adapters.kme.faults import CONTAINER_FAULTS, Fault
 
 
 def test_a_wrong_key_has_the_right_size_and_id_and_other_octets() -> None:

@@ -13,9 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from kms_client.secret import Secret
-
-# Keys are handed to the KMEs in blocks of this size; the KME's default key_size.
-BLOCK_BITS = 256
+from qkd_adapters.link.messages import BLOCK_BITS
 
 # A scheduler that was held up makes good at most this much of its schedule.
 _MAX_CATCH_UP = 1.0  # seconds

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from qkd_adapters.agent import LinkAgent
-from qkd_adapters.config import KmeSettings
 from qkd_adapters.errors import (
     ForeignKeyError,
     KmeStartupError,
     NotEnoughKeysError,
     UnknownKeyError,
 )
-from qkd_adapters.etsi014 import (
+from qkd_adapters.kme.agent import LinkAgent
+from qkd_adapters.kme.config import KmeSettings
+from qkd_adapters.kme.etsi014 import (
     RefusedError,
     container,
     parse_dec_get,
@@ -26,12 +26,11 @@ from qkd_adapters.etsi014 import (
     parse_enc_get,
     parse_enc_post,
 )
-from qkd_adapters.faults import CONTAINER_FAULTS, SLOW_ANSWER, Fault, FaultSwitches
-from qkd_adapters.identity import SaeDirectory
+from qkd_adapters.kme.faults import CONTAINER_FAULTS, SLOW_ANSWER, Fault, FaultSwitches
+from qkd_adapters.kme.identity import SaeDirectory
+from qkd_adapters.kme.store import DeliveredKey
+from qkd_adapters.link.messages import BLOCK_BITS, Direction
 from qkd_adapters.logs import EventLog
-from qkd_adapters.messages import Direction
-from qkd_adapters.source import BLOCK_BITS
-from qkd_adapters.store import DeliveredKey
 
 # How long dec_keys waits for the peer KME's notice of a key it does not know yet. Seconds.
 NOTICE_WAIT = 1.0

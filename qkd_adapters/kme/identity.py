@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qkd_adapters.config import SaeSettings
+from qkd_adapters.kme.config import SaeSettings
 
 
 class SaeDirectory:

@@ -20,6 +20,9 @@ import msgspec
 
 from qkd_adapters.errors import LinkProtocolError
 
+# Keys are handed to the KMEs in blocks of this size; the KME's default key_size.
+BLOCK_BITS = 256
+
 # An inventory of four directions with 10 000 keys each is 1.6 MB.
 MAX_FRAME = 16 * 1024 * 1024
 _LENGTH = struct.Struct("!I")

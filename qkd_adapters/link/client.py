@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 
 from qkd_adapters.address import Address, connect
-from qkd_adapters.agent import LinkAgent
 from qkd_adapters.errors import LinkProtocolError
+from qkd_adapters.link.messages import FromKme, FromLink, decode_from_link, frame, read_frame
 from qkd_adapters.logs import EventLog
-from qkd_adapters.messages import FromKme, decode_from_link, frame, read_frame
 
 RETRY_MIN = 0.2  # seconds
 RETRY_MAX = 2.0  # seconds
@@ -22,10 +23,23 @@ SILENCE_TIMEOUT = 10.0
 _log = EventLog("qsgw_kme.link_client")
 
 
+class Agent(Protocol):
+    """What a KME does with the link; ``handle`` raises LinkProtocolError to end the session."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def established(self, send: Callable[[FromKme], None]) -> None: ...
+
+    def lost(self, why: str) -> None: ...
+
+    def handle(self, message: FromLink) -> None: ...
+
+
 class LinkClient:
     """Runs until cancelled. ``attempted`` is set after the first attempt, good or bad."""
 
-    def __init__(self, agent: LinkAgent, address: Address) -> None:
+    def __init__(self, agent: Agent, address: Address) -> None:
         self._agent = agent
         self._address = address
         self.attempted = asyncio.Event()

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from qkd_adapters.agent import LinkAgent
-from qkd_adapters.config import KmeSettings
 from qkd_adapters.control import ControlServer
 from qkd_adapters.errors import KmeStartupError
-from qkd_adapters.faults import FaultSwitches
-from qkd_adapters.link_client import LinkClient
+from qkd_adapters.kme.agent import LinkAgent
+from qkd_adapters.kme.config import KmeSettings
+from qkd_adapters.kme.faults import FaultSwitches
+from qkd_adapters.kme.server import KmeServer, server_context
+from qkd_adapters.link.client import LinkClient
 from qkd_adapters.logs import EventLog
-from qkd_adapters.server import KmeServer, server_context
 from qkd_adapters.tasks import until_stopped
 
 EXPIRY_INTERVAL = 1.0  # seconds

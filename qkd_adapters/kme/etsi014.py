@@ -10,9 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from qkd_adapters.config import KeySettings
-from qkd_adapters.source import BLOCK_BITS
-from qkd_adapters.store import DeliveredKey
+from qkd_adapters.kme.config import KeySettings
+from qkd_adapters.kme.store import DeliveredKey
+from qkd_adapters.link.messages import BLOCK_BITS
 
 _T = TypeVar("_T")
 
