@@ -162,6 +162,17 @@ class Pair:
         command = ["ip", "xfrm", "policy", "update", *selector, "dir", "out", "action", "block"]
         (await self.lab.run("sun", [*command, "priority", "2000000000"])).check()
 
+    async def clear_peer(self) -> None:
+        """Take away what a crash left in the peer's kernel; it forwards nothing meanwhile."""
+        await self._peer_forwards(False)
+        await self.peer.clear_kernel()
+        await self.guard_peer()
+        await self._peer_forwards(True)
+
+    async def _peer_forwards(self, on: bool) -> None:
+        command = ["sh", "-c", f"echo {int(on)} > /proc/sys/net/ipv4/ip_forward"]
+        (await self.lab.run("sun", command)).check()
+
     async def stray_requests(self, host: Gateway, count: int) -> None:
         """Have ``host`` asked for so many IKE SAs that nobody goes on with."""
         command = [
