@@ -12,7 +12,7 @@ from pathlib import Path
 
 from netns_lab import doctor, paths
 from netns_lab.errors import ToolMissingError
-from netns_lab.interop import report
+from netns_lab.interop import report, table
 from netns_lab.interop.catalogue import Part, choose
 from netns_lab.interop.play import SCENARIO_SECONDS
 from netns_lab.interop.report import Row
@@ -31,7 +31,7 @@ def listing() -> str:
 
 
 def run(words: Sequence[str], machines: int, say: Say) -> int:
-    """Play the scenarios ``words`` choose; 0 unless one failed. Writes report.json."""
+    """Play the scenarios ``words`` choose; 0 unless one failed. Writes report.json and table.md."""
     chosen = choose(words)
     if not chosen:
         say(f"no scenario has {' or '.join(words)} in its name; see qsgw-lab interop --list")
@@ -48,7 +48,9 @@ def run(words: Sequence[str], machines: int, say: Say) -> int:
     rows.sort(key=lambda row: order.index(f"{row.scenario}/{row.peer}/{row.role}"))
     file = out / "report.json"
     file.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
-    say(f"{report.totals(rows)}; {file}")
+    what = {part.scenario.name: part.scenario.what for part in chosen}
+    (out / "table.md").write_text(table.markdown(rows, what))
+    say(f"{report.totals(rows)}; {file}, table.md beside it")
     return 1 if any(row.result == "fail" for row in rows) else 0
 
 
