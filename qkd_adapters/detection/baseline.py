@@ -1,0 +1,260 @@
+"""What a healthy link looks like: the calibration record, and a reference that follows slowly.
+
+The record gives every feature its mean and the noise the link itself adds to that of the
+counts: from block to block, and over runs of blocks, where slow disturbances weigh more. The
+reference follows the day and the season, but never further from the record than the feature's
+tolerance, and not while an alarm stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qkd_adapters.detection.charts import CUSUM_LIMIT, SLACK
+from qkd_adapters.detection.errors import BaselineError
+from qkd_adapters.detection.features import (
+    MIN_COUNT,
+    TOLERANCES,
+    Layout,
+    Vector,
+    measure,
+)
+from qkd_adapters.detection.telemetry import BlockTelemetry, Protocol
+
+FORMAT = 1
+MIN_BLOCKS = 40  # fewer do not tell a link's own noise from chance
+CLIP = 5.0  # robust standard deviations beyond which a calibration block does not count
+BIN = 16  # blocks whose mean is one entry of the reference
+BINS = 32  # entries of which it is the median
+QUIET = 0.6  # of the CUSUM's limit, which the calibration itself must not exceed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normal:
+    """One feature's record, in its own unit. Sigmas are without the counts' own noise."""
+
+    mean: float
+    block_sigma: float  # of one block
+    run_sigma: float  # of a sum of n blocks, divided by sqrt(n)
+    drift: float  # how far the reference may go from the mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    protocol: Protocol
+    blocks: int  # calibrated with
+    dark_yield: float  # clicks per empty pulse; 0 where the link cannot know
+    gain: float  # signal clicks per pulse; CV: transmittance
+    features: Mapping[str, Normal]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for a calibration file."""
+        return {
+            "format": FORMAT,
+            "protocol": self.protocol.value,
+            "blocks": self.blocks,
+            "dark_yield": self.dark_yield,
+            "gain": self.gain,
+            "features": {
+                name: {
+                    "mean": normal.mean,
+                    "block_sigma": normal.block_sigma,
+                    "run_sigma": normal.run_sigma,
+                    "drift": normal.drift,
+                }
+                for name, normal in self.features.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Baseline:
+        """Raises BaselineError."""
+        try:
+            if data["format"] != FORMAT:
+                raise BaselineError(f"calibration of format {data['format']!r}, not {FORMAT}")
+            baseline = cls(
+                protocol=Protocol(data["protocol"]),
+                blocks=int(data["blocks"]),
+                dark_yield=_number(data["dark_yield"]),
+                gain=_number(data["gain"]),
+                features={
+                    str(name): Normal(
+                        mean=_number(entry["mean"]),
+                        block_sigma=_positive(entry["block_sigma"]),
+                        run_sigma=_positive(entry["run_sigma"]),
+                        drift=_number(entry["drift"]),
+                    )
+                    for name, entry in data["features"].items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BaselineError(f"calibration is damaged: {error!r}") from error
+        if not baseline.features:
+            raise BaselineError("calibration without features")
+        return baseline
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _positive(value: Any) -> float:
+    number = _number(value)
+    if number <= 0:
+        raise ValueError("a standard deviation is positive")
+    return number
+
+
+def calibrate(blocks: Sequence[BlockTelemetry]) -> Baseline:
+    """The record of a link known to be healthy. Raises BaselineError.
+
+    What the calibration contains is what the detection takes for normal: a link with wind in
+    it needs a calibration with wind in it.
+    """
+    if len(blocks) < MIN_BLOCKS:
+        raise BaselineError(f"{len(blocks)} calibration blocks, at least {MIN_BLOCKS} needed")
+    dark = _dark_yield(blocks)
+    measured = [measure(block, dark) for block in blocks]
+    layout = measured[0][0]
+    if any(other != layout for other, _ in measured):
+        raise BaselineError("calibration blocks are of different links")
+    values = np.array([sample.values for _, sample in measured])
+    variances = np.array([sample.variances for _, sample in measured])
+    features = {
+        name: _normal(layout, index, values[:, index], variances[:, index])
+        for index, name in enumerate(layout.names)
+    }
+    return Baseline(
+        protocol=blocks[0].protocol,
+        blocks=len(blocks),
+        dark_yield=dark,
+        gain=_gain(blocks),
+        features=features,
+    )
+
+
+def _gain(blocks: Sequence[BlockTelemetry]) -> float:
+    if blocks[0].protocol is Protocol.CV:
+        return float(np.mean([block.transmittance or 0.0 for block in blocks]))
+    sent = sum(block.levels[0].sent for block in blocks)
+    clicks = sum(block.levels[0].clicks for block in blocks)
+    if not clicks:
+        raise BaselineError("no clicks in the calibration")
+    return clicks / sent
+
+
+def _dark_yield(blocks: Sequence[BlockTelemetry]) -> float:
+    """From the two weakest intensities; unknown (0) where there is but one.
+
+    -ln(1 - Q) is linear in the intensity, with the dark yield where it crosses zero.
+    """
+    levels = blocks[0].levels
+    totals = sorted(
+        (
+            level.mean_photons,
+            sum(block.levels[i].sent for block in blocks),
+            sum(block.levels[i].clicks for block in blocks),
+            sum(block.levels[i].errors_z + block.levels[i].errors_x for block in blocks),
+            sum(block.levels[i].tested_z + block.levels[i].tested_x for block in blocks),
+        )
+        for i, level in enumerate(levels)
+    )
+    if len(totals) < 2 or any(not sent for _, sent, *_ in totals):
+        return 0.0
+    (low, low_sent, low_clicks, errors, tested), (high, high_sent, high_clicks, *_) = totals[:2]
+    low_log = -math.log1p(-low_clicks / low_sent)
+    high_log = -math.log1p(-high_clicks / high_sent)
+    crossing = (low_log * high - high_log * low) / (high - low)
+    # Half of the dark clicks are errors: there cannot be more of them than twice the errors.
+    most = 2 * errors / tested * low_clicks / low_sent if tested >= MIN_COUNT else crossing
+    return max(min(crossing, most), 0.0)
+
+
+def _normal(layout: Layout, index: int, values: Vector, variances: Vector) -> Normal:
+    tolerance = TOLERANCES[layout.groups[index]]
+    known = ~np.isnan(values)
+    values, variances = values[known], variances[known]
+    if len(values) < MIN_BLOCKS:
+        # The link rarely has this feature: it is recorded as never to be judged.
+        return Normal(mean=0.0, block_sigma=1e9, run_sigma=1e9, drift=0.0)
+    centre = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - centre))) + 1e-12
+    kept = np.abs(values - centre) <= CLIP * spread
+    values, variances = values[kept], variances[kept]
+    mean, shot = float(values.mean()), float(variances.mean())
+    floor = max(tolerance.floor, abs(mean) * tolerance.relative_floor)
+    # The reference takes slow trends out later; here a straight line does.
+    steps = np.arange(len(values))
+    rest = values - np.polyval(np.polyfit(steps, values, 1), steps)
+    block_sigma = math.sqrt(max(float(rest.var()) - shot, floor**2))
+    length = min(max(len(values) // 20, 2), 128)
+    batches = rest[: len(rest) // length * length].reshape(-1, length).mean(axis=1)
+    run_variance = float(batches.var(ddof=1)) * length
+    run_sigma = math.sqrt(max(run_variance - shot, block_sigma**2))
+    return Normal(
+        mean=mean,
+        block_sigma=block_sigma,
+        run_sigma=_quiet(rest, variances, run_sigma),
+        drift=max(tolerance.drift, abs(mean) * tolerance.relative_drift),
+    )
+
+
+def _quiet(rest: Vector, variances: Vector, run_sigma: float) -> float:
+    """The sigma with which the calibration itself stays well below the CUSUM's limit."""
+    for _ in range(40):
+        z = rest / np.sqrt(variances + run_sigma**2)
+        if max(_highest(z), _highest(-z)) <= QUIET * CUSUM_LIMIT:
+            break
+        run_sigma = max(run_sigma, math.sqrt(float(variances.mean()))) * 1.1
+    return run_sigma
+
+
+def _highest(z: Vector) -> float:
+    """The highest CUSUM over ``z``: the greatest rise of its running sum."""
+    sums = np.concatenate(([0.0], np.cumsum(z - SLACK)))
+    return float(np.max(sums - np.minimum.accumulate(sums)))
+
+
+class Reference:
+    """The slow reference of every feature: median of the last bins, within the tolerances."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        normals = baseline.features.values()
+        self._record = np.array([normal.mean for normal in normals])
+        self._drift = np.array([normal.drift for normal in normals])
+        self._bins = np.tile(self._record, (BINS, 1))
+        self._next = 0
+        self._sum = np.zeros_like(self._record)
+        self._count = np.zeros_like(self._record)
+        self._blocks = 0
+        self.values = self._record.copy()
+
+    @property
+    def wander(self) -> Vector:
+        """How far the link has gone from the record, in shares of what it may."""
+        free = np.median(self._bins, axis=0) - self._record
+        return np.asarray(free / np.maximum(self._drift, 1e-300))
+
+    def follow(self, values: Vector) -> None:
+        """One good block."""
+        known = ~np.isnan(values)
+        self._sum += np.where(known, values, 0.0)
+        self._count += known
+        self._blocks += 1
+        if self._blocks < BIN:
+            return
+        filled = self._count > 0
+        mean = np.where(filled, self._sum / np.maximum(self._count, 1.0), self.values)
+        self._bins[self._next % BINS] = mean
+        self._next += 1
+        self._sum[:], self._count[:], self._blocks = 0.0, 0.0, 0
+        median = np.median(self._bins, axis=0)
+        self.values = np.clip(median, self._record - self._drift, self._record + self._drift)
