@@ -43,4 +43,4 @@ class Hotelling:
             self._since = 0
             diagonal = np.diag(np.maximum(np.diag(self._covariance), 1.0))
             shrunk = (1 - SHRINKAGE) * self._covariance + SHRINKAGE * diagonal
-            self._inverse = np.linalg.inv(shrunk)
+            self._inverse = np.asarray(np.linalg.inv(shrunk), dtype=np.float64)
