@@ -1,0 +1,205 @@
+"""From probabilities to counts, and from counts to what the two devices record.
+
+``expose`` draws how many pulses of a block had each outcome, exactly: a multinomial over what
+was sent and, per cell, one over what came of it. ``detections`` puts these counts in a random
+order in time. Pulses that were not detected are never made, which is why a second at 1 GHz
+costs no more than its clicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qkd_adapters.optics import pulses
+from qkd_adapters.optics.cells import Cells, Ints, Octets
+from qkd_adapters.optics.conditions import Conditions
+from qkd_adapters.optics.model import LinkModel
+from qkd_adapters.optics.monitors import read
+from qkd_adapters.records import Column, Monitor, Protocol, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelCounts:
+    """Truth about one intensity in one block."""
+
+    sent: int
+    clicks: int
+    sifted_z: int
+    errors_z: int
+    sifted_x: int
+    errors_x: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One block, counted. This is the truth: devices never see it, only ``detections``."""
+
+    model: LinkModel
+    conditions: Conditions
+    seconds: float
+    pulses: int
+    cells: Cells
+    sent: Ints  # per cell
+    counts: Ints  # per code
+    arrival_mean: float  # ps
+    arrival_std: float
+    alice: Monitor
+    bob: Monitor
+
+    @property
+    def clicks(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def double_clicks(self) -> int:
+        return int(self.counts @ self.cells.codebook.double)
+
+    @property
+    def detector_clicks(self) -> tuple[int, ...]:
+        """Z0, Z1, X0, X1."""
+        return tuple(int(n) for n in self.counts @ self.cells.codebook.detectors)
+
+    def levels(self) -> tuple[LevelCounts, ...]:
+        book = self.cells.codebook
+        found = []
+        for number in range(self.cells.levels):
+            counts = np.where(book.level == number, self.counts, 0)
+            in_z, in_x = book.sifted == 1, book.sifted == 2
+            wrong = counts * book.error
+            found.append(
+                LevelCounts(
+                    sent=int(self.sent[self.cells.cell_level == number].sum()),
+                    clicks=int(counts.sum()),
+                    sifted_z=int(counts[in_z].sum()),
+                    errors_z=int(wrong[in_z].sum()),
+                    sifted_x=int(counts[in_x].sum()),
+                    errors_x=int(wrong[in_x].sum()),
+                )
+            )
+        return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def cells_of(model: LinkModel, conditions: Conditions) -> Cells:
+    """Probabilities of the model's protocol."""
+    match model.protocol:
+        case Protocol.DECOY_BB84 | Protocol.BB84:
+            return pulses.cells(model, conditions)
+        case _:
+            raise ValueError(f"{model.name}: no pulses to count in {model.protocol}")
+
+
+def expose(
+    model: LinkModel, conditions: Conditions, seconds: float, rng: np.random.Generator
+) -> Exposure:
+    """Draw the counts of ``seconds``. Raises ValueError for a length that is not positive."""
+    if seconds <= 0:
+        raise ValueError(f"a block of {seconds:g} s")
+    return expose_cells(model, conditions, cells_of(model, conditions), seconds, rng)
+
+
+def expose_cells(
+    model: LinkModel,
+    conditions: Conditions,
+    cells: Cells,
+    seconds: float,
+    rng: np.random.Generator,
+) -> Exposure:
+    """As ``expose``, with cells computed before: for many blocks under equal conditions."""
+    total = round(model.clock_hz * seconds)
+    sent = rng.multinomial(total, cells.shares)
+    rest = 1.0 - cells.outcomes.sum(axis=1, keepdims=True)
+    counts = rng.multinomial(sent, np.hstack((cells.outcomes, np.maximum(rest, 0.0))))
+    counts = np.ascontiguousarray(counts[:, :-1]).ravel()
+    clicks = int(counts.sum())
+    mean, spread = cells.arrival.moments()
+    draw = rng.standard_normal(2) / np.sqrt(max(clicks, 1))
+    alice, bob = read(model, conditions, clicks=clicks, noise=cells.arrival.noise, rng=rng)
+    return Exposure(
+        model=model,
+        conditions=conditions,
+        seconds=seconds,
+        pulses=total,
+        cells=cells,
+        sent=sent,
+        counts=counts,
+        arrival_mean=mean + spread * float(draw[0]),
+        arrival_std=spread * (1.0 + float(draw[1]) / np.sqrt(2.0)),
+        alice=alice,
+        bob=bob,
+    )
+
+
+def detections(
+    exposure: Exposure,
+    rng: np.random.Generator,
+    *,
+    block: int = 0,
+    start: float = 0.0,
+) -> tuple[Record, Record]:
+    """Alice's and Bob's records of the block, with exactly the counts of ``exposure``."""
+    index, codes = _spread(exposure, rng)
+    book = exposure.cells.codebook
+    table = exposure.cells.arrival.table()
+
+    def record(tables: Mapping[str, Octets], monitor: Monitor, *, sends: bool) -> Record:
+        columns: dict[str, Column] = {"index": index}
+        columns |= {name: column.take(codes) for name, column in tables.items()}
+        if not sends:
+            places = rng.integers(0, len(table), len(codes), dtype=np.uint16)
+            columns["arrival"] = table.take(places)
+        return Record(
+            block=block,
+            start=start,
+            seconds=exposure.seconds,
+            pulses=exposure.pulses,
+            columns=columns,
+            totals=_sent(exposure) if sends else _seen(exposure),
+            monitor=monitor,
+        )
+
+    return (
+        record(book.alice, exposure.alice, sends=True),
+        record(book.bob, exposure.bob, sends=False),
+    )
+
+
+def _spread(exposure: Exposure, rng: np.random.Generator) -> tuple[NDArray[np.uint64], Octets]:
+    """Sorted distinct pulse numbers, and the codes in random order.
+
+    A random place in time above the code in one 64-bit number: one sort orders the places and
+    shuffles the codes. Places are drawn from a range that is shorter by the number of clicks
+    and moved up by their rank, which makes them distinct.
+    """
+    clicks = exposure.clicks
+    codes = np.repeat(np.arange(len(exposure.counts), dtype=np.uint64), exposure.counts)
+    room = max(exposure.pulses - clicks, 0) + 1
+    keys = rng.integers(0, room, clicks, dtype=np.uint64)
+    keys <<= np.uint64(8)
+    keys |= codes
+    keys.sort()
+    order = keys.astype(np.uint8)
+    keys >>= np.uint64(8)
+    keys += np.arange(clicks, dtype=np.uint64)
+    return keys, order
+
+
+def _sent(exposure: Exposure) -> Mapping[str, tuple[int, ...]]:
+    cells = exposure.cells
+
+    def per_level(basis: int) -> tuple[int, ...]:
+        return tuple(
+            int(exposure.sent[(cells.cell_level == level) & (cells.cell_basis == basis)].sum())
+            for level in range(cells.levels)
+        )
+
+    return {"sent_z": per_level(0), "sent_x": per_level(1)}
+
+
+def _seen(exposure: Exposure) -> Mapping[str, tuple[int, ...]]:
+    return {"double": (exposure.double_clicks,), "clicks": exposure.detector_clicks}
