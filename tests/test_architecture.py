@@ -53,8 +53,10 @@ KEY_SIDE_MAY_IMPORT = {
     "probe": {*KEY_SIDE_SHARED},
     # The simulation and the process that plays it. Nobody below may see them: what a device
     # knows of the channel is what its detectors tell it, in records.
-    "optics": {"errors"},
+    "optics": {"errors", "records"},
     "channel": {*KEY_SIDE_SHARED, "optics", "records"},
+    # A calculator for planning: no process, so it may know the model and the real bounds.
+    "plan": {"optics", "records", "postprocessing"},
     # The devices.
     "records": {"errors"},
     "postprocessing": {"errors"},
@@ -65,9 +67,9 @@ KEY_SIDE_MAY_IMPORT = {
 
 ``commands`` is not listed: it is the command line, and knows everybody.
 """
-COMPUTES_ONLY = ("qkd_adapters/detection", "qkd_adapters/postprocessing")
+COMPUTES_ONLY = ("qkd_adapters/detection", "qkd_adapters/postprocessing", "qkd_adapters/optics")
 COMPUTES_WITH = {"qkd_adapters", "kms_client.secret", "numpy"}
-"""What the devices' mathematics may import besides the standard library."""
+"""What the mathematics of devices and optics may import besides the standard library."""
 
 SANS_IO = ("gateway/ike", "gateway/mka", "gateway/protection")
 SANS_IO_FORBIDDEN = {

@@ -108,7 +108,9 @@ def airmass(elevation_rad: float) -> float:
     degrees = math.degrees(elevation_rad)
     if degrees >= 10.0:
         return 1.0 / math.sin(elevation_rad)
-    return 1.0 / (math.sin(elevation_rad) + 0.50572 * (max(degrees, 0.0) + 6.07995) ** -1.6364)
+    return 1.0 / (
+        math.sin(elevation_rad) + 0.50572 * math.pow(max(degrees, 0.0) + 6.07995, -1.6364)
+    )
 
 
 class Clouds:
