@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-host test-lab interop check bench fuzz liboqs lock clean
+.PHONY: help setup demo test test-host test-lab interop check bench validate fuzz liboqs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,9 @@ check: $(READY)  ## ruff, mypy --strict, direction of imports
 
 bench: $(READY)  ## figures of one run: handshake, rekey, status, memory
 	$(RUN)/python -m tests.bench
+
+validate: $(READY)  ## physics and post-processing against known figures; report in build/validate/
+	$(RUN)/python -m tests.validate
 
 fuzz: $(READY)  ## a million hostile inputs at the IKE core; report in build/fuzz/
 	$(RUN)/python -m tests.fuzz --inputs 1000000

@@ -1,0 +1,1 @@
+"""``make validate``: figures of the models and of the post-processing against what is known."""
