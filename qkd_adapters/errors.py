@@ -50,5 +50,13 @@ class UnknownKeyError(QsgwError):
         self.key_ids = key_ids
 
 
+class EventStreamError(QsgwError):
+    """No further event stream for this SAE."""
+
+
+class QuarantinedKeyError(UnknownKeyError):
+    """Keys that were withdrawn: the quantum link was suspect when they were made."""
+
+
 class ForeignKeyError(UnknownKeyError):
     """Key ids that exist but belong to another SAE pair. Nothing was delivered."""

@@ -47,5 +47,10 @@ def _print_kme(status: dict[str, Any]) -> None:
             f"awaiting slave {entry['awaiting']}, delivered {account['delivered_master']}"
             f"/{account['delivered_slave']}, expired {account['expired']}"
         )
+        if account["quarantined"] or account["delivered_suspect"]:
+            print(
+                f"      quarantined {account['quarantined']}, "
+                f"delivered before that {account['delivered_suspect']}"
+            )
     if status["faults"]:
         print("  faults on: " + ", ".join(status["faults"]))

@@ -18,16 +18,22 @@ def add_parser(subparsers: Subparsers) -> None:
     actions.add_parser("heal", help="undo cut")
     rate = actions.add_parser("rate", help="set the key rate")
     rate.add_argument("words", nargs=1, metavar="N", help="256-bit keys per second")
-    suspect = actions.add_parser("suspect", help="raise an eavesdropping alarm")
+    suspect = actions.add_parser(
+        "suspect", help="raise an eavesdropping alarm; keys made since the last good moment go"
+    )
+    suspect.add_argument(
+        "--since", metavar="SECONDS", help="how long ago all was last well (default 0)"
+    )
     suspect.add_argument("words", nargs="*", metavar="TEXT")
     actions.add_parser("clear", help="withdraw every eavesdropping alarm")
     status = actions.add_parser("status", help="show the link")
     status.add_argument("--json", action="store_true")
-    parser.set_defaults(run=_linkctl, words=[], json=False)
+    parser.set_defaults(run=_linkctl, words=[], since=None, json=False)
 
 
 def _linkctl(arguments: argparse.Namespace) -> int:
-    answer = control.request(arguments.socket, [arguments.action, *arguments.words])
+    since = [] if arguments.since is None else ["--since", arguments.since]
+    answer = control.request(arguments.socket, [arguments.action, *since, *arguments.words])
     if arguments.json:
         print_json(answer)
     else:
@@ -42,6 +48,10 @@ def _print_link(status: dict[str, Any]) -> None:
     )
     for alarm in status["alarms"]:
         print(f"  alarm: {alarm}")
+    if status["suspect_age"] is not None:
+        print(f"  last good {status['suspect_age']:.1f} s ago")
+    if status["quarantined"]:
+        print(f"  keys quarantined so far: {status['quarantined']}")
     for side, facts in status["sides"].items():
         state = "connected" if facts["connected"] else "not connected"
         print(f"  {side}  {facts['listen']}  {state}")

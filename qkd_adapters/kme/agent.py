@@ -25,6 +25,7 @@ from qkd_adapters.link.messages import (
     Notice,
     NoticeSeen,
     Offer,
+    Quarantine,
     Rejected,
     Room,
     Settle,
@@ -65,6 +66,9 @@ class LinkAgent:
     _peer_missing_since: str | None = field(init=False, default=None)
     _unseen: dict[str, _Unseen] = field(init=False, default_factory=dict)
     _news: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _listeners: list[Callable[[], None]] = field(init=False, default_factory=list)
+    _heard_good: float | None = field(init=False, default=None)
+    _last_good: float | None = field(init=False, default=None)  # while suspect
 
     def __post_init__(self) -> None:
         self.store = KeyStore(
@@ -89,7 +93,7 @@ class LinkAgent:
     def lost(self, why: str) -> None:
         if self._session is not None:
             self._session = None
-            self.state = self._disconnected(why)
+            self._change(self._disconnected(why))
             self._wake()
 
     def handle(self, message: FromLink) -> None:
@@ -110,6 +114,9 @@ class LinkAgent:
                 self.store.discard(message.discard)
                 if message.final:
                     self._settled()
+            case Quarantine():
+                self.store.quarantine(message.key_ids)
+                self._tell()
             case Delivered() | Expired():
                 self.store.learn(message)
                 self._send(NoticeSeen(key_id=message.key_id))
@@ -133,7 +140,44 @@ class LinkAgent:
         except TimeoutError:
             return
 
+    # --- what is reported of the link ---
+
+    @property
+    def suspect_age(self) -> float | None:
+        """While suspect: seconds since the link was last known to be good; None: not known."""
+        return None if self._last_good is None else self.clock() - self._last_good
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when ``state`` says something new or keys were quarantined."""
+        self._listeners.append(listener)
+
     # --- inside ---
+
+    def _change(self, state: LinkState) -> None:
+        """Heartbeats differ from what is known in nothing but the age of a suspicion."""
+        before, self.state = self.state, state
+        self._note_suspicion(state)
+        if msgspec.structs.replace(state, suspect_age=before.suspect_age) != before:
+            self._tell()
+
+    def _note_suspicion(self, state: LinkState) -> None:
+        """The earliest of the last good moments the link has named for this suspicion.
+
+        Each was a little longer ago than it seems, for the message was on its way meanwhile. A
+        link that names none was good when it last said so.
+        """
+        now = self.clock()
+        if state.state != "suspect":
+            self._last_good = None
+            self._heard_good = now if state.state == "up" else self._heard_good
+            return
+        age = state.suspect_age
+        candidates = (self._last_good, self._heard_good if age is None else now - age)
+        self._last_good = min((each for each in candidates if each is not None), default=None)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _send(self, message: FromKme) -> None:
         if self._session is not None:
@@ -156,17 +200,19 @@ class LinkAgent:
         """Without the peer KME no key can be handed over, however good the quantum link is."""
         if message.peer_connected:
             self._peer_missing_since = None
-            self.state = message
+            self._change(message)
             return
         if self._peer_missing_since is None:
             self._peer_missing_since = self._timestamp()
         was_up = message.state == "up"
-        self.state = msgspec.structs.replace(
-            message,
-            state="down" if was_up else message.state,
-            since=self._peer_missing_since if was_up else message.since,
-            alarms=(*message.alarms, f"KME {self.peer} is not connected to the link"),
-            key_rate=0.0,
+        self._change(
+            msgspec.structs.replace(
+                message,
+                state="down" if was_up else message.state,
+                since=self._peer_missing_since if was_up else message.since,
+                alarms=(*message.alarms, f"KME {self.peer} is not connected to the link"),
+                key_rate=0.0,
+            )
         )
 
     def _survey(self) -> None:

@@ -11,9 +11,11 @@ import msgspec
 from aiohttp import web
 
 from qkd_adapters.errors import (
+    EventStreamError,
     ForeignKeyError,
     KmeStartupError,
     NotEnoughKeysError,
+    QuarantinedKeyError,
     UnknownKeyError,
 )
 from qkd_adapters.kme.agent import LinkAgent
@@ -26,6 +28,7 @@ from qkd_adapters.kme.etsi014 import (
     parse_enc_get,
     parse_enc_post,
 )
+from qkd_adapters.kme.events import EVENTS, EventStreams, link_report
 from qkd_adapters.kme.faults import CONTAINER_FAULTS, SLOW_ANSWER, Fault, FaultSwitches
 from qkd_adapters.kme.identity import SaeDirectory
 from qkd_adapters.kme.store import DeliveredKey
@@ -65,7 +68,7 @@ def _reason(error: OSError) -> str:
 
 
 class KmeServer:
-    """Handlers of the four resources. Who asks is in the certificate; whom for, in the URL."""
+    """Handlers of the resources. Who asks is in the certificate; whom for, in the URL."""
 
     def __init__(self, settings: KmeSettings, agent: LinkAgent, faults: FaultSwitches) -> None:
         self._settings = settings
@@ -73,6 +76,7 @@ class KmeServer:
         self._store = agent.store
         self._faults = faults
         self._directory = SaeDirectory(settings.saes)
+        self.events = EventStreams(agent)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._outermost])
@@ -82,6 +86,8 @@ class KmeServer:
         for name, handler in (("enc_keys", self._enc_keys), ("dec_keys", self._dec_keys)):
             app.router.add_get(f"{base}/{name}", self._as(handler), allow_head=False)
             app.router.add_post(f"{base}/{name}", self._as(handler))
+        app.router.add_get(f"{EVENTS}/{{sae}}", self._as(self._events), allow_head=False)
+        app.on_shutdown.append(self.events.close)
         return app
 
     # --- around every request ---
@@ -146,7 +152,6 @@ class KmeServer:
         """Get status."""
         limits = self._settings.keys
         direction = Direction(caller, request.match_info["sae"])
-        state = self._agent.state
         answer = {
             "source_KME_ID": self._settings.kme_id,
             "target_KME_ID": self._settings.peer_kme,
@@ -160,16 +165,18 @@ class KmeServer:
             "min_key_size": limits.min_size,
             "max_SAE_ID_count": limits.max_sae_ids,
             "status_extension": {
-                "qsgw_link": {
-                    "state": state.state,
-                    "since": state.since,
-                    "alarms": state.alarms,
-                    "key_rate": state.key_rate,
-                },
+                "qsgw_link": link_report(self._agent, direction),
                 "qsgw_accounting": self._store.account(direction).as_json(),
             },
         }
         return _json(msgspec.json.encode(answer))
+
+    async def _events(self, request: web.Request, caller: str) -> web.StreamResponse:
+        """Our own: what the link does, told as it happens."""
+        try:
+            return await self.events.serve(request, caller)
+        except EventStreamError as error:
+            raise RefusedError(503, str(error)) from error
 
     async def _enc_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
         """Get key: we are asked by the master SAE."""
@@ -212,6 +219,12 @@ class KmeServer:
         except ForeignKeyError as error:
             raise RefusedError(
                 401, "one or more keys belong to another pair of SAEs", *_ids(error)
+            ) from error
+        except QuarantinedKeyError as error:
+            raise RefusedError(
+                400,
+                "one or more keys were quarantined: the link was suspect when they were made",
+                *_ids(error),
             ) from error
         except UnknownKeyError as error:
             raise RefusedError(

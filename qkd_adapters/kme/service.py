@@ -12,6 +12,7 @@ from qkd_adapters.control import ControlServer
 from qkd_adapters.errors import KmeStartupError
 from qkd_adapters.kme.agent import LinkAgent
 from qkd_adapters.kme.config import KmeSettings
+from qkd_adapters.kme.events import EventStreams
 from qkd_adapters.kme.faults import FaultSwitches
 from qkd_adapters.kme.server import KmeServer, server_context
 from qkd_adapters.link.client import LinkClient
@@ -41,12 +42,14 @@ class Kme:
         )
         self.store = self.agent.store
         self.faults = FaultSwitches()
+        self._server = KmeServer(settings, self.agent, self.faults)
         self._link = LinkClient(self.agent, settings.link)
         self._control = ControlServer(
             settings.control_socket, {"status": self._status, "fault": self.faults.command}
         )
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self.agent.on_change(self._log_link)
 
     async def start(self) -> None:
         """Returns when HTTPS is served and the link was tried once. Raises KmeStartupError.
@@ -55,9 +58,8 @@ class Kme:
         connects as soon as it can. So KMEs and link may be started in any order.
         """
         context = server_context(self._settings)
-        server = KmeServer(self._settings, self.agent, self.faults)
         self._runner = web.AppRunner(
-            server.application(), access_log=None, shutdown_timeout=SHUTDOWN_GRACE
+            self._server.application(), access_log=None, shutdown_timeout=SHUTDOWN_GRACE
         )
         await self._runner.setup()
         for host, port in self._settings.listen:
@@ -91,6 +93,10 @@ class Kme:
         await until_stopped(stop, self._tasks)
 
     @property
+    def events(self) -> EventStreams:
+        return self._server.events
+
+    @property
     def port(self) -> int:
         """The TCP port of the first listener, for a configuration with port 0."""
         assert self._runner is not None
@@ -102,6 +108,18 @@ class Kme:
         while True:
             await asyncio.sleep(EXPIRY_INTERVAL)
             self.store.expire()
+
+    def _log_link(self) -> None:
+        state = self.agent.state
+        accounts = [self.store.account(direction) for direction in self.store.directions]
+        _log.info(
+            "link-state",
+            state=state.state,
+            alarms=state.alarms,
+            suspect_age=self.agent.suspect_age,
+            quarantined=sum(account.quarantined for account in accounts),
+            delivered_suspect=sum(account.delivered_suspect for account in accounts),
+        )
 
     def _status(self, _: Sequence[str]) -> dict[str, object]:
         """For ``kmectl status``; JSON-ready, no key bytes."""
@@ -116,6 +134,7 @@ class Kme:
                 "since": state.since,
                 "alarms": state.alarms,
                 "key_rate": state.key_rate,
+                "suspect_age": self.agent.suspect_age,
             },
             "directions": [
                 {

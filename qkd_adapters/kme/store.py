@@ -13,8 +13,14 @@ from typing import TypeVar
 from uuid import uuid4
 
 from kms_client.secret import Secret
-from qkd_adapters.errors import ForeignKeyError, NotEnoughKeysError, UnknownKeyError
+from qkd_adapters.errors import (
+    ForeignKeyError,
+    NotEnoughKeysError,
+    QuarantinedKeyError,
+    UnknownKeyError,
+)
 from qkd_adapters.kme.accounting import DirectionAccount
+from qkd_adapters.kme.memory import Memory
 from qkd_adapters.link.messages import (
     BLOCK_BITS,
     Delivered,
@@ -32,6 +38,9 @@ EXPIRY_GRACE = 60.0
 MAX_AWAITING = 65_536
 # Ids remembered so that a second dec_keys is refused at once instead of waiting for a notice.
 MAX_SPENT = 65_536
+# Ids remembered of blocks given to an SAE and of keys quarantined: with 10 keys per second,
+# those of two hours, which is longer than a key lives.
+MAX_REMEMBERED = 65_536
 
 _T = TypeVar("_T")
 
@@ -44,8 +53,11 @@ class DeliveredKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
+    """``parts``: ids of the blocks it was made of, where it went to its master already."""
+
     key: Secret
     expires: float
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,7 +97,9 @@ class KeyStore:
         self._lifetime = lifetime
         self._clock = clock
         self._emit = emit
-        self._spent: dict[tuple[Direction, str], None] = {}
+        self._spent: Memory[tuple[Direction, str]] = Memory(MAX_SPENT)
+        self._given: Memory[tuple[Direction, str]] = Memory(MAX_REMEMBERED)  # blocks
+        self._quarantined: Memory[str] = Memory(MAX_REMEMBERED)
 
     # --- what is here ---
 
@@ -110,7 +124,8 @@ class KeyStore:
                 key_id for queue in self._queues.values() for key_id in queue.available
             ),
             pending=tuple(key_id for queue in self._queues.values() for key_id in queue.pending),
-            delivered=tuple(delivered),
+            # One that is not to be used need not be kept for the slave's sake.
+            delivered=tuple(key_id for key_id in delivered if key_id not in self._quarantined),
         )
 
     def room(self) -> list[Room]:
@@ -133,6 +148,7 @@ class KeyStore:
             queue is None
             or queue.occupied() >= self._max_count
             or (direction, key_id) in self._spent
+            or key_id in self._quarantined
             or any(other.holds(key_id) for other in self._queues.values())
         ):
             key.wipe()
@@ -163,6 +179,30 @@ class KeyStore:
                 queue.account.discarded += 1
                 self._freed(direction, 1)
 
+    def quarantine(self, key_ids: Iterable[str]) -> None:
+        """The link was suspect when it made these: wiped where they are here, refused later.
+
+        Those an SAE has already can only be counted; each counts once however often it is named.
+        """
+        wanted = set(key_ids)
+        for key_id in wanted:
+            self._quarantined.add(key_id)
+        for direction, queue in self._queues.items():
+            for key_id in wanted & queue.pending.keys():
+                queue.pending.pop(key_id).wipe()
+                self._freed(direction, 1)
+            for key_id in wanted & queue.available.keys():
+                queue.available.pop(key_id).key.wipe()
+                queue.account.quarantined += 1
+                self._freed(direction, 1)
+            for key_id in _made_of(wanted, queue.awaiting):
+                queue.awaiting.pop(key_id).key.wipe()
+                queue.account.quarantined += 1
+                self._quarantined.add(key_id)
+            queue.account.delivered_suspect += sum(
+                self._given.remove((direction, key_id)) for key_id in wanted
+            )
+
     # --- the master's side ---
 
     def take(
@@ -184,6 +224,8 @@ class KeyStore:
             key_id = parts[0] if size == BLOCK_BITS else str(uuid4())
             key = _join([queue.available.pop(part).key for part in parts], size)
             keys.append(DeliveredKey(key_id=key_id, key=key))
+            for part in parts:
+                self._given.add((direction, part))
             self._emit(
                 Delivered(
                     key_id=key_id,
@@ -214,6 +256,11 @@ class KeyStore:
             queue.account.expired += len(parts)
         elif len(parts) == len(notice.parts):
             self._await_slaves(notice, _join(keys, notice.size))
+        elif any(part in self._quarantined for part in notice.parts):
+            self._quarantined.add(notice.key_id)
+            queue.account.quarantined += len(parts)
+        else:
+            queue.account.discarded += len(parts)
         for key in keys:
             key.wipe()
 
@@ -226,7 +273,9 @@ class KeyStore:
                 if len(queue.awaiting) >= MAX_AWAITING:
                     queue.awaiting.pop(next(iter(queue.awaiting))).key.wipe()
                     queue.account.unfetched += 1
-                queue.awaiting[notice.key_id] = _Held(key=Secret(key.expose()), expires=expires)
+                queue.awaiting[notice.key_id] = _Held(
+                    key=Secret(key.expose()), expires=expires, parts=notice.parts
+                )
         key.wipe()
 
     def unannounced(self, direction: Direction, key_ids: Sequence[str]) -> list[str]:
@@ -235,11 +284,13 @@ class KeyStore:
         return [
             key_id
             for key_id in key_ids
-            if key_id not in awaiting and (direction, key_id) not in self._spent
+            if key_id not in awaiting
+            and key_id not in self._quarantined
+            and (direction, key_id) not in self._spent
         ]
 
     def fetch(self, direction: Direction, key_ids: Sequence[str]) -> tuple[DeliveredKey, ...]:
-        """All of these, once. Raises UnknownKeyError or ForeignKeyError; then none is taken.
+        """All of these, once. Raises UnknownKeyError or a kind of it; then none is taken.
 
         A key of block size may be fetched before the notice of its delivery came, so that the
         stock outlives an outage of the classical channel.
@@ -252,6 +303,9 @@ class KeyStore:
             if key_id not in queue.awaiting and key_id not in queue.available
         )
         if missing:
+            withdrawn = tuple(key_id for key_id in missing if key_id in self._quarantined)
+            if withdrawn:
+                raise QuarantinedKeyError(withdrawn)
             foreign = tuple(
                 key_id
                 for key_id in missing
@@ -268,7 +322,9 @@ class KeyStore:
                 held = queue.available.pop(key_id)
                 self._freed(direction, 1)
             keys.append(DeliveredKey(key_id=key_id, key=held.key))
-            self._remember_spent(direction, key_id)
+            self._spent.add((direction, key_id))
+            for part in held.parts or (key_id,):
+                self._given.add((direction, part))
         queue.account.delivered_slave += len(keys)
         return tuple(keys)
 
@@ -314,15 +370,14 @@ class KeyStore:
         if count:
             self._emit(Room(master=direction.master, slave=direction.slave, more=count))
 
-    def _remember_spent(self, direction: Direction, key_id: str) -> None:
-        self._spent[direction, key_id] = None
-        if len(self._spent) > MAX_SPENT:
-            del self._spent[next(iter(self._spent))]
-
 
 def _first(items: dict[str, _T], count: int) -> list[str]:
     """The oldest ``count`` keys of a dict."""
     return [key for key, _ in zip(items, range(count), strict=False)]
+
+
+def _made_of(blocks: set[str], awaiting: dict[str, _Held]) -> list[str]:
+    return [key_id for key_id, held in awaiting.items() if not blocks.isdisjoint(held.parts)]
 
 
 def _too_old(held: dict[str, _Held], now: float) -> list[str]:

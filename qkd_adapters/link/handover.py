@@ -9,7 +9,7 @@ delivery to its master the other side just has not been told of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 from uuid import uuid4
@@ -27,6 +27,7 @@ from qkd_adapters.link.messages import (
     Inventory,
     NoticeSeen,
     Offer,
+    Quarantine,
     Room,
     Settle,
     Survey,
@@ -34,6 +35,11 @@ from qkd_adapters.link.messages import (
 
 # A connected KME that has not answered an offer for this long is taken for dead. Seconds.
 HANDOVER_TIMEOUT = 5.0
+
+MAX_QUARANTINED = 65_536
+"""Ids of quarantined keys that are repeated to a KME that was away; the oldest are forgotten.
+
+With 10 keys per second those of two hours, which is longer than a KME keeps a key."""
 
 
 @dataclass(slots=True)
@@ -79,6 +85,7 @@ class HandoverCore:
         self._handovers: dict[str, _Handover] = {}
         self._directions: list[Direction] = []
         self._turn = 0
+        self._quarantined: dict[str, None] = {}
         self.synced = False
         self.counters: dict[Direction, DirectionCounters] = {}
 
@@ -136,6 +143,22 @@ class HandoverCore:
             direction=direction, deadline=now + HANDOVER_TIMEOUT, waiting=set(self._sides)
         )
         return key_id, direction
+
+    def quarantine(self, key_ids: Iterable[str]) -> None:
+        """No KME may give these keys any more, whether handed over or on the way.
+
+        A KME that is away is told when it is back, before it learns what its stock is worth.
+        """
+        named = tuple(key_ids)
+        for key_id in named:
+            self._quarantined[key_id] = None
+            if key_id in self._handovers:
+                self._handovers[key_id].refused = True
+        while len(self._quarantined) > MAX_QUARANTINED:
+            del self._quarantined[next(iter(self._quarantined))]
+        for side in self._sides.values():
+            if named and side.hello is not None:
+                self._send(side, Quarantine(key_ids=named))
 
     def overdue(self, now: float) -> set[str]:
         """Sides that left an offer unanswered; the transport closes their connections."""
@@ -200,6 +223,8 @@ class HandoverCore:
         if other.inventory is None:
             return
         for own, peer in ((me, other), (other, me)):
+            if self._quarantined:
+                self._send(own, Quarantine(key_ids=tuple(self._quarantined)))
             self._send(own, _reconcile(own.inventory, peer.inventory))
         me.inventory = other.inventory = None
         self.synced = True

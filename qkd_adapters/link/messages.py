@@ -86,6 +86,8 @@ class LinkState(_Message, frozen=True, kw_only=True, tag="state"):
     """State of the quantum link: ``up``, ``down`` or ``suspect``; also the heartbeat.
 
     ``since`` is RFC 3339, ``key_rate`` in 256-bit keys per second over all directions.
+    ``suspect_age``: while suspect, how many seconds ago the link was last known to be good. A
+    duration, so that no two clocks need agree; None where the link cannot tell.
     """
 
     state: str
@@ -93,6 +95,7 @@ class LinkState(_Message, frozen=True, kw_only=True, tag="state"):
     alarms: tuple[str, ...]
     key_rate: float
     peer_connected: bool
+    suspect_age: float | None = None
 
 
 class Survey(_Message, frozen=True, kw_only=True, tag="survey"):
@@ -120,6 +123,15 @@ class Settle(_Message, frozen=True, kw_only=True, tag="settle"):
     commit: tuple[str, ...] = ()
     discard: tuple[str, ...] = ()
     final: bool = False
+
+
+class Quarantine(_Message, frozen=True, kw_only=True, tag="quarantine"):
+    """Keys made while the link was suspect: drop them, and refuse who asks for them.
+
+    The link repeats it to KMEs that come back; naming a key again changes nothing.
+    """
+
+    key_ids: tuple[str, ...]
 
 
 # --- KME to KME, relayed by the link (the classical channel) -----------------------------
@@ -156,7 +168,9 @@ class NoticeSeen(_Message, frozen=True, kw_only=True, tag="notice-seen"):
 
 Notice = Delivered | Expired
 FromKme = Hello | Inventory | Room | Accepted | Delivered | Expired | NoticeSeen
-FromLink = Rejected | LinkState | Survey | Offer | Settle | Delivered | Expired | NoticeSeen
+FromLink = (
+    Rejected | LinkState | Survey | Offer | Settle | Quarantine | Delivered | Expired | NoticeSeen
+)
 
 _encoder = msgspec.msgpack.Encoder()
 decode_from_kme = msgspec.msgpack.Decoder(FromKme).decode

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -11,7 +13,7 @@ import msgspec
 
 from qkd_adapters.address import Address, ConnectionCallback, listen, remove_socket
 from qkd_adapters.errors import LinkProtocolError
-from qkd_adapters.link.handover import DirectionCounters, HandoverCore
+from qkd_adapters.link.handover import MAX_QUARANTINED, DirectionCounters, HandoverCore
 from qkd_adapters.link.messages import (
     Hello,
     LinkState,
@@ -39,6 +41,7 @@ class LinkServer:
         sides: tuple[tuple[str, Address], tuple[str, Address]],
         source: KeySource,
         recorder: KeyRecorder | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._addresses = dict(sides)
@@ -48,9 +51,12 @@ class LinkServer:
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._clock = clock
         self._made = 0
+        self._quarantined = 0
+        self._handed: deque[tuple[float, str]] = deque(maxlen=MAX_QUARANTINED)  # (made, key id)
         self._overflow = 0
-        source.on_change(self._announce)
+        source.on_change(self._source_changed)
 
     async def start(self) -> None:
         """Raises KmeStartupError."""
@@ -92,8 +98,10 @@ class LinkServer:
             "since": state.since.isoformat(timespec="seconds"),
             "alarms": list(state.alarms),
             "key_rate": state.key_rate,
+            "suspect_age": state.suspect_age,
             "made": self._made,
             "overflow": self._overflow,
+            "quarantined": self._quarantined,
             "sides": {
                 side: {"listen": str(address), "connected": self._core.connected(side)}
                 for side, address in self._addresses.items()
@@ -163,6 +171,23 @@ class LinkServer:
             if writer is not None and not writer.is_closing():
                 writer.write(frame(message))
 
+    def _source_changed(self) -> None:
+        """The keys of a suspect time go first: whoever hears of it finds them gone."""
+        age = self._source.state.suspect_age
+        if age is not None:
+            self._quarantine(self._clock() - age)
+        self._announce()
+
+    def _quarantine(self, last_good: float) -> None:
+        key_ids = []
+        while self._handed and self._handed[-1][0] >= last_good:
+            key_ids.append(self._handed.pop()[1])
+        if key_ids:
+            self._quarantined += len(key_ids)
+            _log.warning("keys-quarantined", link=self._name, count=len(key_ids))
+            self._core.quarantine(reversed(key_ids))
+            self._flush()
+
     def _announce(self) -> None:
         """Tell both KMEs the state of the link."""
         state = self._source.state
@@ -174,6 +199,7 @@ class LinkServer:
                     alarms=state.alarms,
                     key_rate=state.key_rate,
                     peer_connected=self._core.peer_connected(side),
+                    suspect_age=state.suspect_age,
                 )
                 writer.write(frame(message))
 
@@ -182,18 +208,21 @@ class LinkServer:
     async def _pump(self) -> None:
         async for block in self._source.blocks():
             self._made += 1
-            offered = self._core.distribute(block, time.monotonic())
+            now = self._clock()
+            offered = self._core.distribute(block, now)
             if offered is None:
                 self._overflow += 1
-            elif self._recorder is not None:
-                self._recorder.record(offered[0], block)
+            else:
+                self._handed.append((now, offered[0]))
+                if self._recorder is not None:
+                    self._recorder.record(offered[0], block)
             block.wipe()
             self._flush()
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
-            for side in self._core.overdue(time.monotonic()):
+            for side in self._core.overdue(self._clock()):
                 _log.warning("kme-silent", link=self._name, kme=side)
                 self._drop(side)
             self._announce()

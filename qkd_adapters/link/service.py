@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def link_commands(source: EmulatedSource, server: LinkServer) -> dict[str, Comma
         return run
 
     def suspect(words: Sequence[str]) -> object:
-        source.suspect(" ".join(words) or "eavesdropping suspected")
+        since, text = _since(list(words))
+        source.suspect(" ".join(text) or "eavesdropping suspected", since=since)
         return server.status()
 
     return {
@@ -46,6 +48,19 @@ def link_commands(source: EmulatedSource, server: LinkServer) -> dict[str, Comma
         "suspect": suspect,
         "status": lambda _: server.status(),
     }
+
+
+def _since(words: list[str]) -> tuple[float, list[str]]:
+    """Of ``[--since SECONDS] [TEXT...]``."""
+    if words[:1] != ["--since"]:
+        return 0.0, words
+    try:
+        since = float(words[1])
+    except (IndexError, ValueError) as error:
+        raise ControlRequestError("suspect: --since needs a number of seconds") from error
+    if not 0 <= since < math.inf:
+        raise ControlRequestError("suspect: --since needs seconds, 0 or more")
+    return since, words[2:]
 
 
 async def run_link(

@@ -28,12 +28,16 @@ class QuantumState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceState:
-    """What the device says of itself. ``key_rate`` in 256-bit keys per second, now."""
+    """What the device says of itself. ``key_rate`` in 256-bit keys per second, now.
+
+    ``suspect_age``: while suspect, seconds since the last moment known to be good.
+    """
 
     state: QuantumState
     since: datetime
     alarms: tuple[str, ...]
     key_rate: float
+    suspect_age: float | None = None
 
 
 class KeySource(Protocol):
@@ -76,13 +80,13 @@ class Pacer:
 class _Faults:
     cut: bool = False
     suspicions: list[str] = field(default_factory=list)
+    last_good: float | None = None  # clock reading, while suspect
 
 
 class EmulatedSource:
     """Random blocks at a configured rate; can be cut, slowed and made suspect while running.
 
-    A suspect link goes on making keys, as a device does whose error rate is unusual but
-    below its abort threshold: what to do with such keys is the gateway's decision.
+    While suspect it makes none: a key that would be quarantined at once is not worth a hand-over.
     """
 
     def __init__(
@@ -104,11 +108,13 @@ class EmulatedSource:
     def state(self) -> SourceState:
         state = self._quantum_state()
         alarms = ["quantum channel cut"] if self._faults.cut else []
+        good = self._faults.last_good
         return SourceState(
             state=state,
             since=self._since,
             alarms=(*alarms, *self._faults.suspicions),
-            key_rate=0.0 if state is QuantumState.DOWN else self._pacer.rate,
+            key_rate=self._pacer.rate if state is QuantumState.UP else 0.0,
+            suspect_age=None if good is None else self._clock() - good,
         )
 
     @property
@@ -134,9 +140,12 @@ class EmulatedSource:
         with self._changing():
             self._pacer.set_rate(_check_rate(rate), self._clock())
 
-    def suspect(self, text: str) -> None:
-        """Raise an eavesdropping alarm."""
+    def suspect(self, text: str, *, since: float = 0.0) -> None:
+        """Raise an eavesdropping alarm: all was well until ``since`` seconds ago."""
         with self._changing():
+            good = self._clock() - since
+            known = self._faults.last_good
+            self._faults.last_good = good if known is None else min(good, known)
             if text not in self._faults.suspicions:
                 self._faults.suspicions.append(text)
 
@@ -144,11 +153,13 @@ class EmulatedSource:
         """Withdraw every eavesdropping alarm."""
         with self._changing():
             self._faults.suspicions.clear()
+            self._faults.last_good = None
+            self._pacer.restart(self._clock())
 
     async def blocks(self) -> AsyncIterator[Secret]:
         while True:
             self._wake.clear()
-            if self._faults.cut:
+            if self._quantum_state() is not QuantumState.UP:
                 await self._wake.wait()
             elif self._pacer.take(self._clock()):
                 yield Secret(secrets.token_bytes(BLOCK_BITS // 8))

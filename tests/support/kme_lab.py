@@ -68,11 +68,13 @@ class KmeLab:
         keys: KeySettings = DEFAULT_KEYS,
         rate: float = 2000.0,
         clock: Callable[[], float] = time.monotonic,
+        link_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
         self.pki = directory / "pki"
         self.keys = keys
         self.clock = clock
+        self.link_clock = link_clock
         self.rate = rate
         self.kmes: dict[str, Kme] = {}
         self.source: EmulatedSource
@@ -106,11 +108,12 @@ class KmeLab:
     # --- processes ---
 
     async def start_link(self) -> None:
-        self.source = EmulatedSource(rate=self.rate)
+        self.source = EmulatedSource(rate=self.rate, clock=self.link_clock)
         self.link = LinkServer(
             name="moon-sun",
             sides=(("kme-moon", self._address("kme-moon")), ("kme-sun", self._address("kme-sun"))),
             source=self.source,
+            clock=self.link_clock,
         )
         await self.link.start()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kms_client.secret import Secret
-from qkd_adapters.errors import NotEnoughKeysError, UnknownKeyError
+from qkd_adapters.errors import NotEnoughKeysError, QuarantinedKeyError, UnknownKeyError
 from qkd_adapters.kme.agent import LinkAgent
 from qkd_adapters.link.handover import HandoverCore
 from qkd_adapters.link.messages import Direction, FromKme, FromLink
@@ -33,6 +33,8 @@ class World:
         self._blocks = count(1)
         self.taken: dict[str, tuple[Direction, bytes]] = {}
         self.fetched: set[str] = set()
+        self.made: list[str] = []
+        self.quarantined: set[str] = set()
         self.to_link: dict[str, deque[FromKme]] = {side: deque() for side in SIDES}
         self.to_kme: dict[str, deque[FromLink]] = {side: deque() for side in SIDES}
         self.up: dict[str, bool] = dict.fromkeys(SIDES, False)
@@ -82,7 +84,16 @@ class World:
 
     def make(self) -> None:
         block = Secret(next(self._blocks).to_bytes(32, "big"))
-        self.core.distribute(block, self.now)
+        offered = self.core.distribute(block, self.now)
+        if offered is not None:
+            self.made.append(offered[0])
+        self._collect()
+
+    def quarantine(self, count: int) -> None:
+        """The newest so many keys."""
+        named = self.made[len(self.made) - count :]
+        self.quarantined.update(named)
+        self.core.quarantine(named)
         self._collect()
 
     def step(self, side: str, *, towards_link: bool) -> None:
@@ -135,6 +146,18 @@ class World:
             for direction in DIRECTIONS:
                 assert len(available_ids(agent.store, direction)) <= MAX_COUNT
 
+    def check_accounts(self) -> None:
+        """Keys of the block size: what came in is out, gone for a reason, or here."""
+        for side, agent in self.agents.items():
+            for direction in DIRECTIONS:
+                account = agent.store.account(direction)
+                ours = HOME[direction.master] == side
+                delivered = account.delivered_master if ours else account.delivered_slave
+                here = len(available_ids(agent.store, direction)) + agent.store.awaiting(direction)
+                gone = account.expired + account.unfetched + account.discarded + account.quarantined
+                assert account.stored == delivered + gone + here
+                assert account.delivered_suspect <= delivered
+
     def check_agreement(self) -> None:
         """After settle()."""
         moon, sun = (self.agents[side].store for side in SIDES)
@@ -163,6 +186,10 @@ def apply(world: World, operation: tuple[str, int]) -> None:
                     world.step(each, towards_link=False)
         case "take":
             world.take(direction, 256 if number < 8 else 512)
+        case "take-one":
+            world.take(direction, 256)
+        case "quarantine":
+            world.quarantine(min(number, len(world.made)))
         case "fetch":
             if world.taken:
                 key_ids = [key_id for key_id in world.taken if key_id not in world.fetched]
@@ -183,9 +210,9 @@ def apply(world: World, operation: tuple[str, int]) -> None:
     world.check_bounds()
 
 
-def operations(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
+def operations(*names: str, take: str = "take") -> st.SearchStrategy[list[tuple[str, int]]]:
     # What moves things along stands there several times, or little would ever happen.
-    weighted = ["make"] * 3 + ["step"] * 6 + ["run"] * 2 + ["take"] * 3 + ["fetch", *names]
+    weighted = ["make"] * 3 + ["step"] * 6 + ["run"] * 2 + [take] * 3 + ["fetch", *names]
     operation = st.tuples(st.sampled_from(weighted), st.integers(0, 15))
     # A short history reaches no interesting state, and most lists would be short.
     return st.lists(operation, min_size=60, max_size=150)
@@ -205,7 +232,7 @@ def run(history: list[tuple[str, int]]) -> World:
 
 
 @settings(max_examples=50, deadline=None)
-@given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age"))
+@given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age", "quarantine"))
 def test_stores_agree_after_any_history(history: list[tuple[str, int]]) -> None:
     world = run(history)
     world.check_agreement()
@@ -222,8 +249,33 @@ def test_while_no_kme_restarts_every_delivered_key_reaches_its_slave(
         assert world.fetch(key_id)
 
 
+@settings(max_examples=50, deadline=None)
+@given(operations("disconnect", "reconnect", "age", "quarantine", "quarantine"))
+def test_a_quarantined_key_is_delivered_to_nobody_once_both_kmes_heard_of_it(
+    history: list[tuple[str, int]],
+) -> None:
+    world = run(history)
+    world.quarantine(len(world.made) // 2)
+    world.settle()
+    world.check_agreement()
+    for key_id in world.quarantined & world.taken.keys() - world.fetched:
+        direction, _ = world.taken[key_id]
+        with pytest.raises(QuarantinedKeyError):
+            world.agents[HOME[direction.slave]].store.fetch(direction, [key_id])
+    for agent in world.agents.values():
+        for direction in DIRECTIONS:
+            assert not available_ids(agent.store, direction) & world.quarantined
+
+
+@settings(max_examples=50, deadline=None)
+@given(operations("disconnect", "reconnect", "restart-kme", "age", "quarantine", take="take-one"))
+def test_accounts_add_up_after_any_history(history: list[tuple[str, int]]) -> None:
+    world = run(history)
+    world.check_accounts()
+
+
 @settings(max_examples=20, deadline=None)
-@given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age"))
+@given(operations("disconnect", "reconnect", "restart-kme", "restart-link", "age", "quarantine"))
 def test_after_any_history_keys_flow_again(history: list[tuple[str, int]]) -> None:
     world = run(history)
     for _ in range(2 * MAX_COUNT):
@@ -270,6 +322,90 @@ def test_directions_take_turns_until_full() -> None:
         assert sum(counts) == made
         assert abs(counts[0] - counts[1]) <= 1
     assert world.core.distribute(Secret(bytes(32)), 0.0) is None
+
+
+def stocked() -> World:
+    world = World()
+    world.settle()
+    for _ in range(2 * MAX_COUNT):
+        world.make()
+        world.settle()
+    return world
+
+
+def test_quarantine_takes_the_named_keys_from_both_stores_and_no_others() -> None:
+    world = stocked()
+    older, named = world.made[:-2], world.made[-2:]
+    world.quarantine(2)
+    world.settle()
+    world.check_agreement()
+    for side in SIDES:
+        store = world.agents[side].store
+        left = {key_id for each in DIRECTIONS for key_id in available_ids(store, each)}
+        assert left == set(older)
+        accounts = [store.account(direction) for direction in DIRECTIONS]
+        assert sum(account.quarantined for account in accounts) == len(named)
+        assert not any(account.delivered_suspect for account in accounts)
+    world.check_accounts()
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_a_slave_is_refused_a_quarantined_key_that_its_master_has(size: int) -> None:
+    """Also where one block of two was suspect, and the notice came before or after."""
+    for notice_first in (True, False):
+        world = stocked()
+        direction = DIRECTIONS[0]
+        world.take(direction, size)
+        (key_id,) = world.taken
+        if notice_first:
+            world.settle()
+        world.quarantine(len(world.made))
+        world.settle()
+        slave = world.agents["kme-sun"].store
+        assert slave.unannounced(direction, [key_id]) == []  # nobody waits for news of it
+        with pytest.raises(QuarantinedKeyError) as caught:
+            slave.fetch(direction, [key_id])
+        assert caught.value.key_ids == (key_id,)
+        assert world.agents["kme-moon"].store.account(direction).delivered_suspect == size // 256
+        assert slave.account(direction).delivered_suspect == 0
+
+
+def test_a_key_both_saes_have_is_counted_once_at_each_end_however_often_it_is_named() -> None:
+    world = stocked()
+    direction = DIRECTIONS[0]
+    world.take(direction, 256)
+    world.settle()
+    (key_id,) = world.taken
+    assert world.fetch(key_id)
+    for _ in range(2):
+        world.quarantine(len(world.made))
+        world.settle()
+    for side in SIDES:
+        assert world.agents[side].store.account(direction).delivered_suspect == 1
+    world.check_accounts()
+
+
+def test_a_key_on_its_way_when_the_suspicion_comes_is_never_delivered() -> None:
+    world = World()
+    world.settle()
+    world.make()
+    world.step("kme-moon", towards_link=False)  # moon holds it, sun was not asked yet
+    world.quarantine(1)
+    world.settle()
+    world.check_agreement()
+    assert not world.agents["kme-moon"].store.inventory(()).available
+    assert sum(each.discarded for each in world.core.counters.values()) == 1
+
+
+def test_a_kme_that_was_away_is_told_before_it_gives_another_key() -> None:
+    world = stocked()
+    world.disconnect("kme-sun")
+    world.quarantine(len(world.made))
+    world.settle()
+    world.check_agreement()
+    sun = world.agents["kme-sun"].store
+    assert sum(sun.account(each).quarantined for each in DIRECTIONS) == len(world.made)
+    assert not any(sun.account(each).discarded for each in DIRECTIONS)
 
 
 @pytest.mark.parametrize("size", [64, 128, 256, 264, 512, 1024])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -77,11 +78,11 @@ def test_since_moves_with_the_state_only() -> None:
         state = source.state
         history.append((state.state.value, state.since.second, state.alarms, state.key_rate))
     assert history == [
-        ("suspect", 10, ("one",), 4.0),
-        ("suspect", 10, ("one", "two"), 4.0),
+        ("suspect", 10, ("one",), 0.0),
+        ("suspect", 10, ("one", "two"), 0.0),
         ("down", 30, ("quantum channel cut", "one", "two"), 0.0),
         ("down", 30, ("quantum channel cut", "one", "two"), 0.0),
-        ("suspect", 50, ("one", "two"), 8.0),
+        ("suspect", 50, ("one", "two"), 0.0),
         ("up", 0, (), 8.0),
     ]
     assert len(changes) == 6
@@ -106,3 +107,33 @@ async def test_blocks_are_distinct_and_of_block_size() -> None:
             break
     assert {len(block) for block in blocks} == {BLOCK_BITS // 8}
     assert len({block.expose() for block in blocks}) == 20
+
+
+def test_the_last_good_moment_of_a_suspicion_moves_back_only() -> None:
+    clock = Clock()
+    source = EmulatedSource(rate=4.0, clock=clock.monotonic, wall_clock=clock.wall)
+    assert source.state.suspect_age is None
+    source.suspect("one", since=5.0)
+    clock.now += 2
+    assert source.state.suspect_age == 7.0
+    source.suspect("two", since=1.0)
+    assert source.state.suspect_age == 7.0
+    source.suspect("three", since=60.0)
+    assert source.state.suspect_age == 60.0
+    source.clear()
+    assert source.state.suspect_age is None
+
+
+async def test_a_suspect_link_makes_no_keys_and_goes_on_when_cleared() -> None:
+    clock = Clock()
+    source = EmulatedSource(rate=1.0, clock=clock.monotonic, wall_clock=clock.wall)
+    blocks = source.blocks()
+    source.suspect("one")
+    clock.now += 10
+    waiting = asyncio.ensure_future(anext(blocks))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    source.clear()
+    clock.now += 1
+    assert len(await waiting) == BLOCK_BITS // 8

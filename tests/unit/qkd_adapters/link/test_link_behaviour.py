@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from qkd_adapters.address import TcpAddress, connect, parse_address
 from qkd_adapters.control import ControlServer, request
 from qkd_adapters.errors import ControlRequestError, KmeStartupError
 from qkd_adapters.link.messages import (
+    Direction,
     Hello,
     LinkState,
     Rejected,
@@ -65,6 +67,72 @@ async def test_suspicion_is_reported_with_its_text_until_cleared(lab: KmeLab) ->
     lab.source.clear()
     await eventually(lambda: lab.kmes["kme-sun"].agent.state.state == "up")
     assert (await link_report(lab, "sun", "moon"))["alarms"] == []
+
+
+async def command(lab: KmeLab, *words: str) -> Any:
+    assert lab.link is not None
+    name, *rest = words
+    return link_commands(lab.source, lab.link)[name](rest)
+
+
+async def test_suspect_since_takes_the_keys_of_that_time_from_both_kmes(short_dir: Path) -> None:
+    leapt = 0.0
+    async with KmeLab(short_dir, link_clock=lambda: time.monotonic() + leapt) as lab:
+        await lab.filled()
+        lab.source.cut()  # nothing moves by itself
+        old = lab.ids("kme-moon")
+        leapt += 100.0
+        sent = await lab.post("moon", "sun/enc_keys", {"number": 2})
+        lab.source.heal()
+        await lab.filled()
+        young = lab.ids("kme-moon") - old
+        assert len(young) == 2
+        leapt += 10.0
+        status = await command(lab, "suspect", "--since", "60", "QBER", "7.9", "%")
+        assert 60.0 <= status["suspect_age"] < 70.0
+        await eventually(lambda: not young & (lab.ids("kme-moon") | lab.ids("kme-sun")))
+        await eventually(lab.same_stores)
+        assert lab.ids("kme-moon") == old - {entry["key_ID"] for entry in sent.json["keys"]}
+        for sae, peer in (("moon", "sun"), ("sun", "moon")):
+            await eventually(lambda s=sae: lab.kmes[f"kme-{s}"].agent.state.state == "suspect")
+            report = await link_report(lab, sae, peer)
+            assert 60.0 <= report["suspect_age"] < 70.0
+            assert report["quarantined"] == len(young)
+            assert report["alarms"] == ["QBER 7.9 %"]
+        # A key older than the suspicion is as good as ever.
+        received = await lab.fetch("sun", "moon", [sent.json["keys"][0]["key_ID"]])
+        assert received.status == 200
+        assert (await command(lab, "clear"))["suspect_age"] is None
+        await lab.filled()
+
+
+async def test_the_slave_of_a_key_quarantined_after_delivery_is_refused_and_told_why(
+    lab: KmeLab,
+) -> None:
+    sent = await lab.post("moon", "sun/enc_keys", {"number": 2})
+    first, second = (entry["key_ID"] for entry in sent.json["keys"])
+    assert (await lab.fetch("sun", "moon", [first])).status == 200
+    await command(lab, "suspect", "--since", "3600")
+    await eventually(lambda: lab.kmes["kme-sun"].agent.state.state == "down")  # cut as well
+    await eventually(lambda: not lab.ids("kme-sun"))
+    refused = await lab.fetch("sun", "moon", [second])
+    assert refused.status == 400
+    assert "quarantined" in refused.json["message"]
+    assert refused.json["details"] == [{"key_ID": second}]
+    direction = Direction("moon", "sun")
+    accounts = {name: kme.store.account(direction) for name, kme in lab.kmes.items()}
+    assert accounts["kme-moon"].delivered_suspect == 2
+    assert accounts["kme-sun"].delivered_suspect == 1
+    assert accounts["kme-sun"].quarantined == 1 + 6
+
+
+@pytest.mark.parametrize(
+    "words", [["--since"], ["--since", "x"], ["--since", "-1"], ["--since", "nan"]]
+)
+async def test_suspect_since_nonsense_is_refused(lab: KmeLab, words: list[str]) -> None:
+    with pytest.raises(ControlRequestError, match="since"):
+        await command(lab, "suspect", *words)
+    assert lab.source.state.suspect_age is None
 
 
 async def test_rate_changes_what_is_reported(lab: KmeLab) -> None:
