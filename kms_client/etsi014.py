@@ -1,79 +1,67 @@
-"""One KME, spoken to as ETSI GS QKD 014 V1.1.1 has it: JSON over mutually authenticated TLS.
+"""One KME, spoken to as ETSI GS QKD 014 has it: JSON over mutually authenticated TLS.
 
-Keys are asked for with POST only: aiohttp silently sends a GET again when a kept-alive
-connection breaks, and ``enc_keys`` consumes keys. Nothing here is ever sent twice; a lost
-answer costs the keys in it and nothing else, because the next call asks for new ones.
-
-Received key bytes are overwritten in every buffer of ours once they are in a ``Secret``. What
-is out of reach is told in docs/operations.md, "Secrets".
+Paths, bodies and answers are ``kms_client.editions``; where a KME differs from the standard is
+its profile (``kms_client.profiles``). Nothing here is ever sent twice, save where the profile
+says that the KME gives a key again: a lost answer costs the keys in it and nothing else,
+because the next call asks for new ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from itertools import combinations
-from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any
 
-import aiohttp
-import msgspec
-from yarl import URL
-
-from kms_client.errors import (
-    KmeError,
-    KmeNonsenseError,
-    KmeTlsError,
-    TlsMaterialError,
-    one_line,
-)
-from kms_client.faults import http_fault, transport_fault
-from kms_client.models import (
-    KeyContainer,
-    KeyIdMember,
-    KeyIds,
-    KeyRequest,
-    QkdKey,
-    Status,
-    canonical_key_id,
-)
-from kms_client.secret import Secret
+from kms_client.editions import Call, Edition1
+from kms_client.errors import KmeError, KmeNonsenseError, KmeTimeoutError, KmeUnreachableError
+from kms_client.models import KeyRequest, QkdKey, Status, canonical_key_id
+from kms_client.profiles import DEFAULT_PROFILE, PROFILES, Profile
 from kms_client.tls import ClientTls, TlsFiles
+from kms_client.transport import MAX_BODY, HttpsTransport
 
-MAX_BODY = 1 << 20  # octets; 128 keys of 4096 bits fit ten times over
+__all__ = ["MAX_BODY", "MAX_NUMBER", "MIN_KEY_SIZE", "KmeClient"]
+
 MAX_NUMBER = 128  # keys in one request, whatever the KME would allow
 MIN_KEY_SIZE = 256  # bits; RFC 8784 5.1: a PPK needs 256 bits to be worth 128 after Grover
-KEEPALIVE = 4.0  # seconds; below the 5 s after which common servers close an idle connection
-CONNECTIONS = 8  # at once to one KME
-_Wire = TypeVar("_Wire", Status, KeyContainer)
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # no decompression, so the size cap means what it says
-    "User-Agent": "qsgw",
-}
+_NO_NAMES: Mapping[str, str] = {}
 
 
 class KmeClient:
     """Asks one KME for keys. Every failure is a KmeError with the KME's name in it.
 
-    ``timeout`` in seconds bounds a whole request; half of it bounds setting up the connection.
-    Raises KmeError for a URL that is not https. TLS files that cannot be used are a KmeTlsError
-    of each request, until they can.
+    ``timeout`` in seconds bounds a whole request. ``peers``: what this KME calls an SAE, where
+    that is not the SAE's name. Raises KmeError for a URL that is not https. TLS files that
+    cannot be used are a KmeTlsError of each request, until they can.
     Belongs to one event loop: the first request opens the session there.
     """
 
-    def __init__(self, *, name: str, url: str, tls: TlsFiles, timeout: float = 3.0) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        tls: TlsFiles,
+        timeout: float = 3.0,
+        profile: Profile = PROFILES[DEFAULT_PROFILE],
+        peers: Mapping[str, str] = _NO_NAMES,
+    ) -> None:
+        self._profile = profile
+        self._peers = peers
+        self._edition = Edition1(name, profile)
+        self._transport = HttpsTransport(
+            name=name,
+            url=url,
+            tls=ClientTls(tls),
+            timeout=timeout,
+            keep_alive=not profile.get,  # see kms_client.transport
+            fault_of=self._edition.fault,
+        )
         self.name = name
-        self.url = _checked_url(name, url)
-        self._tls = ClientTls(tls)
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout / 2)
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
+        self.url = self._transport.url
 
     async def status(self, peer_sae: str) -> Status:
         """How many keys the KME holds for us and ``peer_sae``, its limits, its link."""
-        body = await self._request("GET", peer_sae, "status")
-        return _decoded(self.name, body, Status)
+        body = await self._send(self._edition.status(self._called(peer_sae)))
+        return self._edition.read_status(body)
 
     async def enc_keys(
         self,
@@ -96,12 +84,12 @@ class KmeClient:
         request = KeyRequest(
             number=number,
             size=size,
-            additional_slave_SAE_IDs=tuple(additional_slaves),
+            additional_slave_SAE_IDs=tuple(self._called(slave) for slave in additional_slaves),
             extension_mandatory=tuple(dict(item) for item in extension_mandatory),
             extension_optional=tuple(dict(item) for item in extension_optional),
         )
-        body = await self._request("POST", peer_sae, "enc_keys", msgspec.json.encode(request))
-        keys = self._keys(body)
+        body = await self._send(self._edition.enc_keys(self._called(peer_sae), request))
+        keys = self._edition.read_keys(body)
         wrong = None
         if len(keys) > number:
             wrong = f"gave {len(keys)} keys where {number} were asked for"
@@ -121,9 +109,13 @@ class KmeClient:
         wanted = [canonical_key_id(key_id) for key_id in key_ids]
         if not 1 <= len(wanted) <= MAX_NUMBER or len(set(wanted)) != len(wanted):
             raise ValueError(f"key_IDs must be 1..{MAX_NUMBER} different ones")
-        request = KeyIds(key_IDs=tuple(KeyIdMember(key_ID=key_id) for key_id in wanted))
-        body = await self._request("POST", peer_sae, "dec_keys", msgspec.json.encode(request))
-        keys = self._keys(body)
+        keys: list[QkdKey] = []
+        try:
+            for call in self._edition.dec_keys(self._called(peer_sae), wanted):
+                keys += self._edition.read_keys(await self._fetch(call))
+        except KmeError:
+            _wipe(keys)
+            raise
         by_id = {key.key_id: key for key in keys}  # any order is allowed
         wrong = None
         if by_id.keys() - set(wanted):
@@ -139,140 +131,26 @@ class KmeClient:
 
     async def close(self) -> None:
         """Drop the connections. The client cannot be used afterwards. Idempotent."""
-        self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._transport.close()
 
     # --- below: one request ------------------------------------------------------------------
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise KmeError(self.name, "the client was closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE),
-                timeout=self._timeout,
-                headers=_HEADERS,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-            )
-        return self._session
+    def _called(self, peer_sae: str) -> str:
+        return self._peers.get(peer_sae, peer_sae)
 
-    async def _request(
-        self, method: str, peer_sae: str, verb: str, body: bytes | None = None
-    ) -> bytearray:
-        """The body of a 200 answer. The path always names the other SAE."""
-        session = self._open_session()
+    async def _send(self, call: Call) -> bytearray:
+        return await self._transport.request(call.method, call.path, call.verb, call.body)
+
+    async def _fetch(self, call: Call) -> bytearray:
+        """Once more after a lost answer, where the KME gives a key again."""
         try:
-            tls = self._tls.context()
-        except TlsMaterialError as error:
-            raise KmeTlsError(self.name, str(error)) from error
-        url = URL(f"{self.url}/api/v1/keys/{quote(peer_sae, safe='')}/{verb}", encoded=True)
-        headers = {"Content-Type": "application/json"} if body is not None else None
-        try:
-            async with session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, ssl=tls
-            ) as response:
-                if response.status != 200:
-                    words = bytearray()
-                    with suppress(KmeNonsenseError):  # the status code says enough
-                        words = await self._read(response)
-                    fault = http_fault(self.name, verb, response.status, words)
-                    _overwrite(words)
-                    raise fault
-                self._check_type(response)
-                return await self._read(response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise transport_fault(self.name, error, self._timeout.total or 0.0) from error
-
-    def _check_type(self, response: aiohttp.ClientResponse) -> None:
-        kind = response.content_type
-        if "Content-Type" in response.headers and not kind.endswith(("/json", "+json")):
-            raise KmeNonsenseError(self.name, "answer is not JSON by its Content-Type")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise KmeNonsenseError(self.name, "answer is compressed though we refused that")
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytearray:
-        """The body, at most MAX_BODY octets: a longer one is cut off while it streams in."""
-        body = bytearray()
-        try:
-            if (response.content_length or 0) <= MAX_BODY:
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        break
-                else:
-                    return body
-        except BaseException:  # broken off, or we were cancelled: there may be keys in it
-            _overwrite(body)
-            raise
-        _overwrite(body)
-        response.close()
-        raise KmeNonsenseError(self.name, f"answer is larger than {MAX_BODY} octets")
-
-    def _keys(self, body: bytearray) -> tuple[QkdKey, ...]:
-        """The keys of a container, checked as far as one container allows. Wipes ``body``."""
-        container = _decoded(self.name, body, KeyContainer)
-        keys: list[QkdKey] = []
-        try:
-            wrong = _container_fault(container)
-            if wrong is not None:
-                raise KmeNonsenseError(self.name, wrong)
-            keys.extend(
-                QkdKey(key_id=canonical_key_id(member.key_ID), key=Secret(member.key))
-                for member in container.keys
-            )
-        finally:
-            container.wipe()
-        return tuple(keys)
-
-
-def _checked_url(name: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        valid = False
-    if not valid or parts.query or parts.fragment or parts.username is not None:
-        raise KmeError(name, "url must read https://HOST[:PORT][/PATH]")
-    return url.rstrip("/")
-
-
-def _decoded(name: str, body: bytearray, kind: type[_Wire]) -> _Wire:
-    """``body`` as ``kind``; wiped either way. No text of the body gets into the error."""
-    wrong = ""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        wrong = str(error)  # names the place and the types, never the value
-    except (UnicodeDecodeError, RecursionError):
-        wrong = "not UTF-8 or nested too deep"
-    finally:
-        _overwrite(body)
-    # Raised here and not above, so that no exception with a piece of the body hangs on it.
-    raise KmeNonsenseError(name, f"answer breaks ETSI GS QKD 014: {one_line(wrong)}")
-
-
-def _container_fault(container: KeyContainer) -> str | None:
-    """What makes a key container unusable, or None."""
-    try:
-        ids = {canonical_key_id(member.key_ID) for member in container.keys}
-    except ValueError:
-        return "gave a key_ID that is not a UUID"
-    if not container.keys:
-        return "gave no key"
-    if len(ids) != len(container.keys):
-        return "gave the same key_ID twice"
-    if any(not any(member.key) for member in container.keys):
-        return "gave an all-zero or empty key"
-    if any(first.key == second.key for first, second in combinations(container.keys, 2)):
-        return "gave the same key under two key_IDs"
-    return None
-
-
-def _overwrite(buffer: bytearray) -> None:
-    buffer[:] = bytes(len(buffer))  # same size: in place
+            return await self._send(call)
+        except KmeTimeoutError:
+            raise  # a peer waits for the key: there is no time for a second one
+        except KmeUnreachableError:
+            if not self._profile.repeatable:
+                raise
+        return await self._send(call)
 
 
 def _wipe(keys: Sequence[QkdKey]) -> None:

@@ -44,7 +44,7 @@ class QkdKey:
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to ``status``. Only the count of stored keys is insisted on.
+    """Answer to ``status``. ETSI GS QKD 014 has the count; Cisco SKIP knows none.
 
     There are KMEs that number their SAEs and write those IDs as JSON numbers.
     """
@@ -54,7 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     master_SAE_ID: str | int | None = None
     slave_SAE_ID: str | int | None = None
     key_size: Count | None = None  # bits; default size of a key
-    stored_key_count: Count
+    stored_key_count: Count | None = None
     max_key_count: Count | None = None
     max_key_per_request: Count | None = None
     max_key_size: Count | None = None  # bits
@@ -107,6 +107,20 @@ class KeyContainer(msgspec.Struct, kw_only=True):
         """Overwrite the decoded key bytes."""
         for member in self.keys:
             member.key[:] = bytes(len(member.key))
+
+
+class TextMember(msgspec.Struct, kw_only=True):
+    """A key whose base64 is not RFC 4648 4. Its text is a str, which cannot be overwritten."""
+
+    key_ID: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "<TextMember>"
+
+
+class TextContainer(msgspec.Struct, kw_only=True):
+    keys: list[TextMember]
 
 
 # --- qsgw's status extension -----------------------------------------------------------------

@@ -338,7 +338,7 @@ class KeyPool:
         self._rate.look(
             self._clock(),
             stored=status.stored_key_count,
-            full=bool(capacity) and status.stored_key_count >= (capacity or 0),
+            full=bool(capacity) and (status.stored_key_count or 0) >= (capacity or 0),
             source=str(status.source_KME_ID),
         )
         if status.stored_key_count and not self._suspect():

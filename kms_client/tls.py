@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -26,6 +27,12 @@ class TlsFiles:
     ca: Path
     certificate: Path
     key: Path
+
+
+class ContextSource(Protocol):
+    """Whatever has a context for the next connection; raises TlsMaterialError without one."""
+
+    def context(self) -> ssl.SSLContext: ...
 
 
 class ClientTls:

@@ -252,7 +252,7 @@ def test_buffers_of_key_bytes_are_overwritten(pki):
         bytearray(json.dumps({"keys": [member(ID_A, KEY_A), 5]}).encode()),
     ):
         with suppress(KmeNonsenseError):
-            client._keys(body)
+            client._edition.read_keys(body)
         assert not any(body)
 
 
@@ -290,7 +290,7 @@ async def test_a_broken_off_answer_leaves_no_key_in_our_buffer(pki):
 
     client = KmeClient(name="primary", url="https://127.0.0.1:1", tls=pki.sae)
     with pytest.raises(OSError, match="connection lost") as caught:
-        await client._read(Response())
+        await client._transport._read(Response())
     (body,) = [
         entry.locals["body"] for entry in caught.traceback if entry.name == client._read.__name__
     ]

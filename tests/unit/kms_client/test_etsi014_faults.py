@@ -352,7 +352,7 @@ def refused_client(connect, pki, url, version):
     """A client whose certificate the KME's authority did not sign."""
     own = pki.foreign.issue("moon")
     client = connect(url, tls=TlsFiles(ca=pki.ca.file, certificate=own.certificate, key=own.key))
-    client._tls.context().maximum_version = version
+    client._transport._tls.context().maximum_version = version
     return client
 
 
