@@ -30,11 +30,11 @@ def make_client(
     timeout: float,
     peers: Mapping[str, str],
 ) -> KmeClient | SkipClient:
-    """``timeout`` in seconds. Raises ValueError for ETSI 014 without certificates (clause 5.1)."""
+    """``timeout`` in seconds. Raises TypeError for ETSI 014 without certificates (clause 5.1)."""
     match protocol:
         case KeyProtocol.ETSI014:
             if not isinstance(credentials, TlsFiles):
-                raise ValueError("ETSI GS QKD 014 has mutual authentication by certificates")
+                raise TypeError("ETSI GS QKD 014 has mutual authentication by certificates")
             return KmeClient(
                 name=name,
                 url=url,

@@ -177,12 +177,7 @@ class SkipClient:
                 path = f"/key/{key_id.replace('-', '')}?{query}"
                 key = self._read(await self._transport.request("GET", path, "key by keyId"))
                 keys.append(key)
-                if key.key_id != key_id:
-                    raise KmeNonsenseError(self.name, "gave a key that was not asked for")
-                if len(key.key) * 8 < MIN_KEY_SIZE:
-                    raise KmeNonsenseError(
-                        self.name, f"gave a key of less than {MIN_KEY_SIZE} bits"
-                    )
+                self._check_named(key, key_id)
         except BaseException:
             _wipe(keys)
             raise
@@ -233,6 +228,12 @@ class SkipClient:
         except ValueError:
             raise KmeNonsenseError(self.name, f"{member} is not hexadecimal") from None
 
+    def _check_named(self, key: QkdKey, key_id: str) -> None:
+        if key.key_id != key_id:
+            raise KmeNonsenseError(self.name, "gave a key that was not asked for")
+        if len(key.key) * 8 < MIN_KEY_SIZE:
+            raise KmeNonsenseError(self.name, f"gave a key of less than {MIN_KEY_SIZE} bits")
+
     def _check(self, keys: list[QkdKey], size: int) -> None:
         *before, last = keys
         wrong = None
@@ -248,13 +249,11 @@ class SkipClient:
 
 
 def _fault(kme: str, verb: str, status: int, body: bytearray) -> KmeError:
-    """Tables 3, 7 and 9. The draft gives errors no body, so nothing of one is quoted."""
-    error = http_fault(kme, verb, status, bytearray())
+    """Tables 3, 7 and 9. The draft gives errors no body: one is quoted if it looks like ETSI's."""
+    error = http_fault(kme, verb, status, body)
     match status:
         case 503:
             return KmeEmptyError(kme, error.what)  # entropy, by Table 9; open KPs say it of keys
-        case 400 | 404:
-            return KmeRefusedError(kme, error.what)
         case _:
             return error
 

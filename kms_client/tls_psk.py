@@ -17,7 +17,7 @@ from pathlib import Path
 from kms_client.errors import TlsMaterialError
 
 # OpenSSL's names; the AEAD suite first, of the same family and offered by open key providers.
-CIPHERS = "DHE-PSK-AES256-GCM-SHA384:DHE-PSK-AES256-CBC-SHA384:DHE-PSK-AES256-CBC-SHA:@SECLEVEL=1"
+CIPHERS = "DHE-PSK-AES256-GCM-SHA384:DHE-PSK-AES256-CBC-SHA384:DHE-PSK-AES256-CBC-SHA"
 MIN_PSK = 32  # octets
 _MAX_FILE = 4096  # octets
 
@@ -51,7 +51,7 @@ class ClientPsk:
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
         identity = self._psk.identity
-        context.set_psk_client_callback(lambda hint: (identity, key))
+        context.set_psk_client_callback(lambda _hint: (identity, key))
         return context
 
 
