@@ -52,7 +52,6 @@ class KmeClient:
             url=url,
             tls=ClientTls(tls),
             timeout=timeout,
-            keep_alive=not profile.get,  # see kms_client.transport
             fault_of=self._edition.fault,
         )
         self.name = name

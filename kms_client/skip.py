@@ -4,8 +4,7 @@ draft-cisco-skip-02 (2025-09-03), an individual Internet-Draft. The client looks
 ETSI GS QKD 014 to everybody else: a SAE's name stands for the remoteSystemID of the KP at the
 other end, and a keyId of 128 bits, the draft's default, for a key_ID.
 
-Keys are asked for with GET, the only method there is (section 4), so every request has a
-connection of its own (``kms_client.transport``) and is sent once.
+Keys are asked for with GET, the only method there is (section 4).
 
 The draft has TLS with certificates or with a pre-shared key (Table 1). Python's ``ssl`` has
 pre-shared keys from 3.13 on, and those of TLS 1.2 only; see ``kms_client.tls_psk``.
@@ -102,7 +101,7 @@ class SkipClient:
         peers: Mapping[str, str] = _NO_NAMES,
     ) -> None:
         self._transport = HttpsTransport(
-            name=name, url=url, tls=tls, timeout=timeout, keep_alive=False, fault_of=_fault
+            name=name, url=url, tls=tls, timeout=timeout, fault_of=_fault
         )
         self._peers = peers
         self.name = name

@@ -1,8 +1,7 @@
 """HTTPS to one KME, whatever protocol is spoken over it: requests, limits, typed errors.
 
-Nothing is ever sent twice: a lost answer costs the keys in it and nothing else. aiohttp silently
-sends a GET again when a kept-alive connection breaks, so where keys are asked for with GET every
-request has a connection of its own.
+Nothing is ever sent twice: a lost answer costs the keys in it and nothing else. aiohttp would
+send a GET again after a lost connection, without a word; ``_Once`` keeps it from that.
 
 Received key bytes are overwritten in every buffer of ours once they are in a ``Secret``. What
 is out of reach is told in docs/operations.md, "Secrets".
@@ -54,14 +53,12 @@ class HttpsTransport:
         url: str,
         tls: ContextSource,
         timeout: float,
-        keep_alive: bool,
         fault_of: FaultOf = http_fault,
     ) -> None:
         self.name = name
         self.url = _checked_url(name, url)
         self._tls = tls
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout / 2)
-        self._keep_alive = keep_alive
         self._fault_of = fault_of
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -79,7 +76,13 @@ class HttpsTransport:
         url = URL(self.url + path, encoded=True)
         try:
             async with session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, ssl=tls
+                method,
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=tls,
+                middlewares=(_Once(),),
             ) as response:
                 if response.status != 200:
                     words = bytearray()
@@ -105,18 +108,13 @@ class HttpsTransport:
             raise KmeError(self.name, "the client was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=self._connector(),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE),
                 timeout=self._timeout,
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )
         return self._session
-
-    def _connector(self) -> aiohttp.TCPConnector:
-        if self._keep_alive:
-            return aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE)
-        return aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True)
 
     def _check_type(self, response: aiohttp.ClientResponse) -> None:
         kind = response.content_type
@@ -142,6 +140,24 @@ class HttpsTransport:
         overwrite(body)
         response.close()
         raise KmeNonsenseError(self.name, f"answer is larger than {MAX_BODY} octets")
+
+
+class _Once:
+    """Middleware of one request: what failed fails again, without being sent."""
+
+    def __init__(self) -> None:
+        self._failed: aiohttp.ClientError | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return await handler(request)
+        except aiohttp.ClientError as error:
+            self._failed = error
+            raise
 
 
 def decoded(name: str, body: bytearray, kind: type[_Wire], standard: str) -> _Wire:

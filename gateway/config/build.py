@@ -9,7 +9,7 @@ from gateway.config import units
 from gateway.config.authentication import AuthenticationReader
 from gateway.config.credentials import CredentialReader
 from gateway.config.files import FileResolver, read_secret, why_unreadable
-from gateway.config.problems import Problems, TableProblems
+from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import (
     Authentication,
     GatewaySettings,
@@ -22,6 +22,10 @@ from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTabl
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
 from gateway.model import EspMode, IpNetwork
+from kms_client.connect import KeyProtocol
+from kms_client.profiles import DEFAULT_PROFILE, PROFILES
+from kms_client.tls import TlsFiles
+from kms_client.tls_psk import PskFile
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
 NO_KEYS, NO_BROKER = "no keys from this KME", "the broker cannot be reached"
@@ -124,12 +128,43 @@ class Builder:
         config = KmeConfig(
             name=at.read("", units.parse_name, name),
             url=at.read("url", units.parse_kme_url, table.url),
-            ca=self._tls_file(at, "ca", table.ca, NO_KEYS),
-            certificate=self._tls_file(at, "certificate", table.certificate, NO_KEYS),
-            key=self._tls_file(at, "key", table.key, NO_KEYS, secret=True),
+            credentials=self._kme_credentials(at, table),
             timeout=at.read("timeout", _positive_duration, table.timeout),
+            protocol=table.protocol,
+            profile=at.read("profile", _profile_name, table.profile),
+            peers=tuple(
+                (sae, at.read("peers", units.parse_sae_id, called))
+                for sae, called in table.peers.items()
+            ),
+            retention=at.read_optional("retention", _positive_duration, table.retention),
         )
+        if table.protocol is not KeyProtocol.ETSI014 and table.profile != DEFAULT_PROFILE:
+            at.error("profile", f'profiles are of ETSI 014, not of protocol = "{table.protocol}"')
         return None if at.failed else config
+
+    def _kme_credentials(self, at: TableProblems, table: KmeTable) -> TlsFiles | PskFile:
+        """Certificates, or with SKIP a pre-shared key."""
+        files = {"ca": table.ca, "certificate": table.certificate, "key": table.key}
+        if table.psk is None:
+            for key, file in files.items():
+                if file is None and not at.has(key):
+                    at.error(key, "this key is missing")
+            return TlsFiles(
+                ca=self._tls_file(at, "ca", table.ca or "", NO_KEYS),
+                certificate=self._tls_file(at, "certificate", table.certificate or "", NO_KEYS),
+                key=self._tls_file(at, "key", table.key or "", NO_KEYS, secret=True),
+            )
+        if table.protocol is not KeyProtocol.SKIP:
+            at.error("psk", 'only protocol = "skip" has pre-shared keys; give ca, certificate, key')
+        for key, file in files.items():
+            if file is not None:
+                at.error(key, "psk stands in place of certificates; leave one of them out")
+        if table.psk_identity is None:
+            at.error("psk_identity", "this key is missing; it tells the KME whose psk it is")
+        return PskFile(
+            identity=table.psk_identity or "",
+            key=self._tls_file(at, "psk", table.psk, NO_KEYS, secret=True),
+        )
 
     def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig:
         at = self._problems.at(f"tunnel.{name}")
@@ -227,6 +262,12 @@ def _positive_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f'"{text}": this cannot be zero')
     return seconds
+
+
+def _profile_name(text: str) -> str:
+    if text not in PROFILES:
+        raise ValueError(f'there is no KME profile "{text}"{did_you_mean(text, PROFILES)}')
+    return text
 
 
 def _ike_rekey(text: str) -> float | None:

@@ -15,6 +15,10 @@ from pathlib import Path
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import LocalAuth, RemoteAuth
 from gateway.model import EspMode, IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
+from kms_client.connect import KeyProtocol
+from kms_client.profiles import DEFAULT_PROFILE
+from kms_client.tls import TlsFiles
+from kms_client.tls_psk import PskFile
 
 NATT_PORT = 4500  # RFC 3948 2.2
 
@@ -71,14 +75,16 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KmeConfig:
-    """Table ``[kme.NAME]``: one key-management entity (ETSI GS QKD 014)."""
+    """Table ``[kme.NAME]``: one key-management entity, or key provider of Cisco SKIP."""
 
     name: str
     url: str  # https://host:port, no trailing slash
-    ca: Path
-    certificate: Path
-    key: Path
+    credentials: TlsFiles | PskFile
     timeout: float  # seconds per request
+    protocol: KeyProtocol = KeyProtocol.ETSI014
+    profile: str = DEFAULT_PROFILE  # in kms_client.profiles
+    peers: tuple[tuple[str, str], ...] = ()  # SAE, and what this KME calls it
+    retention: float | None = None  # seconds a key waits for the peer; None: long enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from msgspec import Meta
 from gateway.config.schema import OnStop, Start
 from gateway.ike.limits import FRAGMENT_SIZE
 from gateway.model import EspMode, QkdPolicy, Renewal, Revocation
+from kms_client.connect import KeyProtocol
+from kms_client.profiles import DEFAULT_PROFILE
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 NonEmptyList = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -51,9 +53,15 @@ class MetricsTable(Table, frozen=True):
 
 class KmeTable(Table, frozen=True):
     url: NonEmpty
-    ca: NonEmpty
-    certificate: NonEmpty
-    key: NonEmpty
+    protocol: KeyProtocol = KeyProtocol.ETSI014
+    profile: NonEmpty = DEFAULT_PROFILE
+    peers: dict[str, str] = {}
+    ca: NonEmpty | None = None  # all three of them, or psk
+    certificate: NonEmpty | None = None
+    key: NonEmpty | None = None
+    psk: NonEmpty | None = None
+    psk_identity: NonEmpty | None = None
+    retention: NonEmpty | None = None
     timeout: str = "3s"
 
 

@@ -200,17 +200,20 @@ def _peer_of(config: GatewayConfig, kme: str) -> str | None:
 
 
 async def _kme(kme: KmeConfig, peer_sae: str | None) -> Finding:
-    from kms_client.etsi014 import KmeClient  # noqa: PLC0415  after _packages()
-    from kms_client.tls import TlsFiles  # noqa: PLC0415  as above
+    from kms_client.connect import make_client  # noqa: PLC0415  after _packages()
+    from kms_client.profiles import find_profile  # noqa: PLC0415  as above
 
     check = f"KME {kme.name}"
     if not peer_sae:
         return Finding(check=check, state=State.WARNING, text="not tried: no tunnel uses it")
-    client = KmeClient(
+    client = make_client(
         name=kme.name,
         url=kme.url,
-        tls=TlsFiles(ca=kme.ca, certificate=kme.certificate, key=kme.key),
+        credentials=kme.credentials,
+        protocol=kme.protocol,
+        profile=find_profile(kme.profile),
         timeout=kme.timeout,
+        peers=dict(kme.peers),
     )
     try:
         status = await client.status(peer_sae)
@@ -226,5 +229,9 @@ async def _kme(kme: KmeConfig, peer_sae: str | None) -> Finding:
     return Finding(
         check=check,
         state=State.OK,
-        text=f"{kme.url} holds {status.stored_key_count} keys shared with {peer_sae}",
+        text=f"{kme.url} {_stock(status.stored_key_count)} shared with {peer_sae}",
     )
+
+
+def _stock(count: int | None) -> str:
+    return "gives keys" if count is None else f"holds {count} keys"

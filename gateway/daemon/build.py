@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from cryptography import x509
 
@@ -25,6 +26,9 @@ PPK_MODES = {
     QkdPolicy.PREFER: PpkMode.PREFER,
     QkdPolicy.OFF: PpkMode.OFF,
 }
+
+RETENTION_USED = 0.8
+"""Of the time a KME keeps a key for the peer: the rest is for the exchange that names the key."""
 
 KERNEL_GRACE = 60  # seconds past the policy's own end of an SA: the kernel's is for a dead daemon
 
@@ -154,6 +158,13 @@ def sa_limits(config: TunnelConfig) -> SaLimits:
     )
 
 
-def pool_settings(config: TunnelConfig) -> PoolSettings:
-    """How many keys a tunnel keeps ready; filled up again from half."""
-    return PoolSettings(target=config.pool_target, low_water=config.pool_target // 2)
+def pool_settings(config: TunnelConfig, *, retention: float | None = None) -> PoolSettings:
+    """How many keys a tunnel keeps ready; filled up again from half.
+
+    ``retention``: seconds after which a KME of the tunnel forgets a key that the peer has not
+    fetched.
+    """
+    pool = PoolSettings(target=config.pool_target, low_water=config.pool_target // 2)
+    if retention is None:
+        return pool
+    return replace(pool, max_age=min(pool.max_age, RETENTION_USED * retention))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.config.schema import KmeConfig
-from kms_client.etsi014 import KmeClient
+from kms_client.connect import make_client
 from kms_client.failover import Kme
-from kms_client.tls import TlsFiles
+from kms_client.profiles import find_profile
 
 
 def connect(config: KmeConfig) -> Kme:
@@ -13,5 +13,19 @@ def connect(config: KmeConfig) -> Kme:
 
     So a bad file costs this KME, and not the daemon or the tunnels that do without it.
     """
-    files = TlsFiles(ca=config.ca, certificate=config.certificate, key=config.key)
-    return KmeClient(name=config.name, url=config.url, tls=files, timeout=config.timeout)
+    return make_client(
+        name=config.name,
+        url=config.url,
+        credentials=config.credentials,
+        protocol=config.protocol,
+        profile=find_profile(config.profile),
+        timeout=config.timeout,
+        peers=dict(config.peers),
+    )
+
+
+def retention(config: KmeConfig) -> float | None:
+    """Seconds for which this KME keeps a key for the peer; None: long enough for all we know."""
+    if config.retention is not None:
+        return config.retention
+    return find_profile(config.profile).retention

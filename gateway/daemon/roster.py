@@ -10,7 +10,7 @@ from gateway.daemon import build
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
-from gateway.daemon.kmes import connect
+from gateway.daemon.kmes import connect, retention
 from gateway.daemon.policies import TunnelPolicies
 from gateway.daemon.trust import TunnelTrust
 from gateway.daemon.tunnel import Tunnel
@@ -286,7 +286,7 @@ class Roster:
         return TunnelKeys(
             group=group,
             peer_sae=config.peer_sae,
-            settings=build.pool_settings(config),
+            settings=build.pool_settings(config, retention=_shortest_retention(kmes)),
             claimed=self._claimed,
             clock=self._clock,
             on_change=self._keys_changed,
@@ -317,3 +317,8 @@ def _same_keys(one: Entry | None, other: Entry) -> bool:
 
 def _key_source(config: TunnelConfig, kmes: KmeKey) -> tuple[object, ...]:
     return kmes, config.peer_sae, config.pool_target, config.qkd is QkdPolicy.OFF
+
+
+def _shortest_retention(kmes: KmeKey) -> float | None:
+    known = [seconds for kme in kmes if (seconds := retention(kme)) is not None]
+    return min(known, default=None)

@@ -99,6 +99,8 @@ def _toml(value: Any) -> str:
             return str(value).lower()
         case list():
             return f"[{', '.join(_toml(item) for item in value)}]"
+        case dict():
+            return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
         case str():
             return f'"{value}"'
         case _:

@@ -32,7 +32,7 @@ def test_a_good_file(folder: Any) -> None:
     assert config.metrics is not None
     assert (config.metrics.address, config.metrics.port) == (ip_address("127.0.0.1"), 9464)
     kme = config.kmes["primary"]
-    assert (kme.ca, kme.timeout) == (folder.path / "pki/ca.pem", 3.0)
+    assert (kme.credentials.ca, kme.timeout) == (folder.path / "pki/ca.pem", 3.0)
     tunnel = config.tunnels["sun"]
     assert tunnel.local_auth == SharedKey(key=Secret(b"0123456789abcdef0123456789abcdef"))
     assert tunnel.remote_auth == tunnel.local_auth
@@ -62,7 +62,7 @@ def test_equal_files_make_equal_tunnels(folder: Any) -> None:
 def test_relative_paths_start_at_the_file(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.path)
     config = load_config(Path("qsgw.toml")).config
-    assert config.kmes["primary"].key == folder.path / "pki/moon.key"
+    assert config.kmes["primary"].credentials.key == folder.path / "pki/moon.key"
 
 
 def test_every_problem_is_reported_at_once(folder: Any, problems_of: Any) -> None:

@@ -119,7 +119,7 @@ def test_a_kme_that_cannot_be_used(file: Path, monkeypatch: pytest.MonkeyPatch) 
         async def close(self) -> None:
             pass
 
-    monkeypatch.setattr("kms_client.etsi014.KmeClient", Client)
+    monkeypatch.setattr("kms_client.connect.KmeClient", Client)
     (finding,) = found(file, "KME primary")
     assert finding.text == "cannot connect"
     assert "PQC_ONLY" in finding.advice

@@ -9,6 +9,7 @@ import pytest
 from gateway.config.schema import KmeConfig
 from gateway.daemon.kmes import connect
 from kms_client.errors import KmeTlsError
+from kms_client.tls import TlsFiles
 
 KEY_ID = "6a1c1c9e-0a36-4b1e-9d5c-0f1c6f0c2a01"
 
@@ -17,9 +18,11 @@ def config(directory: Path) -> KmeConfig:
     return KmeConfig(
         name="primary",
         url="https://kme.test",
-        ca=directory / "ca.pem",
-        certificate=directory / "moon.pem",
-        key=directory / "moon.key",
+        credentials=TlsFiles(
+            ca=directory / "ca.pem",
+            certificate=directory / "moon.pem",
+            key=directory / "moon.key",
+        ),
         timeout=1.0,
     )
 

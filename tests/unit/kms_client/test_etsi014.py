@@ -292,7 +292,9 @@ async def test_a_broken_off_answer_leaves_no_key_in_our_buffer(pki):
     with pytest.raises(OSError, match="connection lost") as caught:
         await client._transport._read(Response())
     (body,) = [
-        entry.locals["body"] for entry in caught.traceback if entry.name == client._transport._read.__name__
+        entry.locals["body"]
+        for entry in caught.traceback
+        if entry.name == client._transport._read.__name__
     ]
     assert len(body) == len(b"key bytes")
     assert not any(body)
