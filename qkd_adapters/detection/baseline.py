@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from qkd_adapters.detection.features import (
     MIN_COUNT,
     TOLERANCES,
     Layout,
+    Receiver,
     Vector,
     measure,
 )
@@ -48,7 +49,7 @@ class Normal:
 class Baseline:
     protocol: Protocol
     blocks: int  # calibrated with
-    dark_yield: float  # clicks per empty pulse; 0 where the link cannot know
+    receiver: Receiver
     gain: float  # signal clicks per pulse; CV: transmittance
     features: Mapping[str, Normal]
 
@@ -58,7 +59,8 @@ class Baseline:
             "format": FORMAT,
             "protocol": self.protocol.value,
             "blocks": self.blocks,
-            "dark_yield": self.dark_yield,
+            "dark_yield": self.receiver.dark_yield,
+            "gate": self.receiver.gate,
             "gain": self.gain,
             "features": {
                 name: {
@@ -80,7 +82,9 @@ class Baseline:
             baseline = cls(
                 protocol=Protocol(data["protocol"]),
                 blocks=int(data["blocks"]),
-                dark_yield=_number(data["dark_yield"]),
+                receiver=Receiver(
+                    dark_yield=_number(data["dark_yield"]), gate=_number(data["gate"])
+                ),
                 gain=_number(data["gain"]),
                 features={
                     str(name): Normal(
@@ -113,16 +117,20 @@ def _positive(value: Any) -> float:
     return number
 
 
-def calibrate(blocks: Sequence[BlockTelemetry]) -> Baseline:
+def calibrate(blocks: Sequence[BlockTelemetry], receiver: Receiver | None = None) -> Baseline:
     """The record of a link known to be healthy. Raises BaselineError.
+
+    Without ``receiver`` its dark yield is taken from the weakest intensities, if there are two.
 
     What the calibration contains is what the detection takes for normal: a link with wind in
     it needs a calibration with wind in it.
     """
     if len(blocks) < MIN_BLOCKS:
         raise BaselineError(f"{len(blocks)} calibration blocks, at least {MIN_BLOCKS} needed")
-    dark = _dark_yield(blocks)
-    measured = [measure(block, dark) for block in blocks]
+    receiver = receiver or Receiver()
+    if not receiver.dark_yield:
+        receiver = replace(receiver, dark_yield=_dark_yield(blocks))
+    measured = [measure(block, receiver) for block in blocks]
     layout = measured[0][0]
     if any(other != layout for other, _ in measured):
         raise BaselineError("calibration blocks are of different links")
@@ -135,7 +143,7 @@ def calibrate(blocks: Sequence[BlockTelemetry]) -> Baseline:
     return Baseline(
         protocol=blocks[0].protocol,
         blocks=len(blocks),
-        dark_yield=dark,
+        receiver=receiver,
         gain=_gain(blocks),
         features=features,
     )

@@ -20,7 +20,7 @@ from qkd_adapters.detection.baseline import Baseline, Reference, calibrate
 from qkd_adapters.detection.charts import Charts
 from qkd_adapters.detection.checks import check, is_cut
 from qkd_adapters.detection.errors import BaselineError
-from qkd_adapters.detection.features import Group, Layout, Vector, measure
+from qkd_adapters.detection.features import Group, Layout, Receiver, Vector, measure
 from qkd_adapters.detection.hotelling import Hotelling
 from qkd_adapters.detection.patterns import Observation, Patterns
 from qkd_adapters.detection.telemetry import BlockTelemetry
@@ -66,8 +66,13 @@ class LinkDetector:
     """
 
     def __init__(
-        self, baseline: Baseline | None = None, *, calibration_blocks: int = CALIBRATION_BLOCKS
+        self,
+        baseline: Baseline | None = None,
+        *,
+        receiver: Receiver | None = None,
+        calibration_blocks: int = CALIBRATION_BLOCKS,
     ) -> None:
+        self._receiver = receiver
         self._book = AlarmBook()
         self._calibration_blocks = calibration_blocks
         self._learning: list[BlockTelemetry] = []
@@ -127,7 +132,7 @@ class LinkDetector:
         if good:
             self._learning.append(telemetry)
         if len(self._learning) >= self._calibration_blocks:
-            self.accept(calibrate(self._learning))
+            self.accept(calibrate(self._learning, self._receiver))
 
 
 def _causes(findings: list[Finding], book: AlarmBook) -> list[Finding]:
@@ -189,15 +194,18 @@ class _Watch:
             # Nothing to judge the light by; what was held stays held.
             held = self._patterns.held() if self._patterns is not None else ()
             return _Result(findings=held)
-        layout, sample = measure(telemetry, self.baseline.dark_yield)
+        layout, sample = measure(telemetry, self.baseline.receiver)
         patterns = self._fit(layout)
         away = sample.values - self._reference.values
         run_z = away / np.sqrt(sample.variances + self._run_variance)
         block_z = away / np.sqrt(sample.variances + self._block_variance)
         trips = self._charts.update(run_z, block_z)
-        causes = {finding.kind for finding in findings} | {alarm.kind for alarm in book.active}
         observation = Observation(
-            block=telemetry.block, trips=trips, values=sample.values, causes=frozenset(causes)
+            block=telemetry.block,
+            trips=trips,
+            values=sample.values,
+            checked=frozenset(finding.kind for finding in findings),
+            standing=frozenset(alarm.kind for alarm in book.active),
         )
         found = patterns.resolve(observation, self._reference.values)
         quiet = not (found or findings or book.active or patterns.waiting)

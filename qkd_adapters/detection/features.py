@@ -41,6 +41,7 @@ class Group(StrEnum):
     ARRIVAL = "arrival time"
     WIDTH = "arrival width"
     SYNC = "clock offset"
+    SELF_TEST = "efficiency self-test"
     SOURCE = "source power"
     EXCESS_NOISE = "excess noise"
     SHOT_NOISE = "shot noise"
@@ -75,6 +76,7 @@ TOLERANCES: dict[Group, Tolerance] = {
     Group.ARRIVAL: Tolerance(floor=3.0, drift=20.0, unit="ps"),
     Group.WIDTH: Tolerance(floor=0.1, drift=10.0, unit="ps"),
     Group.SYNC: Tolerance(floor=1.0, drift=20.0, unit="ps"),
+    Group.SELF_TEST: Tolerance(floor=5e-3, drift=0.05),
     Group.SOURCE: Tolerance(floor=1e-3, drift=0.03),
     Group.EXCESS_NOISE: Tolerance(floor=1e-4, drift=1e-2, unit="SNU"),
     Group.SHOT_NOISE: Tolerance(floor=2e-4, drift=5e-3),
@@ -110,12 +112,20 @@ def is_vacuum(level: Level) -> bool:
     return level.mean_photons <= VACUUM
 
 
-def measure(telemetry: BlockTelemetry, dark_yield: float) -> tuple[Layout, Sample]:
-    """The features of one block. ``dark_yield`` is the calibrated clicks per empty pulse."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """What is known of the receiver from measuring it with the laser off."""
+
+    dark_yield: float = 0.0  # clicks per empty pulse; 0: not known
+    gate: float = 0.0  # ps, full width in which clicks count; 0: not known
+
+
+def measure(telemetry: BlockTelemetry, receiver: Receiver) -> tuple[Layout, Sample]:
+    """The features of one block."""
     entries = tuple(
         _continuous(telemetry)
         if telemetry.protocol is Protocol.CV
-        else _counted(telemetry, dark_yield)
+        else _counted(telemetry, receiver)
     )
     names, groups, values, variances = zip(*entries, strict=True)
     return Layout(names=names, groups=groups), Sample(
@@ -134,8 +144,9 @@ def _continuous(telemetry: BlockTelemetry) -> Iterator[_Entry]:
     yield "source_power", Group.SOURCE, telemetry.sender.source_power, 0.0
 
 
-def _counted(telemetry: BlockTelemetry, dark_yield: float) -> Iterator[_Entry]:
+def _counted(telemetry: BlockTelemetry, receiver: Receiver) -> Iterator[_Entry]:
     signal, *others = telemetry.levels
+    dark_yield = receiver.dark_yield
     yield "loss", Group.LOSS, *_loss(signal, dark_yield)
     yield "qber", Group.QBER, *_error(signal, dark_yield)
     yield "qber_split", Group.SPLIT, *_split(signal)
@@ -145,26 +156,43 @@ def _counted(telemetry: BlockTelemetry, dark_yield: float) -> Iterator[_Entry]:
         else:
             yield f"{level.name}_ratio", Group.RATIO, *_ratio(level, signal, dark_yield)
             yield f"{level.name}_gap", Group.GAP, *_gap(level, signal, dark_yield)
-    yield from _receiver(telemetry)
+    yield from _receiver(telemetry, receiver)
 
 
-def _receiver(telemetry: BlockTelemetry) -> Iterator[_Entry]:
+def _receiver(telemetry: BlockTelemetry, receiver: Receiver) -> Iterator[_Entry]:
     z0, z1, x0, x1 = telemetry.detector_clicks
     clicks = z0 + z1 + x0 + x1
     yield "double_clicks", Group.DOUBLES, *_doubles(telemetry.double_clicks, clicks, telemetry)
     yield "balance_z", Group.BALANCE, *_log_odds(z0, z1)
     yield "balance_x", Group.BALANCE, *_log_odds(x0, x1)
     yield "basis", Group.BASIS, *_log_odds(z0 + z1, x0 + x1)
-    width = telemetry.arrival_std
-    known = clicks >= MIN_COUNT and width > 0
-    yield (
-        "arrival_mean",
-        Group.ARRIVAL,
-        *((telemetry.arrival_mean, width**2 / clicks) if known else NOTHING),
-    )
-    yield "arrival_std", Group.WIDTH, *((width, width**2 / (2 * clicks)) if known else NOTHING)
+    known = clicks >= MIN_COUNT and telemetry.arrival_std > 0
+    mean, width = _arrival(telemetry, clicks, receiver) if known else (NOTHING, NOTHING)
+    yield "arrival_mean", Group.ARRIVAL, *mean
+    yield "arrival_std", Group.WIDTH, *width
     yield "sync_offset", Group.SYNC, telemetry.receiver.sync_offset, 0.0
+    yield "efficiency_check", Group.SELF_TEST, telemetry.receiver.efficiency_check, 0.0
     yield "source_power", Group.SOURCE, telemetry.sender.source_power, 0.0
+
+
+def _arrival(
+    telemetry: BlockTelemetry, clicks: int, receiver: Receiver
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean and width of the light's arrival; dark counts are spread evenly over the gate."""
+    dark = min(receiver.dark_yield * telemetry.pulses / clicks, 0.9)
+    even = receiver.gate**2 / 12
+    variance = telemetry.arrival_std**2
+    mean = telemetry.arrival_mean / (1 - dark)
+    light = (variance - dark * even) / (1 - dark) - dark * mean**2 if even else variance
+    if light <= 0:
+        return NOTHING, NOTHING
+    # Dark counts make the tails: their fourth moment is even**2 * 9/5.
+    fourth = 3 * light**2 * (1 - dark) + 1.8 * even**2 * dark
+    spread = max(fourth - variance**2, variance**2) / clicks
+    return (mean, variance / clicks / (1 - dark) ** 2), (
+        math.sqrt(light),
+        spread / (4 * light * (1 - dark) ** 2),
+    )
 
 
 def _light(level: Level, dark_yield: float) -> tuple[float, float] | None:

@@ -24,7 +24,8 @@ class Observation:
     block: int
     trips: tuple[Trip, ...]
     values: Vector
-    causes: frozenset[AlarmKind]  # alarms that stand or are found by a check in this block
+    checked: frozenset[AlarmKind]  # found by a deterministic check in this block
+    standing: frozenset[AlarmKind]
 
 
 class Patterns:
@@ -37,15 +38,20 @@ class Patterns:
         self._unclear = 0  # blocks a pattern has been waiting
         self._owner: dict[int, AlarmKind] = {}
         self._finding: dict[AlarmKind, Finding] = {}
+        self._carried: set[AlarmKind] = set()  # found by checks; features only prolong them
 
     @property
     def waiting(self) -> bool:
         """Has a chart tripped that no alarm accounts for yet?"""
         return bool(self._tripped)
 
-    def held(self) -> tuple[Finding, ...]:
-        """What stands by the charts."""
-        return tuple(self._finding.values())
+    def held(self, checked: frozenset[AlarmKind] = frozenset()) -> tuple[Finding, ...]:
+        """What stands by the charts; what a check finds by itself needs no other reason."""
+        return tuple(
+            finding
+            for kind, finding in self._finding.items()
+            if kind not in checked or kind not in self._carried
+        )
 
     def resolve(self, observation: Observation, reference: Vector) -> tuple[Finding, ...]:
         """Findings of this block: those of moved features that are not back, and new ones."""
@@ -54,28 +60,25 @@ class Patterns:
             self._take(trip, observation)
         if self._tripped:
             self._name(observation, reference)
-        return self.held()
+        return self.held(observation.checked)
 
     def _let_go(self) -> None:
         latched = self._charts.latched
         self._owner = {f: kind for f, kind in self._owner.items() if latched[f]}
         standing = set(self._owner.values())
+        self._carried &= standing
         self._finding = {kind: x for kind, x in self._finding.items() if kind in standing}
 
     def _take(self, trip: Trip, observation: Observation) -> None:
         start = observation.block - trip.run + 1
         move = (self._layout.groups[trip.feature], trip.sign)
-        for kind in observation.causes:
+        for kind in observation.checked | observation.standing:
             if move in explained(kind):
                 self._hold(kind, {trip.feature: trip.sign}, trip.run)
-                self._finding.setdefault(
-                    kind,
-                    Finding(
-                        kind=kind,
-                        text=f"{self._layout.names[trip.feature]} is not back yet",
-                        since_block=start,
-                    ),
-                )
+                if kind not in self._finding:
+                    text = f"{self._layout.names[trip.feature]} is not back yet"
+                    self._finding[kind] = Finding(kind=kind, text=text, since_block=start)
+                    self._carried.add(kind)
                 return
         self._tripped[trip.feature] = (trip.sign, start)
 
@@ -88,9 +91,8 @@ class Patterns:
         sure |= self._beyond(evidence, STRONG)
         maybe = sure | {f: s for f, s in self._beyond(evidence, WEAK).items() if f not in sure}
         rule = classify(self._moves(sure.items()))
-        if self._unclear < PATIENCE and (
-            rule is None or classify(self._moves(maybe.items())) is not rule
-        ):
+        clear = rule is not None and classify(self._moves(maybe.items())) is rule
+        if self._unclear < (rule.patience if rule is not None and clear else PATIENCE):
             self._unclear += 1
             return
         if rule is None:
