@@ -86,7 +86,7 @@ def levels(model: LinkModel, conditions: Conditions) -> tuple[Level, ...]:
     now = optics(model, conditions)
     found = [_honest(now, mu) for mu in now.mus]
     if conditions.pns > 0.0:
-        found = _split(model, now, conditions.pns, found)
+        found = _split(now, split_share(model, conditions), found)
     if conditions.blinded:
         found = _blind(now, found)
     if conditions.intercept > 0.0:
@@ -125,18 +125,27 @@ def _with_gain(level: Level, gain: float, now: Optics) -> Level:
     )
 
 
-def _split(model: LinkModel, now: Optics, share: float, honest: Sequence[Level]) -> list[Level]:
-    """Photon-number splitting: block ``share`` of the single photons, hold the signal's gain.
+def split_share(model: LinkModel, conditions: Conditions) -> float:
+    """The share of single photons that photon-number splitting really blocks here.
 
     What is lost with the singles comes back through pulses of two photons and more, of which
     one is kept and the rest sent on without loss. Bob's own loss bounds what that can make up
-    for; beyond it fewer singles are blocked, since a falling gain would show.
+    for; beyond it fewer singles are blocked than asked for, since a falling gain would show.
     """
+    now = optics(model, conditions)
     most = model.eta_bob * model.eta_det * (1.0 - now.y0) + now.y0
     p0, p1, multi = _photons(now.mus[0])
     y1 = now.y0 + now.eta - now.y0 * now.eta
-    affordable = (p0 * now.y0 + p1 * y1 + multi * most - honest[0].gain) / (p1 * (y1 - now.y0))
-    blocked = y1 - (y1 - now.y0) * min(share, max(0.0, affordable))
+    honest = _honest(now, now.mus[0]).gain
+    affordable = (p0 * now.y0 + p1 * y1 + multi * most - honest) / (p1 * (y1 - now.y0))
+    return min(conditions.pns, max(0.0, affordable))
+
+
+def _split(now: Optics, share: float, honest: Sequence[Level]) -> list[Level]:
+    """Photon-number splitting: block ``share`` of the single photons, hold the signal's gain."""
+    p0, p1, multi = _photons(now.mus[0])
+    y1 = now.y0 + now.eta - now.y0 * now.eta
+    blocked = y1 - (y1 - now.y0) * share
     forwarded = (honest[0].gain - p0 * now.y0 - p1 * blocked) / multi
     found = []
     for mu, level in zip(now.mus, honest, strict=True):
