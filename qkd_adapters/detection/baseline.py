@@ -243,13 +243,13 @@ class Reference:
         self._sum = np.zeros_like(self._record)
         self._count = np.zeros_like(self._record)
         self._blocks = 0
+        self._wander = np.zeros_like(self._record)
         self.values = self._record.copy()
 
     @property
     def wander(self) -> Vector:
         """How far the link has gone from the record, in shares of what it may."""
-        free = np.median(self._bins, axis=0) - self._record
-        return np.asarray(free / np.maximum(self._drift, 1e-300))
+        return self._wander
 
     def follow(self, values: Vector) -> None:
         """One good block."""
@@ -265,4 +265,5 @@ class Reference:
         self._next += 1
         self._sum[:], self._count[:], self._blocks = 0.0, 0.0, 0
         median = np.median(self._bins, axis=0)
+        self._wander = (median - self._record) / np.maximum(self._drift, 1e-300)
         self.values = np.clip(median, self._record - self._drift, self._record + self._drift)

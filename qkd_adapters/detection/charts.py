@@ -73,7 +73,7 @@ class Charts:
     def update(self, run_z: Vector, block_z: Vector) -> tuple[Trip, ...]:
         """One block. ``run_z`` is scaled for sums over blocks, ``block_z`` for one alone.
 
-        NaN leaves a feature's charts as they are.
+        NaN in ``run_z`` leaves a feature's charts as they are.
         """
         known = ~np.isnan(run_z)
         z = np.where(known, run_z, 0.0)
@@ -87,7 +87,7 @@ class Charts:
         self._run_up = np.where(self._up > 0, self._run_up + 1, 0)
         self._run_down = np.where(self._down > 0, self._run_down + 1, 0)
         self._unlatch(z, known)
-        single = np.where(free, np.nan_to_num(block_z), 0.0)
+        single = np.where(free, block_z, 0.0)
         highest = max(
             float(self._up.max()) / CUSUM_LIMIT,
             float(self._down.max()) / CUSUM_LIMIT,

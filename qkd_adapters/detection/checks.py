@@ -19,6 +19,7 @@ SHOT_NOISE_OFF = 0.02  # relative; 2 % of N0 hides 0.02 SNU of excess noise
 SYNC_OFFSET_MAX = 150.0  # ps; beyond it pulses leave a nanosecond gate
 VISIBILITY_MIN = 0.85
 TEMPERATURE_MAX = 40.0  # degrees C inside; field devices shut down there
+STALL_MAX = 10.0  # s without an answer within a block
 EFFICIENCY_MAX = 1.25  # f of the error correction
 BIAS_MAX = 6.0  # standard deviations of the raw bits' balance
 CUT = 0.03  # of the calibrated gain (15 dB): nothing of the signal is left
@@ -35,14 +36,17 @@ def check(telemetry: BlockTelemetry, baseline: Baseline | None) -> Iterator[Find
     yield from _randomness(telemetry)
     if baseline is not None and is_cut(telemetry, baseline):
         yield _finding(telemetry, AlarmKind.LOSS, "nothing arrives: fibre cut", Severity.CRITICAL)
-    else:
+    elif not telemetry.classical.unreachable:
+        yield from _clocks(telemetry)
         yield from _single_photons(
             telemetry, 0.0 if baseline is None else baseline.receiver.dark_yield
         )
 
 
 def is_cut(telemetry: BlockTelemetry, baseline: Baseline) -> bool:
-    """Does next to no light of the sender arrive?"""
+    """Does next to no light of the sender arrive, as far as the two ends can tell?"""
+    if telemetry.classical.unreachable:
+        return False
     if telemetry.protocol is Protocol.CV:
         return (telemetry.transmittance or 0.0) < CUT * baseline.gain
     signal = telemetry.levels[0]
@@ -65,6 +69,9 @@ def _messages(telemetry: BlockTelemetry) -> Iterator[Finding]:
         yield _finding(telemetry, AlarmKind.AUTH_FAILURE, text)
     if classical.unreachable:
         yield _finding(telemetry, AlarmKind.CLASSICAL_DOWN, "the peer device does not answer")
+    elif classical.stall > STALL_MAX:
+        text = f"the peer device answered after {classical.stall:.0f} s"
+        yield _finding(telemetry, AlarmKind.CLASSICAL_DOWN, text, Severity.MINOR)
 
 
 def _keys(telemetry: BlockTelemetry) -> Iterator[Finding]:
@@ -110,6 +117,11 @@ def _monitors(telemetry: BlockTelemetry) -> Iterator[Finding]:
     if abs(receiver.shot_noise - 1) > SHOT_NOISE_OFF:
         text = f"shot noise at {receiver.shot_noise:.3f} of its calibration: local oscillator"
         yield _finding(telemetry, AlarmKind.SOURCE_POWER, text)
+
+
+def _clocks(telemetry: BlockTelemetry) -> Iterator[Finding]:
+    """What also goes when the light does, and is then no fault of its own."""
+    receiver = telemetry.receiver
     if abs(receiver.sync_offset) > SYNC_OFFSET_MAX:
         text = f"clocks {receiver.sync_offset:.0f} ps apart: synchronisation lost"
         yield _finding(telemetry, AlarmKind.DEVICE, text)

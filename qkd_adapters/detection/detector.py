@@ -199,6 +199,7 @@ class _Watch:
         away = sample.values - self._reference.values
         run_z = away / np.sqrt(sample.variances + self._run_variance)
         block_z = away / np.sqrt(sample.variances + self._block_variance)
+        block_z[np.isnan(block_z)] = 0.0  # says nothing, moves nothing
         trips = self._charts.update(run_z, block_z)
         observation = Observation(
             block=telemetry.block,

@@ -41,6 +41,8 @@ class Group(StrEnum):
     ARRIVAL = "arrival time"
     WIDTH = "arrival width"
     SYNC = "clock offset"
+    BITS = "sender's bits"
+    TEMPERATURE = "temperature"
     SELF_TEST = "efficiency self-test"
     SOURCE = "source power"
     EXCESS_NOISE = "excess noise"
@@ -76,6 +78,8 @@ TOLERANCES: dict[Group, Tolerance] = {
     Group.ARRIVAL: Tolerance(floor=3.0, drift=20.0, unit="ps"),
     Group.WIDTH: Tolerance(floor=0.1, drift=10.0, unit="ps"),
     Group.SYNC: Tolerance(floor=1.0, drift=20.0, unit="ps"),
+    Group.BITS: Tolerance(floor=0.1, drift=0.5, unit="sigma"),
+    Group.TEMPERATURE: Tolerance(floor=0.5, drift=10.0, unit="K"),
     Group.SELF_TEST: Tolerance(floor=5e-3, drift=0.05),
     Group.SOURCE: Tolerance(floor=1e-3, drift=0.03),
     Group.EXCESS_NOISE: Tolerance(floor=1e-4, drift=1e-2, unit="SNU"),
@@ -140,6 +144,7 @@ def _continuous(telemetry: BlockTelemetry) -> Iterator[_Entry]:
     transmittance = telemetry.transmittance or 0.0
     loss = -DECIBEL * math.log(transmittance) if transmittance > 0 else math.nan
     yield "loss", Group.LOSS, loss, 0.0
+    yield "temperature", Group.TEMPERATURE, telemetry.receiver.temperature, 0.0
     yield "shot_noise", Group.SHOT_NOISE, telemetry.receiver.shot_noise, 0.0
     yield "source_power", Group.SOURCE, telemetry.sender.source_power, 0.0
 
@@ -171,6 +176,8 @@ def _receiver(telemetry: BlockTelemetry, receiver: Receiver) -> Iterator[_Entry]
     yield "arrival_mean", Group.ARRIVAL, *mean
     yield "arrival_std", Group.WIDTH, *width
     yield "sync_offset", Group.SYNC, telemetry.receiver.sync_offset, 0.0
+    yield "bits", Group.BITS, telemetry.randomness.bias, 1.0
+    yield "temperature", Group.TEMPERATURE, telemetry.receiver.temperature, 0.0
     yield "efficiency_check", Group.SELF_TEST, telemetry.receiver.efficiency_check, 0.0
     yield "source_power", Group.SOURCE, telemetry.sender.source_power, 0.0
 

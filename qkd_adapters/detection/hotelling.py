@@ -29,14 +29,13 @@ class Hotelling:
         self.limit = size * (1 - third + NORMAL_QUANTILE * math.sqrt(third)) ** 3
 
     def score(self, z: Vector) -> tuple[float, Vector]:
-        """T2 and each feature's share of it; a NaN counts as undisturbed."""
-        clean = np.nan_to_num(z)
-        shares = clean * (self._inverse @ clean)
+        """T2 and each feature's share of it."""
+        shares = z * (self._inverse @ z)
         return float(shares.sum()), shares
 
     def learn(self, z: Vector) -> None:
         """A block known to be good. One that is far off is not learned from at full weight."""
-        clean = np.clip(np.nan_to_num(z), -4.0, 4.0)
+        clean = np.clip(z, -4.0, 4.0)
         self._covariance += (np.outer(clean, clean) - self._covariance) / MEMORY
         self._since += 1
         if self._since >= REFRESH:

@@ -16,6 +16,7 @@ WEAK = 2.5  # sigma: may have moved; more blocks will tell
 PATIENCE = 6  # blocks for which a pattern may stay unclear
 MARGIN = 3  # blocks by which a change point is set back at least
 MISALIGNED = 0.01  # error rate a moved fibre may add; more is no accident
+NOISE = frozenset({Group.VACUUM, Group.GAP, Group.WIDTH})  # say that clicks are not the light's
 WORST = 3  # features named in an alarm's text
 
 
@@ -122,7 +123,9 @@ class Patterns:
         kind = AlarmKind.UNEXPLAINED if rule is None else rule.kind
         text = "moved in a way no rule knows" if rule is None else rule.text
         severity = None
-        if kind is AlarmKind.QBER_DEGRADED and self._largest(away, Group.QBER) > MISALIGNED:
+        noise = any(self._layout.groups[feature] in NOISE for feature in moved)
+        benign = kind is AlarmKind.QBER_DEGRADED or (kind is AlarmKind.DEVICE and not noise)
+        if benign and self._largest(away, Group.QBER) > MISALIGNED:
             kind, text = AlarmKind.INTERCEPT, "more errors than a moved fibre makes"
         if kind is AlarmKind.LOSS and self._largest(away, Group.LOSS) >= MAJOR_LOSS:
             severity = Severity.MAJOR

@@ -71,7 +71,26 @@ RULES: tuple[Rule, ...] = (
         AlarmKind.DEVICE,
         "clocks drift apart",
         "SYNC*",
-        allows="ARRIVAL* WIDTH* LOSS+ QBER* GAP* RATIO* DOUBLES* VACUUM*",
+        allows="ARRIVAL* WIDTH* BALANCE* LOSS+ QBER* GAP* RATIO* DOUBLES* VACUUM*",
+    ),
+    _rule(
+        AlarmKind.DEVICE,
+        "the receiver is warmer or colder than it was",
+        "TEMPERATURE*",
+        allows="VACUUM* QBER* GAP* RATIO* DOUBLES* WIDTH* SYNC* ARRIVAL* SPLIT* LOSS- "
+        "EXCESS_NOISE*",
+    ),
+    _rule(
+        AlarmKind.RNG_HEALTH,
+        "the sender's bits are no longer balanced",
+        "BITS*",
+        allows="BALANCE* BASIS* SPLIT* DOUBLES*",
+    ),
+    _rule(
+        AlarmKind.RNG_HEALTH,
+        "the share of the bases moved: a biased generator, or one basis detects less",
+        "BASIS*",
+        allows="SPLIT* DOUBLES* QBER*",
     ),
     _rule(
         AlarmKind.DARK_COUNTS,
@@ -83,8 +102,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         AlarmKind.DETECTOR_SHIFT,
         "balance or timing of the detectors moved: time-shift or efficiency mismatch",
-        "BALANCE* BASIS* ARRIVAL* WIDTH*",
-        allows="LOSS* DOUBLES* VACUUM- QBER* SPLIT* GAP* RATIO*",
+        "BALANCE* ARRIVAL* WIDTH*",
+        allows="BASIS* LOSS* DOUBLES* VACUUM- QBER* SPLIT* GAP* RATIO*",
     ),
     _rule(
         AlarmKind.DECOY_RATIO,
@@ -125,7 +144,7 @@ RULES: tuple[Rule, ...] = (
 
 EXPLAINS: Mapping[AlarmKind, frozenset[Move]] = {
     AlarmKind.BLINDING: frozenset((group, sign) for group in Group for sign in (UP, DOWN)),
-    AlarmKind.RNG_HEALTH: _moves("BALANCE* BASIS* SPLIT* QBER* DOUBLES*"),
+    AlarmKind.RNG_HEALTH: _moves("BITS* BALANCE* BASIS* SPLIT* QBER* DOUBLES* LOSS*"),
     AlarmKind.INPUT_POWER: _moves("VACUUM+ DOUBLES+ QBER+ GAP+ RATIO+ LOSS- WIDTH+"),
 }
 """What alarms of the deterministic checks, which no rule stands for, move besides."""

@@ -71,7 +71,10 @@ class RandomnessHealth:
 
     sender_ok: bool = True
     receiver_ok: bool = True
-    bias: float = 0.0  # standard deviations of ones among the sender's raw bits from half
+    # Ones among the sender's bits where the bases differed, in standard deviations from half.
+    # There the receiver's outcome is independent of the bit, so an efficiency mismatch of its
+    # detectors does not show, and a biased generator does.
+    bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
