@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qkd_adapters.optics.attacks import DARK_DOUBLES_EVERY
-from qkd_adapters.optics.conditions import Conditions
+from qkd_adapters.optics.conditions import Conditions, compose
+from qkd_adapters.optics.model import LinkModel
+from qkd_adapters.optics.satellite import Pass
 
 DAY = 86_400.0  # s
 
@@ -64,11 +66,31 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
+def drift(
+    profile: str, rng: np.random.Generator, model: LinkModel | None = None, *, strength: float = 1.0
+) -> Drift:
+    """For a link; a satellite link passes over its station again and again.
+
+    Raises ValueError.
+    """
+    passing = None
+    if model is not None and model.downlink is not None:
+        gate = model.detector.gate_ps * 1e-12
+        passing = Pass(model.downlink, gate_s=gate, efficiency=model.eta_det, rng=rng)
+    return Drift(profile, rng, strength=strength, passing=passing)
+
+
 class Drift:
     """The conditions along one run of a profile. The same seed gives the same run."""
 
     def __init__(
-        self, profile: str, rng: np.random.Generator, *, strength: float = 1.0, phase: float = 0.0
+        self,
+        profile: str,
+        rng: np.random.Generator,
+        *,
+        strength: float = 1.0,
+        phase: float = 0.0,
+        passing: Pass | None = None,
     ) -> None:
         """``strength`` scales all of it; ``phase`` in seconds of the day. Raises ValueError."""
         if profile not in PROFILES:
@@ -79,10 +101,11 @@ class Drift:
         self._rng = rng
         self._strength = strength
         self._phase = phase
+        self._pass = passing
         self._time: float | None = None
         self._state: list[float] = rng.standard_normal(4).tolist()  # ed, db, kelvin, wind
 
-    def at(self, time_s: float) -> Conditions:
+    def conditions(self, time_s: float) -> Conditions:
         """At ``time_s`` from the start. Call with times that do not fall."""
         profile = self.profile
         self._advance(time_s)
@@ -92,12 +115,13 @@ class Drift:
         warmer = self._strength * (profile.kelvin * kelvin + profile.day_kelvin * day)
         misaligned = profile.ed * ed + profile.day_ed * day + profile.gust_ed * gust
         lost = profile.db * loss + profile.day_db * day + profile.gust_db * gust
-        return Conditions(
+        own = Conditions(
             ed_add=self._strength * misaligned,
             loss_db=self._strength * lost,
             temperature=warmer,
             y0_factor=2.0 ** (warmer / DARK_DOUBLES_EVERY),
         )
+        return own if self._pass is None else compose(own, self._pass.conditions(time_s))
 
     def _advance(self, time_s: float) -> None:
         passed = 0.0 if self._time is None else max(0.0, time_s - self._time)

@@ -40,6 +40,7 @@ class Downlink:
     clear_s: float = 5400.0
     cloudy_s: float = 5400.0
     cloud_db: float = 30.0
+    revisit_s: float = 5700.0  # from one rise to the next: about one orbit
 
     @property
     def angular_speed(self) -> float:
@@ -149,13 +150,13 @@ class Pass:
         self._background = downlink.background(gate_s, efficiency)
         self._last: float | None = None
 
-    def at(self, time_s: float) -> Conditions:
+    def conditions(self, time_s: float) -> Conditions:
         """``time_s`` counts from the moment the satellite comes up. Call with rising times."""
         link = self._downlink
-        loss = link.loss_db(time_s - link.duration_s / 2.0)
+        loss = link.loss_db(math.fmod(time_s, link.revisit_s) - link.duration_s / 2.0)
         if self._clouds is not None:
             passed = 0.0 if self._last is None else time_s - self._last
             self._last = time_s
             if self._clouds.advance(max(passed, 0.0)):
                 loss = min(loss + link.cloud_db, CUT_DB)
-        return Conditions(loss_db=loss, y0_add=self._background)
+        return Conditions(loss_db=loss, y0_add=self._background, sync_lost=loss >= CUT_DB)

@@ -10,7 +10,7 @@ from qkd_adapters.optics.drift import DAY, PROFILES, Drift
 
 def _series(profile: str, step: float, count: int, seed: int = 1) -> np.ndarray:
     drift = Drift(profile, np.random.default_rng(seed))
-    return np.array([drift.at(number * step).ed_add for number in range(count)])
+    return np.array([drift.conditions(number * step).ed_add for number in range(count)])
 
 
 def test_same_seed_same_run() -> None:
@@ -30,13 +30,13 @@ def test_wandering_is_slow() -> None:
 
 def test_the_day_swings_by_what_it_says() -> None:
     drift = Drift("diurnal", np.random.default_rng(2))
-    seen = np.array([drift.at(t).ed_add for t in np.arange(0.0, 3 * DAY, 600.0)])
+    seen = np.array([drift.conditions(t).ed_add for t in np.arange(0.0, 3 * DAY, 600.0)])
     assert seen.max() - seen.min() == pytest.approx(4e-3, rel=0.35)
 
 
 def test_gusts_only_make_it_worse_and_move_loss_too() -> None:
     drift = Drift("aerial", np.random.default_rng(3))
-    seen = [drift.at(30.0 * number) for number in range(5000)]
+    seen = [drift.conditions(30.0 * number) for number in range(5000)]
     ed = np.array([one.ed_add for one in seen])
     loss = np.array([one.loss_db for one in seen])
     assert np.corrcoef(ed, loss)[0, 1] > 0.7
