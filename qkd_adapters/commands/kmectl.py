@@ -9,15 +9,20 @@ from qkd_adapters import control
 from qkd_adapters.commands.groups import Subparsers
 from qkd_adapters.commands.output import print_json
 from qkd_adapters.kme.faults import Fault
+from qkd_adapters.kme.quirks import Quirk
 
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("kmectl", help="ask or disturb a running KME")
     parser.add_argument("--socket", required=True, metavar="PATH")
     actions = parser.add_subparsers(required=True, dest="action", metavar="ACTION")
-    fault = actions.add_parser("fault", help="switch a fault of the KME on or off")
-    fault.add_argument("words", nargs=1, choices=[*Fault], metavar="NAME", help=", ".join(Fault))
-    fault.add_argument("switch", choices=["on", "off"])
+    for action, names, what in (
+        ("fault", [*Fault], "a fault of the KME"),
+        ("quirk", [*Quirk], "a way of working that real KMEs have"),
+    ):
+        switch = actions.add_parser(action, help=f"switch {what} on or off")
+        switch.add_argument("words", nargs=1, choices=names, metavar="NAME", help=", ".join(names))
+        switch.add_argument("switch", choices=["on", "off"])
     status = actions.add_parser("status", help="show stores, accounting and link")
     status.add_argument("--json", action="store_true")
     parser.set_defaults(run=_kmectl, words=[], switch=None, json=False)
@@ -28,8 +33,8 @@ def _kmectl(arguments: argparse.Namespace) -> int:
     answer = control.request(arguments.socket, [arguments.action, *arguments.words, *switch])
     if arguments.json:
         print_json(answer)
-    elif arguments.action == "fault":
-        print("faults on: " + (", ".join(answer) or "none"))
+    elif arguments.action in ("fault", "quirk"):
+        print(f"{arguments.action}s on: " + (", ".join(answer) or "none"))
     else:
         _print_kme(answer)
     return 0
@@ -54,3 +59,5 @@ def _print_kme(status: dict[str, Any]) -> None:
             )
     if status["faults"]:
         print("  faults on: " + ", ".join(status["faults"]))
+    if status["quirks"]:
+        print("  quirks on: " + ", ".join(status["quirks"]))

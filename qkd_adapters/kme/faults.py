@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from qkd_adapters.errors import ControlRequestError
+from qkd_adapters.kme.store import DeliveredKey
 
 SLOW_ANSWER = 10.0  # seconds; longer than any sensible client timeout
 
@@ -23,6 +26,8 @@ class Fault(StrEnum):
     WRONG_SIZE = "wrong-size"  # keys one octet too short
     DUPLICATE_ID = "duplicate-id"  # the first key comes twice
     WRONG_KEY = "wrong-key"  # keys of the right size that are not what the other KME has
+    DESYNCHRONISED = "desynchronised"  # keys the other KME has never heard of
+    EXPIRED = "expired"  # whatever the slave asks for has just become too old
 
 
 def _shorten(answer: dict[str, Any]) -> None:
@@ -47,6 +52,11 @@ CONTAINER_FAULTS: dict[Fault, Callable[[dict[str, Any]], None]] = {
     Fault.DUPLICATE_ID: _duplicate,
     Fault.WRONG_KEY: _falsify,
 }
+
+
+def unsynchronised(keys: Iterable[DeliveredKey]) -> tuple[DeliveredKey, ...]:
+    """The keys under key_IDs that stand in no other store."""
+    return tuple(replace(each, key_id=str(uuid4())) for each in keys)
 
 
 class FaultSwitches:

@@ -29,14 +29,23 @@ from qkd_adapters.kme.etsi014 import (
     parse_enc_post,
 )
 from qkd_adapters.kme.events import EVENTS, EventStreams, link_report
-from qkd_adapters.kme.faults import CONTAINER_FAULTS, SLOW_ANSWER, Fault, FaultSwitches
+from qkd_adapters.kme.faults import (
+    CONTAINER_FAULTS,
+    SLOW_ANSWER,
+    Fault,
+    FaultSwitches,
+    unsynchronised,
+)
 from qkd_adapters.kme.identity import SaeDirectory
+from qkd_adapters.kme.quirks import PREFIX, Quirks
+from qkd_adapters.kme.skip import SkipResources
 from qkd_adapters.kme.store import DeliveredKey
 from qkd_adapters.link.messages import BLOCK_BITS, Direction
 from qkd_adapters.logs import EventLog
 
 # How long dec_keys waits for the peer KME's notice of a key it does not know yet. Seconds.
 NOTICE_WAIT = 1.0
+API = "/api/v1/keys/{sae}"
 MAX_BODY = 64 * 1024  # octets; 128 key ids are 7 kB
 
 _log = EventLog("qsgw_kme.server")
@@ -70,8 +79,11 @@ def _reason(error: OSError) -> str:
 class KmeServer:
     """Handlers of the resources. Who asks is in the certificate; whom for, in the URL."""
 
-    def __init__(self, settings: KmeSettings, agent: LinkAgent, faults: FaultSwitches) -> None:
+    def __init__(
+        self, settings: KmeSettings, agent: LinkAgent, faults: FaultSwitches, quirks: Quirks
+    ) -> None:
         self._settings = settings
+        self._quirks = quirks
         self._agent = agent
         self._store = agent.store
         self._faults = faults
@@ -79,13 +91,17 @@ class KmeServer:
         self.events = EventStreams(agent)
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._outermost])
-        base = "/api/v1/keys/{sae}"
-        # allow_head: a HEAD would consume keys and deliver none.
-        app.router.add_get(f"{base}/status", self._as(self._status), allow_head=False)
-        for name, handler in (("enc_keys", self._enc_keys), ("dec_keys", self._dec_keys)):
-            app.router.add_get(f"{base}/{name}", self._as(handler), allow_head=False)
-            app.router.add_post(f"{base}/{name}", self._as(handler))
+        app = web.Application(
+            client_max_size=MAX_BODY, middlewares=[self._quirks.middleware, self._outermost]
+        )
+        for base in (API, PREFIX + API):  # which of them answers is decided by the quirks
+            # allow_head: a HEAD would consume keys and deliver none.
+            app.router.add_get(f"{base}/status", self._as(self._status), allow_head=False)
+            for name, handler in (("enc_keys", self._enc_keys), ("dec_keys", self._dec_keys)):
+                app.router.add_get(f"{base}/{name}", self._as(handler), allow_head=False)
+                app.router.add_post(f"{base}/{name}", self._as(handler))
+        skip = SkipResources(self._settings, self._agent, self._faults, self._await_notices)
+        skip.add_to(app.router)
         app.router.add_get(f"{EVENTS}/{{sae}}", self._as(self._events), allow_head=False)
         app.on_shutdown.append(self.events.close)
         return app
@@ -186,6 +202,7 @@ class KmeServer:
             wanted = parse_enc_post(await request.read(), limits)
         else:
             wanted = parse_enc_get(request.query, limits)
+        wanted = self._quirks.wanted(wanted)
         direction = Direction(caller, request.match_info["sae"])
         for slave in wanted.additional:
             if slave == direction.slave or (caller, slave) not in self._settings.pairs:
@@ -203,6 +220,8 @@ class KmeServer:
         _log.info(
             "enc_keys", master=caller, slave=direction.slave, count=len(keys), size=wanted.size
         )
+        if self._faults.is_on(Fault.DESYNCHRONISED):
+            keys = unsynchronised(keys)
         return await self._deliver(request, keys)
 
     async def _dec_keys(self, request: web.Request, caller: str) -> web.StreamResponse:
@@ -213,7 +232,13 @@ class KmeServer:
         else:
             key_ids = parse_dec_get(request.query)
         direction = Direction(request.match_info["sae"], caller)
+        again = self._quirks.read_before(direction, key_ids)
+        if again is not None:
+            return await self._deliver(request, again)
         await self._await_notices(direction, key_ids)
+        self._quirks.forget(self._store, direction)
+        if self._faults.is_on(Fault.EXPIRED):
+            self._store.forget_awaiting(direction)
         try:
             keys = self._store.fetch(direction, key_ids)
         except ForeignKeyError as error:
@@ -231,6 +256,7 @@ class KmeServer:
                 400, "one or more keys specified are not found on KME", *_ids(error)
             ) from error
         _log.info("dec_keys", master=direction.master, slave=caller, count=len(keys))
+        self._quirks.remember(direction, keys)
         return await self._deliver(request, keys)
 
     async def _await_notices(self, direction: Direction, key_ids: tuple[str, ...]) -> None:
@@ -255,6 +281,7 @@ class KmeServer:
         self, request: web.Request, keys: tuple[DeliveredKey, ...]
     ) -> web.StreamResponse:
         answer: dict[str, Any] = container(keys)
+        self._quirks.dress(answer)
         for fault, spoil in CONTAINER_FAULTS.items():
             if self._faults.is_on(fault):
                 spoil(answer)

@@ -14,6 +14,7 @@ from qkd_adapters.kme.agent import LinkAgent
 from qkd_adapters.kme.config import KmeSettings
 from qkd_adapters.kme.events import EventStreams
 from qkd_adapters.kme.faults import FaultSwitches
+from qkd_adapters.kme.quirks import Quirks
 from qkd_adapters.kme.server import KmeServer, server_context
 from qkd_adapters.link.client import LinkClient
 from qkd_adapters.logs import EventLog
@@ -42,10 +43,16 @@ class Kme:
         )
         self.store = self.agent.store
         self.faults = FaultSwitches()
-        self._server = KmeServer(settings, self.agent, self.faults)
+        self.quirks = Quirks(sae for pair in settings.pairs for sae in pair)
+        self._server = KmeServer(settings, self.agent, self.faults, self.quirks)
         self._link = LinkClient(self.agent, settings.link)
         self._control = ControlServer(
-            settings.control_socket, {"status": self._status, "fault": self.faults.command}
+            settings.control_socket,
+            {
+                "status": self._status,
+                "fault": self.faults.command,
+                "quirk": self.quirks.command,
+            },
         )
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,6 +154,7 @@ class Kme:
                 for direction in self.store.directions
             ],
             "faults": self.faults.names(),
+            "quirks": self.quirks.names(),
         }
 
 

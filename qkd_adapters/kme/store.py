@@ -289,6 +289,23 @@ class KeyStore:
             and (direction, key_id) not in self._spent
         ]
 
+    def forget_awaiting(
+        self, direction: Direction, *, older_than: float = 0.0, all_but: int = 0
+    ) -> None:
+        """Drop keys taken by their master ``older_than`` s ago or before, but the newest."""
+        queue = self._queues[direction]
+        limit = self._clock() + self._lifetime - older_than
+        newest = len(queue.awaiting) - all_but
+        old = [
+            key_id
+            for place, (key_id, held) in enumerate(queue.awaiting.items())
+            if place < newest and held.expires <= limit
+        ]
+        for key_id in old:
+            queue.awaiting.pop(key_id).key.wipe()
+            queue.account.unfetched += 1
+            self._spent.add((direction, key_id))
+
     def fetch(self, direction: Direction, key_ids: Sequence[str]) -> tuple[DeliveredKey, ...]:
         """All of these, once. Raises UnknownKeyError or a kind of it; then none is taken.
 
