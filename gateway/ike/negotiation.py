@@ -21,7 +21,7 @@ from gateway.ike.commands import (
     WatchInbound,
 )
 from gateway.ike.config import ChildConfig
-from gateway.ike.flow import CommandError, Flow, allocate_spi, carry_out, refuse
+from gateway.ike.flow import CommandError, ExchangeError, Flow, allocate_spi, carry_out, refuse
 from gateway.ike.keymat import child_keymat, fresh_sk_d
 from gateway.ike.limits import ESP_SPI_SIZE
 from gateway.ike.nat import encapsulation
@@ -155,9 +155,15 @@ class ChildAttempt:
             self.tunnel.early.remove(self._inbound_id)
 
     def install(self, chosen: Chosen, traffic: Traffic, secrets: ChildSecrets) -> Flow[ChildSa]:
-        """Derive the keys and put both SAs into the kernel. CommandError leaves none there."""
+        """Derive the keys and put both SAs into the kernel.
+
+        CommandError leaves none there; so does ExchangeError, where the peer deletes the child
+        before it is there: its Delete may overtake the answer, or find our kernel at work.
+        """
         sa = self.sa
         spi_out = int.from_bytes(chosen.spi, "big")
+        if spi_out in sa.deleted_early:
+            raise _deleted_early()
         sending, receiving = self._keys(chosen, secrets, sa.keys.sk_d)
         inbound = self._inbound(receiving, esn=chosen.esn, mode=traffic.mode)
         outbound = self._outbound(chosen, sending, traffic.mode)
@@ -183,6 +189,10 @@ class ChildAttempt:
             raise
         self._reserved = False
         self._forget_early()
+        if spi_out in sa.deleted_early:
+            ids = (outbound.sa_id, inbound.sa_id)
+            sa.env.outbox.commands.append(RemoveSas(tunnel=self.tunnel.name, sa_ids=ids))
+            raise _deleted_early()
         child = ChildSa(
             tunnel=self.tunnel,
             owner=sa.owner,
@@ -249,6 +259,10 @@ class ChildAttempt:
         )
 
 
+def _deleted_early() -> ExchangeError:
+    return ExchangeError("peer deleted the new Child SA before it was in use", from_peer=True)
+
+
 def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets, *, rekeyed: bool) -> Mixed:
     # SK_d brings in everything that keyed the IKE SA; fresh exchanges come on top.
     names = dict.fromkeys((*chosen.key_exchanges, *sa.key_exchanges))
@@ -271,20 +285,32 @@ def _mixed(sa: IkeSa, chosen: Chosen, secrets: ChildSecrets, *, rekeyed: bool) -
     )
 
 
-def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
-    """Move our outbound traffic to ``child``, unless it is there or on its way.
+def bring_up(sa: IkeSa, child: ChildSa) -> Flow[None]:
+    """``activate`` a child somebody asked us for: it ends in ChildUp or in an error.
 
-    CommandError where the kernel refuses.
+    ExchangeError where the peer deletes it while our traffic is on its way there.
     """
-    if child.activating or child.carries_outbound or not child.usable:
+    yield from activate(sa, child)
+    if not child.announced:
+        raise _deleted_early()
+
+
+def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
+    """Move our outbound traffic to ``child``, unless it is there. CommandError if refused."""
+    if child.carries_outbound or not child.usable:
+        return
+    if child.activating:  # by another flow, which is answered first: the kernel keeps our order
+        yield from _steer(sa, child)
         return
     child.activating = True
     try:
         yield from _steer(sa, child)
     except GeneratorExit:  # the IKE SA ends and the kernel is still at it
-        active = child.tunnel.active
-        if active is not None:  # of another IKE SA, perhaps: the kernel keeps our order
-            sa.env.outbox.commands.append(_steering(sa, active))
+        child.activating = False
+        if child.usable and child.owner is not sa.owner:  # rekeyed: its successor goes on
+            child.owner.stand_in(child, sa.now)
+        elif (active := child.tunnel.active) is not None:  # of another IKE SA, perhaps
+            sa.env.outbox.commands.append(_steering(sa, active))  # the kernel keeps our order
         raise
     finally:
         child.activating = False

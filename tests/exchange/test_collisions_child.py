@@ -270,7 +270,7 @@ def test_responder_loses_the_new_child_before_the_response_is_there(name):
     pair.lose_child(side)
     pair.run(QUIET)
     pair.check_rest()
-    assert "before its answer" in pair.side(name).failures[0].reason
+    assert "before it was in use" in pair.side(name).failures[0].reason
 
 
 @SIDES

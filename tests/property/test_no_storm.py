@@ -9,26 +9,22 @@ liveness.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from typing import NamedTuple
 from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.ike.commands import (
-    ActivateOutbound,
-    AllocateSpi,
-    Command,
-    InstallChild,
-    RemoveSas,
-)
 from gateway.ike.events import ChildUp, ExchangeFailed, IkeRekeyed
 from gateway.ike.flows import sa_init
 from gateway.ike.registry import ExchangeType
 from gateway.ike.service import Service
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
+from tests.support.ike_kernel import slow_kernel
 from tests.support.ike_pair import TUNNELS, Flight, Pair, Side
 
 QUIET = 400.0  # longer than any repetition, grace and retry
@@ -36,7 +32,7 @@ LIVENESS = 30.0
 LOOKS = 5  # at the silence, in intervals of liveness
 
 FATE = st.sampled_from([[0.0], [0.0], [0.0], [0.02], [0.4], [2.5], [0.0, 0.3], [0.0, 12.0], []])
-KERNELS = (AllocateSpi, InstallChild, ActivateOutbound, RemoveSas)
+UNEVEN = (0.001, 0.005, 0.02, 0.06, 0.5)  # seconds: no command takes as long as the one before
 CHILD_WISHES = ("initiate", "rekey")
 traits = sa_init._peer_traits
 
@@ -63,27 +59,6 @@ def foreign(*args: object) -> sa_init.PeerTraits:
     return replace(traits(*args), qsgw=False)  # type: ignore[arg-type]
 
 
-class SlowKernel:
-    """In place of ``Side.carry_out``. What is under way when the side starts anew is forgotten."""
-
-    def __init__(self, side: Side, seconds: float) -> None:
-        self._side = side
-        self._at_once = side.carry_out
-        self._seconds = seconds
-        self._free_at = 0.0
-        self._count = 0
-
-    def __call__(self, command: Command, now: float) -> None:
-        if not isinstance(command, KERNELS):
-            self._at_once(command, now)
-            return
-        self._free_at = max(now, self._free_at) + self._seconds
-        self._count += 1
-        deadlines = self._side.endpoint._env.deadlines
-        mark = ("kernel", self._count)
-        deadlines.set(mark, self._free_at, lambda when: self._at_once(command, when))
-
-
 class Storm:
     """A pair, and what was asked of each side and has not ended yet."""
 
@@ -97,10 +72,11 @@ class Storm:
         self.moves: Counter[tuple[int, str]] = Counter()  # side's endpoint, tunnel
         self.since: dict[str, int] = {"moon": 0, "sun": 0}  # first event of this life
 
-    def slow_kernels(self, seconds: float) -> None:
-        """Each takes its commands one after the other, and so long for each."""
+    def slow_kernels(self, times: Sequence[float], seed: int) -> None:
+        """Each takes its commands one after the other, and one of these times for each."""
         for side in self.pair.sides:
-            side.carry_out = SlowKernel(side, seconds)  # type: ignore[method-assign]
+            draw = Random(f"{side.name} {seed}").choice
+            slow_kernel(side, lambda _, draw=draw: draw(times))
 
     def _fault(self, flight: Flight) -> list[tuple[float, bytes]]:
         number = flight.number
@@ -214,11 +190,13 @@ def weather(
     seed: int,
     *,
     alien: bool,
-    kernel: float = 0.0,
+    kernel: Sequence[float] = (),
+    draw: int = 0,
 ):
+    """``kernel``: the seconds a command may take; ``draw``: the seed they are drawn by."""
     storm = Storm(count, fates, str(seed))
     if kernel:
-        storm.slow_kernels(kernel)
+        storm.slow_kernels(kernel, draw)
     move = Service.move
 
     def counted(service: Service, tunnel: Tunnel, now: float) -> None:
@@ -246,10 +224,11 @@ def weather(
     fates=st.lists(FATE, max_size=60),
     seed=st.integers(0, 3),
     alien=st.booleans(),
-    kernel=st.sampled_from([0.0, 0.003, 0.03]),
+    kernel=st.sampled_from([(), (0.003,), (0.03,), UNEVEN]),
+    draw=st.integers(0, 99),
 )
-def test_it_comes_to_rest(steps, count, fates, seed, *, alien, kernel):
-    weather(steps, count, fates, seed, alien=alien, kernel=kernel)
+def test_it_comes_to_rest(steps, count, fates, seed, *, alien, kernel, draw):
+    weather(steps, count, fates, seed, alien=alien, kernel=kernel, draw=draw)
 
 
 @settings(max_examples=40, deadline=None)
@@ -260,8 +239,9 @@ def test_it_comes_to_rest(steps, count, fates, seed, *, alien, kernel):
         max_size=6,
     ),
     delays=st.lists(st.sampled_from([[0.001], [0.005], [0.02], [0.05]]), min_size=60, max_size=60),
-    kernel=st.sampled_from([0.001, 0.005, 0.02, 0.06]),
+    kernel=st.sampled_from([(0.001,), (0.005,), (0.02,), (0.06,), UNEVEN]),
+    draw=st.integers(0, 99),
 )
-def test_both_ends_start_everything(starts, delays, kernel):
+def test_both_ends_start_everything(starts, delays, kernel, draw):
     """Every message takes its own time: what the other end is at is seldom known."""
-    weather(starts, 3, delays, 0, alien=False, kernel=kernel)
+    weather(starts, 3, delays, 0, alien=False, kernel=kernel, draw=draw)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
+    Command,
     InstallChild,
     InstallInbound,
     RemoveSas,
 )
 from gateway.model import SaId, SaSpec, UdpEncap
+
+if TYPE_CHECKING:
+    from tests.support.ike_pair import Side
+
+KERNEL_COMMANDS = (AllocateSpi, InstallInbound, InstallChild, ActivateOutbound, RemoveSas)
 
 
 class Kernel:
@@ -107,3 +115,29 @@ class Kernel:
 
     def _of(self, tunnel: str | None) -> list[SaSpec]:
         return [spec for spec in self.sas.values() if tunnel in (None, spec.tunnel)]
+
+
+class _SlowKernel:
+    """In place of ``Side.carry_out``. What is under way when the side starts anew is forgotten."""
+
+    def __init__(self, side: Side, seconds: Callable[[Command], float]) -> None:
+        self._side = side
+        self._at_once = side.carry_out
+        self._seconds = seconds
+        self._free_at = 0.0
+        self._count = 0
+
+    def __call__(self, command: Command, now: float) -> None:
+        if not isinstance(command, KERNEL_COMMANDS):
+            self._at_once(command, now)
+            return
+        self._free_at = max(now, self._free_at) + self._seconds(command)
+        self._count += 1
+        deadlines = self._side.endpoint._env.deadlines
+        mark = ("kernel", self._count)
+        deadlines.set(mark, self._free_at, lambda when: self._at_once(command, when))
+
+
+def slow_kernel(side: Side, seconds: Callable[[Command], float]) -> None:
+    """From now on it takes its commands one after the other, and so long for each."""
+    side.carry_out = _SlowKernel(side, seconds)  # type: ignore[method-assign]

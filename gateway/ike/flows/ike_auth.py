@@ -42,6 +42,7 @@ from gateway.ike.negotiation import (
     accept_child,
     activate,
     agree_mode,
+    bring_up,
     check_path,
     check_peer_spi,
     choose_tunnel,
@@ -97,7 +98,7 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
             raise
     finally:
         attempt.abandon()
-    yield from activate(sa, child)
+    yield from bring_up(sa, child)
     yield Fulfilled()
     yield from informational.liveness()
 

@@ -23,10 +23,9 @@ from gateway.ike.flow import (
     PpkMissingError,
     YieldedError,
     fetch_ppk,
-    refuse,
 )
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
-from gateway.ike.negotiation import ChildAttempt, ChildSecrets, activate
+from gateway.ike.negotiation import ChildAttempt, ChildSecrets, bring_up
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
@@ -96,9 +95,6 @@ def _negotiate(
         if bare:  # policy may have changed meanwhile
             ppk_choice.without(sa, attempt.tunnel, None, NotifyType.NO_PROPOSAL_CHOSEN)
         secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
-        if int.from_bytes(opened.chosen.spi, "big") in sa.deleted_early:
-            reason = "peer deleted the new Child SA before its answer was here"
-            raise refuse(NotifyType.CHILD_SA_NOT_FOUND, reason)
         child = yield from attempt.install(opened.chosen, traffic, secrets)
     except (ProtocolError, CommandError):
         # We do not like the peer's answer: it may have the child in its kernel, we have not.
@@ -113,7 +109,7 @@ def _negotiate(
 
 def _activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
     try:
-        yield from activate(sa, child)
+        yield from bring_up(sa, child)
     except QsgwError:
         reason = "outbound traffic could not be moved to it"
         yield from informational.delete_child(sa, child, reason=reason, rekeyed=False)
