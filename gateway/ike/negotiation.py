@@ -105,9 +105,11 @@ class ChildAttempt:
         """Give the reservation back. Does nothing once the SAs are in the kernel."""
         if self._reserved:
             self._reserved = False
-            command = RemoveSas(tunnel=self.tunnel.name, sa_ids=(self._inbound_id,))
-            self.sa.env.outbox.commands.append(command)
+            self._remove(self._inbound_id)
         self._forget_early()
+
+    def _remove(self, *sa_ids: SaId) -> None:
+        self.sa.env.outbox.commands.append(RemoveSas(tunnel=self.tunnel.name, sa_ids=sa_ids))
 
     @property
     def _inbound_id(self) -> SaId:
@@ -190,8 +192,7 @@ class ChildAttempt:
         self._reserved = False
         self._forget_early()
         if spi_out in sa.deleted_early:
-            ids = (outbound.sa_id, inbound.sa_id)
-            sa.env.outbox.commands.append(RemoveSas(tunnel=self.tunnel.name, sa_ids=ids))
+            self._remove(outbound.sa_id, inbound.sa_id)
             raise _deleted_early()
         child = ChildSa(
             tunnel=self.tunnel,
@@ -208,7 +209,7 @@ class ChildAttempt:
             local_networks=traffic.local,
             remote_networks=traffic.remote,
             established_at=sa.now,
-            peer_port=None if outbound.encap is None else outbound.encap.destination_port,
+            peer_port=outbound.encap.destination_port if outbound.encap else None,
             replaces=None if self.replaces is None else self.replaces.spi_in,
         )
         self.tunnel.add(child)
@@ -296,35 +297,49 @@ def bring_up(sa: IkeSa, child: ChildSa) -> Flow[None]:
 
 
 def activate(sa: IkeSa, child: ChildSa) -> Flow[None]:
-    """Move our outbound traffic to ``child``, unless it is there. CommandError if refused."""
-    if child.carries_outbound or not child.usable:
-        return
-    if child.activating:  # by another flow, which is answered first: the kernel keeps our order
-        yield from _steer(sa, child)
+    """Move our outbound traffic to ``child``, unless it is there to stay. CommandError if refused.
+
+    Several may be on their way at a time. The kernel keeps our order, and so do its answers: where
+    traffic was moved last it stays, and a child that went away meanwhile is made good by who moved
+    traffic there, if nobody has moved it since.
+    """
+    tunnel = child.tunnel
+    if not child.usable or (child.carries_outbound and tunnel.steered is child):
         return
     child.activating = True
     try:
         yield from _steer(sa, child)
     except GeneratorExit:  # the IKE SA ends and the kernel is still at it
         child.activating = False
-        if child.usable and child.owner is not sa.owner:  # rekeyed: its successor goes on
-            child.owner.stand_in(child, sa.now)
-        elif (active := child.tunnel.active) is not None:  # of another IKE SA, perhaps
-            sa.env.outbox.commands.append(_steering(sa, active))  # the kernel keeps our order
+        if tunnel.steered is child:
+            tunnel.steered = None  # the answer comes to nobody: another IKE SA has to move it again
+            stays = child if child.owner is not sa.owner else tunnel.active
+            if stays is not None and stays.owner is not sa.owner:
+                stays.owner.stand_in(stays, sa.now)
         raise
     finally:
         child.activating = False
-    if child.usable:
-        child.tunnel.activated(child, sa.now)
-    elif (active := child.tunnel.active) is not None:  # it went away meanwhile
-        yield from _steer(sa, active)
+    if child.usable and not child.carries_outbound:
+        tunnel.activated(child, sa.now)
+    while not child.usable and tunnel.steered is child and tunnel.active is not None:
+        child = tunnel.active
+        yield from _steer(sa, child)
 
 
 def _steer(sa: IkeSa, child: ChildSa) -> Flow[None]:
-    yield from carry_out(_steering(sa, child), "outbound traffic could not be moved to the new SA")
+    tunnel = child.tunnel
+    try:
+        yield from carry_out(
+            _steering(sa, child), "outbound traffic could not be moved to the new SA"
+        )
+    except CommandError:
+        if tunnel.steered is child:
+            tunnel.steered = tunnel.active
+        raise
 
 
 def _steering(sa: IkeSa, child: ChildSa) -> ActivateOutbound:
+    child.tunnel.steered = child
     return ActivateOutbound(
         token=sa.env.desk.token(),
         tunnel=child.tunnel.name,

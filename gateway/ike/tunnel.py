@@ -30,6 +30,7 @@ class Tunnel:
         self.peering = peering
         self.mode: PpkMode = config.ppk
         self.children: list[ChildSa] = []  # oldest first
+        self.steered: ChildSa | None = None  # where our traffic leaves once the kernel is done
         self.early: list[SaId] = []  # inbound SAs that are in the kernel before their time
         self._env = env
 
