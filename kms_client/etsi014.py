@@ -8,11 +8,13 @@ because the next call asks for new ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from kms_client.editions import Call, Edition1
 from kms_client.errors import KmeError, KmeNonsenseError, KmeTimeoutError, KmeUnreachableError
+from kms_client.events import EventDecoder, LinkEvent
 from kms_client.models import KeyRequest, QkdKey, Status, canonical_key_id
 from kms_client.profiles import DEFAULT_PROFILE, PROFILES, Profile
 from kms_client.tls import ClientTls, TlsFiles
@@ -127,6 +129,18 @@ class KmeClient:
             _wipe(keys)
             raise KmeNonsenseError(self.name, wrong)
         return tuple(by_id[key_id] for key_id in wanted)
+
+    async def events(self, peer_sae: str, path: str) -> AsyncGenerator[LinkEvent]:
+        """What the KME tells of its link, from its present state on; ends with a KmeError only.
+
+        ``path`` is a reference from the status about ``peer_sae``, where it is advertised.
+        """
+        status = self._edition.status(self._called(peer_sae)).path
+        decoder = EventDecoder(self.name)
+        async with aclosing(self._transport.stream(status, path)) as chunks:
+            async for chunk in chunks:
+                for event in decoder.feed(chunk):
+                    yield event
 
     async def close(self) -> None:
         """Drop the connections. The client cannot be used afterwards. Idempotent."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -15,7 +17,9 @@ from kms_client.errors import (
     KmeUnauthorizedError,
     NoKeyError,
 )
+from kms_client.events import LinkEvent
 from kms_client.models import QkdKey, Status
+from kms_client.watch import PeerWatch
 
 _Result = TypeVar("_Result")
 
@@ -33,6 +37,8 @@ class Kme(Protocol):
     ) -> tuple[QkdKey, ...]: ...
 
     async def dec_keys(self, peer_sae: str, key_ids: Sequence[str]) -> tuple[QkdKey, ...]: ...
+
+    def events(self, peer_sae: str, path: str) -> AsyncGenerator[LinkEvent]: ...
 
     async def close(self) -> None: ...
 
@@ -73,12 +79,15 @@ class KmeGroup:
         clients: Sequence[Kme],
         *,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         settings: BreakerSettings | None = None,
     ) -> None:
         if not clients:
             raise ValueError("a group needs at least one KME")
         self._members = tuple(_Member(client, settings or BreakerSettings()) for client in clients)
         self._clock = clock
+        self._sleep = sleep
+        self._watches: dict[str, PeerWatch] = {}  # by peer SAE
         self._deliverer: _Member | None = None
 
     async def status(self, peer_sae: str, *, avoid: Collection[str] = ()) -> tuple[str, Status]:
@@ -103,6 +112,29 @@ class KmeGroup:
             peer_sae, lambda kme: kme.dec_keys(peer_sae, key_ids), by_key_id=True
         )
         return keys
+
+    def watch(self, peer_sae: str) -> PeerWatch:
+        """The one look at status and link that all who need keys for this peer share."""
+        watch = self._watches.get(peer_sae)
+        if watch is None:
+            watch = PeerWatch(self, peer_sae, clock=self._clock, sleep=self._sleep)
+            self._watches[peer_sae] = watch
+        return watch
+
+    async def events(self, kme: str, peer_sae: str, path: str) -> AsyncGenerator[LinkEvent]:
+        """The event stream of the KME of that name; ends with a KmeError, which is counted.
+
+        It says nothing about whether keys can be had, so the breaker is left alone.
+        """
+        member = next(each for each in self._members if each.kme.name == kme)
+        member.requests += 1
+        try:
+            async with aclosing(member.kme.events(peer_sae, path)) as events:
+                async for event in events:
+                    yield event
+        except KmeError:
+            member.failures += 1
+            raise
 
     @property
     def names(self) -> tuple[str, ...]:

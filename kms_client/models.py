@@ -20,6 +20,7 @@ from kms_client.secret import Secret
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")  # RFC 9562 4
 _MAX_ALARMS = 16  # of one LinkReport
+_REFERENCE = re.compile(r"[!-~]{1,1024}")  # RFC 3986 knows no other characters
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -142,6 +143,9 @@ class LinkReport:
     since: str  # RFC 3339, the KME's clock; "" when not given
     alarms: tuple[str, ...]
     key_rate: float | None  # keys per second of the default size
+    suspect_age: float | None = None  # seconds since the link was last good, while suspect
+    quarantined: int | None = None  # keys of this pair of SAEs withdrawn so far
+    events: str | None = None  # where the KME tells of changes: a reference from the status
 
     @property
     def reason(self) -> str:
@@ -157,6 +161,7 @@ def link_report(extension: object) -> LinkReport | None:
         state = LinkState(str(link.get("state")))
     except ValueError:
         return None
+    quarantined, events = _positive(link.get("quarantined")), link.get("events")
     since, alarms, rate = link.get("since"), link.get("alarms"), link.get("key_rate")
     return LinkReport(
         state=state,
@@ -164,11 +169,14 @@ def link_report(extension: object) -> LinkReport | None:
         alarms=tuple(one_line(alarm) for alarm in alarms[:_MAX_ALARMS] if isinstance(alarm, str))
         if isinstance(alarms, list)
         else (),
-        key_rate=_rate(rate),
+        key_rate=_positive(rate),
+        suspect_age=_positive(link.get("suspect_age")),
+        quarantined=None if quarantined is None else int(quarantined),
+        events=events if isinstance(events, str) and _REFERENCE.fullmatch(events) else None,
     )
 
 
-def _rate(value: object) -> float | None:
+def _positive(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         return None
     return float(value)

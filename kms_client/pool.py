@@ -1,7 +1,8 @@
 """Keys of one peer, fetched ahead of need, so that a rekey never waits for a KME.
 
-We are master SAE for these keys. Two tasks run: one keeps the stock filled, one polls the
-KME's status. Both wait on an event or a timer, never in a loop that spins.
+We are master SAE for these keys. One task keeps the stock filled; it waits on an event or a
+timer, never in a loop that spins. What the KMEs say of themselves comes from the watch that all
+pools of one group and peer share (``kms_client.watch``).
 
 Keys are asked for one at a time: an answer that is lost costs one key, and a KME that has some
 keys but fewer than asked for, or allows fewer in one request, still gives what it has.
@@ -25,6 +26,8 @@ from kms_client.failover import KmeGroup
 from kms_client.marks import PeerMarks
 from kms_client.models import LinkReport, LinkState, QkdKey, Status
 from kms_client.rate import RateEstimator
+from kms_client.tasks import pause, start
+from kms_client.watch import Look, SeenLink
 
 MAX_TARGET = 128  # keys; as the configuration allows
 
@@ -40,7 +43,7 @@ class PoolSettings:
     low_water: int = 2  # filled up again once no more are left; below target in any case
     key_size: int = 256  # bits
     max_age: float = 900.0  # older keys are burned: the peer's KME may have forgotten them
-    poll_interval: float = 5.0  # between two looks at the KME's status
+    poll_interval: float = 5.0  # between two looks at the KME's status, at most
     retry_min: float = 0.5  # first pause after a failure; doubled each time
     retry_max: float = 10.0
 
@@ -75,7 +78,7 @@ class PoolStock:
     last_delivery: float | None
     burned: int  # delivered to us and dropped unused: too old, quarantined, left at stop
     link: LinkReport | None  # as last reported; kept while no status can be had
-    link_at: float | None = None  # when the status that brought it was asked for
+    link_at: float | None = None  # no later than when the KME said so
 
 
 class KeyPool:
@@ -106,15 +109,16 @@ class KeyPool:
         self._held: deque[_Held] = deque()  # oldest first; at most twice the target
         self._out: dict[str, str] = {}  # key_IDs taken, no outcome yet -> KME, oldest first
         self._marks = PeerMarks(group.names, look_first=2 * settings.poll_interval)
+        self._watch = group.watch(peer_sae)
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._filling = True
         self._failures = 0  # pulls in a row that brought nothing
         self._retry_at = 0.0
         self._epoch = 0  # moves on with every quarantine
         self._status: Status | None = None
-        self._link: LinkReport | None = None
-        self._link_at: float | None = None
+        self._looked_at: str | None = None  # the KME that ``_link`` is of
+        self._link: SeenLink | None = None
         self._rate = RateEstimator(clock())
         self._pull_error: str | None = None
         self._status_error: str | None = None
@@ -125,22 +129,17 @@ class KeyPool:
 
     def start(self) -> None:
         """Begin to fill. Needs a running event loop."""
-        if not self._tasks:
-            name = f"keys of {self._peer_sae}"
-            self._tasks = [
-                asyncio.create_task(self._keep_filled(), name=name),
-                asyncio.create_task(self._keep_polling(), name=f"{name}, status"),
-            ]
-            for task in self._tasks:
-                task.add_done_callback(_report_crash)
+        if self._task is None:
+            self._task = start(self._keep_filled(), name=f"keys of {self._peer_sae}")
+            self._watch.join(self)
 
     async def stop(self) -> None:
-        """Stop both tasks and wipe what is left. The group stays open."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        """Stop and wipe what is left. The group stays open."""
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait([task])
+            await self._watch.leave(self)
         self._epoch += 1
         self._burn(lambda _: True)
 
@@ -204,8 +203,8 @@ class KeyPool:
             last_error=self._pull_error or self._status_error,
             last_delivery=self._last_delivery,
             burned=self._burned,
-            link=self._link,
-            link_at=self._link_at,
+            link=None if self._link is None else self._link.report,
+            link_at=None if self._link is None else self._link.at,
         )
 
     # --- stock -------------------------------------------------------------------------------
@@ -243,7 +242,7 @@ class KeyPool:
 
     def _suspect(self) -> bool:
         # Keys made while an eavesdropper may be listening would only be quarantined.
-        return self._link is not None and self._link.state is LinkState.SUSPECT
+        return self._link is not None and self._link.report.state is LinkState.SUSPECT
 
     # --- filling -----------------------------------------------------------------------------
 
@@ -255,7 +254,8 @@ class KeyPool:
             if missing and now >= self._retry_at:
                 await self._pull()
                 continue
-            await self._pause(self._next_look(now, waiting=missing))
+            seconds = self._next_look(now, waiting=missing)
+            await pause(seconds, self._wake, sleep=self._sleep)
 
     def _next_look(self, now: float, *, waiting: bool) -> float:
         """Seconds until something is due by itself: a retry, a renewal, the end of a key."""
@@ -301,60 +301,58 @@ class KeyPool:
         self._retry_at = self._clock() + pause
         self._on_change()
 
-    async def _pause(self, seconds: float) -> None:
-        """Until woken, at most ``seconds``."""
-        timer = asyncio.ensure_future(self._sleep(seconds))
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({timer, woken}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            woken.cancel()
-            self._wake.clear()
+    # --- what the watch tells (kms_client.watch.Watcher) ---------------------------------------
 
-    # --- status ------------------------------------------------------------------------------
+    @property
+    def poll_interval(self) -> float:
+        return self._settings.poll_interval
 
-    async def _keep_polling(self) -> None:
-        while True:
-            await self._poll()
-            await self._sleep(self._settings.poll_interval)
+    def resting(self) -> frozenset[str]:
+        return self._marks.resting(self._clock())
 
-    async def _poll(self) -> None:
-        asked_at = self._clock()
-        try:
-            status = await self._look()
-        except NoKeyError as error:
-            self._status = None
-            # A KME without this call still gives keys: that is no trouble worth showing.
-            refused = all(isinstance(cause, KmeRefusedError) for cause in error.causes)
-            self._status_error = None if refused else str(error)
-            self._rate.look(self._clock(), stored=None)
-            self._on_change()
-            return
+    def looked(self, look: Look) -> bool:
+        """Status of the KME that keys are to come from. A marked one's link must not be down."""
+        now = self._clock()
+        down = look.link is not None and look.link.report.state is LinkState.DOWN
+        others = self._group.has_other_than(self.resting() | {look.kme})
+        if down and others and self._marks.postpone(look.kme, now):
+            return True
+        status = look.status
         self._status, self._status_error = status, None
-        self._link = status.link
-        self._link_at = asked_at if status.link is not None else None
+        self._looked_at, self._link = look.kme, look.link
         capacity = status.max_key_count
         self._rate.look(
-            self._clock(),
+            now,
             stored=status.stored_key_count,
             full=bool(capacity) and (status.stored_key_count or 0) >= (capacity or 0),
             source=str(status.source_KME_ID),
         )
         if status.stored_key_count and not self._suspect():
-            self._retry_at = self._clock()  # keys are back: do not sit out a long pause
-            self._wake.set()
+            self._try_now()
+        self._on_change()
+        return False
+
+    def look_failed(self, error: NoKeyError) -> None:
+        self._status = None
+        # A KME without this call still gives keys: that is no trouble worth showing.
+        refused = all(isinstance(cause, KmeRefusedError) for cause in error.causes)
+        self._status_error = None if refused else str(error)
+        self._rate.look(self._clock(), stored=None)
         self._on_change()
 
-    async def _look(self) -> Status:
-        """Status of the KME that keys are to come from. A marked one's link must not be down."""
-        while True:
-            now = self._clock()
-            kme, status = await self._group.status(self._peer_sae, avoid=self._marks.resting(now))
-            down = status.link is not None and status.link.state is LinkState.DOWN
-            others = self._group.has_other_than(self._marks.resting(now) | {kme})
-            if not (down and others and self._marks.postpone(kme, now)):
-                return status
+    def heard(self, kme: str, link: SeenLink) -> None:
+        if kme != self._looked_at:
+            return
+        before, self._link = self._link, link
+        is_up = link.report.state is LinkState.UP
+        if is_up and (before is None or before.report.state is not LinkState.UP):
+            self._try_now()
+        self._on_change()
+
+    def _try_now(self) -> None:
+        """Keys are back: do not sit out a long pause."""
+        self._retry_at = self._clock()
+        self._wake.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +360,3 @@ class _Held:
     key: QkdKey
     delivered: float  # reading of the pool's clock
     kme: str  # that delivered it
-
-
-def _report_crash(task: asyncio.Task[None]) -> None:
-    """Neither task ends by itself: tell the loop's exception handler at once if one did."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        task.get_loop().call_exception_handler(
-            {"message": f"task ended: {task.get_name()}", "exception": error, "task": task}
-        )

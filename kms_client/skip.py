@@ -13,7 +13,7 @@ pre-shared keys from 3.13 on, and those of TLS 1.2 only; see ``kms_client.tls_ps
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import quote, urlencode
@@ -30,6 +30,7 @@ from kms_client.errors import (
     one_line,
 )
 from kms_client.etsi014 import MAX_NUMBER, MIN_KEY_SIZE
+from kms_client.events import LinkEvent
 from kms_client.faults import http_fault
 from kms_client.models import QkdKey, Status, canonical_key_id
 from kms_client.secret import Secret
@@ -197,6 +198,10 @@ class SkipClient:
         if len(octets) * 8 < bits:
             raise KmeNonsenseError(self.name, f"gave {len(octets) * 8} bits of entropy, not {bits}")
         return Secret(octets)
+
+    def events(self, peer_sae: str, path: str) -> AsyncGenerator[LinkEvent]:
+        """The draft has none, and so none is advertised. Raises KmeRefusedError."""
+        raise KmeRefusedError(self.name, f"no events of {peer_sae} at {path}: {STANDARD} has none")
 
     async def close(self) -> None:
         """Drop the connections. The client cannot be used afterwards. Idempotent."""

@@ -173,6 +173,7 @@ class TunnelKeys:
             link_state=None if stock.link is None else stock.link.state.value,
             link_reason="" if stock.link is None else stock.link.reason,
             link_at=stock.link_at,
+            link_age=None if stock.link is None else stock.link.suspect_age,
         )
 
     def _checked(self, key_id: KeyId) -> KeyId:

@@ -5,6 +5,18 @@ while, or the pool stays empty and requests fail (for a shorter while: an empty 
 have its next key, an unreachable one is not), or the KME says the link is down.
 Suspicion: the KME passes on an eavesdropping alarm of the link. It comes before loss: a link
 that is under attack may well have stopped delivering.
+
+From when on keys are tainted: from the earlier of two moments.
+
+- The last moment we ourselves know the link to have been reported good. What happened between
+  that look and this one nobody has told us: a suspicion may have come and gone there, and the
+  KME, perhaps another one or started anew, names only the present one's beginning.
+- The last good moment by the KME's own account. A detector needs several blocks to be sure, and
+  while it was not, the KME said "good" and delivered: our looks of that time are worth nothing.
+
+The KME's account comes as an age, so that no clocks need agree, and is counted from a moment no
+later than when it was given. The moments are those of making a key; we know when it was delivered,
+which is later. So each uncertainty makes us drop keys that were good, never keep one that was not.
 """
 
 from __future__ import annotations
@@ -24,6 +36,9 @@ EMPTY_PATIENCE = 3.0
 its timeout. A slow link gets two of its usual gaps, within reason."""
 
 EMPTY_PATIENCE_LIMIT = 60.0
+
+REVISION = 1.0
+"""Seconds by which the last good moment must have moved back to be told again."""
 
 PATIENCE_LIMIT = 600.0
 """However slow the link was, seconds without a key after which it counts as lost."""
@@ -47,14 +62,15 @@ class Observation:
     last_error: str | None = None  # why the last request failed; None = it did not
     link_state: LinkState | None = None  # as the KME reports the link; None = it does not
     link_reason: str = ""
-    link_at: float | None = None  # when the KME was asked for that report
+    link_at: float | None = None  # no later than when the KME gave that report
+    link_age: float | None = None  # while suspect: how long before that the link was last good
 
 
 class HealthMonitor:
-    """Watches one key source. ``last_good`` is the last moment it was seen healthy.
+    """Watches one key source. ``last_good``: keys delivered since are not known to be good.
 
-    Where the KME reports the link, that is when it last reported it good: keys that were
-    delivered since may have been made under the attack that the next report tells of.
+    That is the last moment it was seen healthy; where the KME reports the link, when it last
+    reported it good; and under suspicion, earlier still if the KME says so.
     """
 
     def __init__(self, settings: HealthSettings | None = None) -> None:
@@ -66,6 +82,7 @@ class HealthMonitor:
         self.state = Health.HEALTHY
         self.reason = "not observed yet"
         self.last_good: float | None = None
+        self._told_good: float | None = None
 
     def observe(self, seen: Observation) -> tuple[QuantumHealth | KeyStock, ...]:
         """The stock, then the health if it or its reason changed: inputs for the policy."""
@@ -75,10 +92,22 @@ class HealthMonitor:
         self.state, self.reason = state, reason
         if state is Health.HEALTHY:
             self.last_good = seen.at if seen.link_at is None else seen.link_at
+        elif state is Health.SUSPECT:
+            self._look_back(seen)
         stock = KeyStock(ready=seen.ready, rate=seen.rate)
-        if (state, reason) == before:
+        if (state, reason) == before and not (state is Health.SUSPECT and self._moved_back()):
             return (stock,)
+        self._told_good = self.last_good
         return stock, QuantumHealth(state=state, reason=reason, last_good=self.last_good)
+
+    def _look_back(self, seen: Observation) -> None:
+        """The earlier of the two moments, see above. Never seen good: none, all is tainted."""
+        if self.last_good is not None and seen.link_at is not None and seen.link_age is not None:
+            self.last_good = min(self.last_good, seen.link_at - seen.link_age)
+
+    def _moved_back(self) -> bool:
+        told, good = self._told_good, self.last_good
+        return told is not None and good is not None and good < told - REVISION
 
     def _learn(self, seen: Observation) -> None:
         if seen.last_delivery != self._last_delivery:

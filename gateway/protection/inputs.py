@@ -18,7 +18,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantumHealth:
-    """The quantum side changed. ``last_good`` is when it was last seen healthy, if ever."""
+    """The quantum side changed. ``last_good`` is when it was last healthy for certain, if ever."""
 
     state: Health
     reason: str

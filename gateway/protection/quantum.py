@@ -33,9 +33,10 @@ class QuantumSide:
         return self.health is Health.SUSPECT
 
     def note_health(self, item: QuantumHealth, now: float) -> None:
-        if item.state is Health.SUSPECT and not self.suspect:
-            good = self.last_good if item.last_good is None else item.last_good
-            self.tainted_since = good or 0.0
+        if item.state is Health.SUSPECT:
+            good = (self.last_good if item.last_good is None else item.last_good) or 0.0
+            # Found out later to have begun earlier: what was kept goes when it is over.
+            self.tainted_since = min(good, self.tainted_since) if self.suspect else good
         if self.suspect and item.state is not Health.SUSPECT:
             self._doubted_until = now + self._peer_key_age
         self.health, self.reason = item.state, item.reason

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from kms_client.errors import KmeEmptyError, KmeError, KmeRefusedError
-from kms_client.models import QkdKey, Status
+from kms_client.events import LinkEvent
+from kms_client.models import QkdKey, Status, link_report
 from kms_client.secret import Secret
 
 
@@ -15,6 +16,7 @@ class FakeKme:
     """Delivers keys from ``stored``; what the peer pulled lies in ``for_us``.
 
     ``fault`` is raised by every call, ``status_fault`` by status only; ``hold`` makes calls wait.
+    ``tell`` sends ``extension`` to who follows the events, or an error that ends the streams.
     """
 
     def __init__(self, name: str = "primary", *, stored: int = 1_000_000) -> None:
@@ -32,6 +34,8 @@ class FakeKme:
         self.asked: list[int] = []
         self.delivered: list[QkdKey] = []
         self.closed = False
+        self.streams: list[asyncio.Queue[LinkEvent | KmeError]] = []
+        self.clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
         self._serial = 0
 
     async def _enter(self, call: str) -> None:
@@ -79,6 +83,30 @@ class FakeKme:
         return tuple(
             QkdKey(key_id=key_id, key=Secret(self.for_us.pop(key_id))) for key_id in key_ids
         )
+
+    async def events(self, peer_sae: str, path: str) -> AsyncGenerator[LinkEvent]:
+        opened = self.clock()
+        await self._enter(f"events {path}")
+        queue: asyncio.Queue[LinkEvent | KmeError] = asyncio.Queue()
+        self.streams.append(queue)
+        try:
+            yield self._event(0.0)
+            while True:
+                event = await queue.get()
+                if isinstance(event, KmeError):
+                    raise event
+                yield LinkEvent(report=event.report, elapsed=event.elapsed - opened)
+        finally:
+            self.streams.remove(queue)
+
+    def _event(self, elapsed: float) -> LinkEvent:
+        report = link_report(self.extension)
+        assert report is not None
+        return LinkEvent(report=report, elapsed=elapsed)
+
+    def tell(self, error: KmeError | None = None) -> None:
+        for queue in self.streams:
+            queue.put_nowait(error or self._event(self.clock()))
 
     async def close(self) -> None:
         self.closed = True

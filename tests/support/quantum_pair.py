@@ -29,11 +29,16 @@ class QuantumPair:
         for kme in self.kmes.values():
             kme.stored = keys
 
-    def report(self, state: str, *sites: str, alarm: str = "QBER 11 %") -> None:
-        """The KMEs of these sites (default: both) report the quantum link like this."""
+    def report(self, state: str, *sites: str, alarm: str = "QBER 11 %", **members: object) -> None:
+        """The KMEs of these sites (default: both) report the quantum link like this.
+
+        ``members`` go into the report as they are; with ``events`` it is told at once as well.
+        """
         for site in sites or SITES:
             alarms = [] if state == "up" else [alarm]
-            self.kmes[site].extension = {"qsgw_link": {"state": state, "alarms": alarms}}
+            link = {"state": state, "alarms": alarms, **members}
+            self.kmes[site].extension = {"qsgw_link": link}
+            self.kmes[site].tell()
 
     def kill(self, *sites: str) -> None:
         """These KMEs (default: both) do not answer any more."""

@@ -40,7 +40,7 @@ def kme() -> FakeKme:
 @pytest_asyncio.fixture
 async def keys(kme, clock):
     source = TunnelKeys(
-        group=KmeGroup([kme], clock=clock),
+        group=KmeGroup([kme], clock=clock, sleep=clock.sleep),
         peer_sae="sun",
         settings=PoolSettings(target=4, low_water=2),
         clock=clock,

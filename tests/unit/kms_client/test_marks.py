@@ -90,7 +90,7 @@ def second() -> FakeKme:
 
 def pool_of(clock: FakeClock, *kmes: FakeKme) -> KeyPool:
     return KeyPool(
-        KmeGroup(kmes, clock=clock),
+        KmeGroup(kmes, clock=clock, sleep=clock.sleep),
         peer_sae="sun",
         settings=PoolSettings(target=4, low_water=3, poll_interval=POLL),
         clock=clock,

@@ -35,7 +35,7 @@ async def make(kme, clock):
 
     def build(**settings) -> KeyPool:
         pool = KeyPool(
-            KmeGroup([kme], clock=clock),
+            KmeGroup([kme], clock=clock, sleep=clock.sleep),
             peer_sae="sun",
             settings=PoolSettings(**settings),
             clock=clock,
@@ -156,7 +156,7 @@ async def test_pauses_between_failures_double_up_to_a_limit(make, kme, clock):
 async def test_jitter_shortens_a_pause_to_no_less_than_half(kme, clock):
     kme.stored = 0
     settings = PoolSettings(retry_min=2.0, poll_interval=1000.0)
-    group = KmeGroup([kme], clock=clock)
+    group = KmeGroup([kme], clock=clock, sleep=clock.sleep)
     pool = KeyPool(group, peer_sae="sun", settings=settings, clock=clock,
                    sleep=clock.sleep, jitter=lambda: 0.0)  # fmt: skip
     pool.start()
@@ -211,7 +211,8 @@ async def test_a_kme_without_status_gives_keys_all_the_same(make, kme, clock):
 async def test_a_crash_of_a_task_is_told_to_the_loop(kme, clock):
     told: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    pool = KeyPool(KmeGroup([kme]), peer_sae="sun", settings=PoolSettings(), clock=clock,
+    group = KmeGroup([kme], sleep=clock.sleep)
+    pool = KeyPool(group, peer_sae="sun", settings=PoolSettings(), clock=clock,
                    sleep=clock.sleep, on_change=lambda: 1 // 0)  # fmt: skip
     pool.start()
     await settle()
@@ -348,7 +349,8 @@ async def test_rate_follows_the_store_and_our_draws(make, kme, clock):
 
 async def test_on_change_is_called_for_deliveries_takes_and_failures(kme, clock):
     changes: list[int] = []
-    pool = KeyPool(KmeGroup([kme]), peer_sae="sun", settings=PoolSettings(), clock=clock,
+    group = KmeGroup([kme], sleep=clock.sleep)
+    pool = KeyPool(group, peer_sae="sun", settings=PoolSettings(), clock=clock,
                    sleep=clock.sleep, on_change=lambda: changes.append(1))  # fmt: skip
     pool.start()
     await settle()
