@@ -18,6 +18,7 @@ from gateway.config.schema import (
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
 from gateway.model import EspMode, QkdPolicy
+from kms_client.tls import TlsFiles
 
 PSK = SharedKey(key=Secret(b"a pre-shared key of good length"))
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
@@ -112,8 +113,10 @@ def _kme(name: str) -> KmeConfig:
     return KmeConfig(
         name=name,
         url=f"https://{name}.test",
-        ca=Path("/nonexistent/ca.pem"),
-        certificate=Path("/nonexistent/cert.pem"),
-        key=Path("/nonexistent/key.pem"),
+        credentials=TlsFiles(
+            ca=Path("/nonexistent/ca.pem"),
+            certificate=Path("/nonexistent/cert.pem"),
+            key=Path("/nonexistent/key.pem"),
+        ),
         timeout=3.0,
     )
