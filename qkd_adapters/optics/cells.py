@@ -43,6 +43,7 @@ class Codebook:
     error: Octets
     double: Octets
     detectors: Octets  # (codes, 4): which of Z0 Z1 X0 X1 clicked at Bob
+    alice_detectors: Octets | None = None  # where Alice receives too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +107,11 @@ class Cells:
     outcomes: Floats  # (cells, outcomes)
     codebook: Codebook
     arrival: Arrival
-    sent: tuple[str, ...] = ("alice",)  # ends that know what was sent
     levels: int = 1
     cell_level: Octets  # (cells,) intensity at Alice
     cell_basis: Octets  # (cells,) basis at Alice
+    alice_sends: bool = True
     cell_level_bob: Octets | None = None  # where Bob sends as well
-    cell_basis_bob: Octets | None = None
 
 
 def arrival_of(model: LinkModel, conditions: Conditions, noise: float) -> Arrival:
@@ -132,3 +132,25 @@ def code_axes(*sizes: int) -> list[Any]:
     """Coordinates of all codes along axes of ``sizes``, the last running fastest."""
     grids = np.meshgrid(*(np.arange(size, dtype=np.uint8) for size in sizes), indexing="ij")
     return [grid.ravel() for grid in grids]
+
+
+_NONE = np.zeros(0, dtype=np.uint8)
+NO_CELLS = Cells(
+    shares=np.zeros(0),
+    outcomes=np.zeros((0, 0)),
+    codebook=Codebook(
+        outcomes=0,
+        alice={},
+        bob={},
+        level=_NONE,
+        sifted=_NONE,
+        error=_NONE,
+        double=_NONE,
+        detectors=np.zeros((0, 4), dtype=np.uint8),
+    ),
+    arrival=Arrival(centre=0.0, split=0.0, jitter=1.0, gate=1.0, noise=0.0),
+    levels=0,
+    cell_level=_NONE,
+    cell_basis=_NONE,
+)
+"""Where nothing is counted: CV measures every symbol."""

@@ -33,6 +33,15 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Bits per second, and the error rate of the sifted key."""
+
+    qber: float
+    sifted: float
+    secret: float  # asymptotic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkModel:
     """One device pair on one channel. Raises ValueError for what no link can be.
 

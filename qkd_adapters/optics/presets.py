@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from qkd_adapters.optics import presets_bb84
+from qkd_adapters.optics import presets_bb84, presets_other
 from qkd_adapters.optics.model import LinkModel
 
 
 @lru_cache(maxsize=1)
 def _all() -> dict[str, LinkModel]:
-    return {model.name: model for model in presets_bb84.models()}
+    return {model.name: model for model in (*presets_bb84.models(), *presets_other.models())}
 
 
 def presets() -> dict[str, LinkModel]:

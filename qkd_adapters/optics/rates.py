@@ -1,32 +1,38 @@
-"""Sifted and asymptotic secret rate of a weak-coherent link, with its own probabilities.
+"""Sifted and asymptotic secret rate of a link, with its own probabilities.
 
-The key is made of everything sifted in Z, whatever its intensity, and X is spent on the phase
+BB84: the key is made of everything sifted in Z, whatever its intensity, and X is spent on the phase
 error: what the post-processing does. With endless data its bounds become those used here.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import assert_never
 
+from qkd_adapters.optics import continuous, entangled, twin_field
 from qkd_adapters.optics import weak_coherent as wc
 from qkd_adapters.optics.conditions import NEUTRAL, Conditions
-from qkd_adapters.optics.model import LinkModel
+from qkd_adapters.optics.model import LinkModel, Rates
 from qkd_adapters.optics.pulses import Level, levels
 from qkd_adapters.records import Protocol
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """Bits per second, and the error rate of the sifted key."""
-
-    qber: float
-    sifted: float
-    secret: float  # asymptotic
-
-
 def rates(model: LinkModel, conditions: Conditions = NEUTRAL) -> Rates:
-    """Of decoy or plain BB84. Raises ValueError for another protocol."""
+    """Of any protocol. CV: see ``continuous.rates``."""
+    match model.protocol:
+        case Protocol.DECOY_BB84 | Protocol.BB84:
+            return _weak_coherent(model, conditions)
+        case Protocol.TWIN_FIELD:
+            return twin_field.rates(model, conditions)
+        case Protocol.BBM92:
+            return entangled.rates(model, conditions)
+        case Protocol.CV:
+            return continuous.rates(model, conditions)
+        case _:
+            assert_never(model.protocol)
+
+
+def _weak_coherent(model: LinkModel, conditions: Conditions) -> Rates:
     found = levels(model, conditions)
     weights = model.probabilities
     key_gain = math.fsum(p * level.gain for p, level in zip(weights, found, strict=True))
@@ -39,22 +45,16 @@ def rates(model: LinkModel, conditions: Conditions = NEUTRAL) -> Rates:
 
 def _secret(model: LinkModel, found: tuple[Level, ...], key_gain: float, e_z: float) -> float:
     leak = model.error_correction * key_gain * wc.h2(e_z)
-    match model.protocol:
-        case Protocol.BB84:
-            mu = model.intensities[0]
-            e_x = found[0].wrong_x / found[0].gain
-            multi = -math.expm1(-mu) - mu * math.exp(-mu)
-            untagged = key_gain - multi
-            if untagged <= 0.0:
-                return 0.0
-            return untagged * (1.0 - wc.h2(e_x * key_gain / untagged)) - leak
-        case Protocol.DECOY_BB84:
-            single = _single(model, found)
-            tau0, tau1 = _photon_shares(model)
-            from_one = single.y1 * tau1 * (1.0 - wc.h2(single.e1))
-            return single.y0 * tau0 + from_one - leak
-        case _:
-            raise ValueError(f"{model.name}: {model.protocol} has no weak-coherent rate")
+    if model.protocol is Protocol.BB84:
+        mu = model.intensities[0]
+        multi = -math.expm1(-mu) - mu * math.exp(-mu)
+        untagged = key_gain - multi
+        if untagged <= 0.0:
+            return 0.0
+        return untagged * (1.0 - wc.h2(found[0].wrong_x / untagged)) - leak
+    single = _single(model, found)
+    tau0, tau1 = _photon_shares(model)
+    return single.y0 * tau0 + single.y1 * tau1 * (1.0 - wc.h2(single.e1)) - leak
 
 
 def _single(model: LinkModel, found: tuple[Level, ...]) -> wc.SinglePhoton:

@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qkd_adapters.optics import pulses
-from qkd_adapters.optics.cells import Cells, Ints, Octets
+from qkd_adapters.optics import continuous, entangled, pulses, twin_field
+from qkd_adapters.optics.cells import NO_CELLS, Cells, Ints, Octets
 from qkd_adapters.optics.conditions import Conditions
 from qkd_adapters.optics.model import LinkModel
 from qkd_adapters.optics.monitors import read
 from qkd_adapters.records import Column, Monitor, Protocol, Record
+
+Totals = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class Exposure:
     arrival_std: float
     alice: Monitor
     bob: Monitor
+    quadratures: continuous.Quadratures | None = None  # CV, which has nothing to count
 
     @property
     def clicks(self) -> int:
@@ -90,8 +94,14 @@ def cells_of(model: LinkModel, conditions: Conditions) -> Cells:
     match model.protocol:
         case Protocol.DECOY_BB84 | Protocol.BB84:
             return pulses.cells(model, conditions)
+        case Protocol.TWIN_FIELD:
+            return twin_field.cells(model, conditions)
+        case Protocol.BBM92:
+            return entangled.cells(model, conditions)
+        case Protocol.CV:
+            return NO_CELLS
         case _:
-            raise ValueError(f"{model.name}: no pulses to count in {model.protocol}")
+            assert_never(model.protocol)
 
 
 def expose(
@@ -100,7 +110,31 @@ def expose(
     """Draw the counts of ``seconds``. Raises ValueError for a length that is not positive."""
     if seconds <= 0:
         raise ValueError(f"a block of {seconds:g} s")
+    if model.protocol is Protocol.CV:
+        return _expose_quadratures(model, conditions, seconds, rng)
     return expose_cells(model, conditions, cells_of(model, conditions), seconds, rng)
+
+
+def _expose_quadratures(
+    model: LinkModel, conditions: Conditions, seconds: float, rng: np.random.Generator
+) -> Exposure:
+    found = continuous.expose(model, conditions, seconds)
+    alice, bob = read(model, conditions, clicks=found.symbols, noise=0.0, rng=rng)
+    nothing = np.zeros(0, dtype=np.int64)
+    return Exposure(
+        model=model,
+        conditions=conditions,
+        seconds=seconds,
+        pulses=found.symbols,
+        cells=NO_CELLS,
+        sent=nothing,
+        counts=nothing,
+        arrival_mean=0.0,
+        arrival_std=0.0,
+        alice=alice,
+        bob=bob,
+        quadratures=found,
+    )
 
 
 def expose_cells(
@@ -143,30 +177,43 @@ def detections(
     start: float = 0.0,
 ) -> tuple[Record, Record]:
     """Alice's and Bob's records of the block, with exactly the counts of ``exposure``."""
-    index, codes = _spread(exposure, rng)
-    book = exposure.cells.codebook
-    table = exposure.cells.arrival.table()
+    if exposure.quadratures is not None:
+        alice, bob = continuous.columns(exposure.quadratures, rng)
+    else:
+        alice, bob = _columns(exposure, rng)
 
-    def record(tables: Mapping[str, Octets], monitor: Monitor, *, sends: bool) -> Record:
-        columns: dict[str, Column] = {"index": index}
-        columns |= {name: column.take(codes) for name, column in tables.items()}
-        if not sends:
-            places = rng.integers(0, len(table), len(codes), dtype=np.uint16)
-            columns["arrival"] = table.take(places)
+    def record(columns: dict[str, Column], totals: Totals, monitor: Monitor) -> Record:
         return Record(
             block=block,
             start=start,
             seconds=exposure.seconds,
             pulses=exposure.pulses,
             columns=columns,
-            totals=_sent(exposure) if sends else _seen(exposure),
+            totals=totals,
             monitor=monitor,
         )
 
     return (
-        record(book.alice, exposure.alice, sends=True),
-        record(book.bob, exposure.bob, sends=False),
+        record(alice, _totals_of_alice(exposure), exposure.alice),
+        record(bob, _totals_of_bob(exposure), exposure.bob),
     )
+
+
+def _columns(
+    exposure: Exposure, rng: np.random.Generator
+) -> tuple[dict[str, Column], dict[str, Column]]:
+    index, codes = _spread(exposure, rng)
+    cells, book = exposure.cells, exposure.cells.codebook
+    alice: dict[str, Column] = {"index": index}
+    bob: dict[str, Column] = {"index": index}
+    alice |= {name: column.take(codes) for name, column in book.alice.items()}
+    bob |= {name: column.take(codes) for name, column in book.bob.items()}
+    table = cells.arrival.table()
+    for columns, receives in ((alice, not cells.alice_sends), (bob, cells.cell_level_bob is None)):
+        if receives:
+            places = rng.integers(0, len(table), len(codes), dtype=np.uint16)
+            columns["arrival"] = table.take(places)
+    return alice, bob
 
 
 def _spread(exposure: Exposure, rng: np.random.Generator) -> tuple[NDArray[np.uint64], Octets]:
@@ -189,7 +236,27 @@ def _spread(exposure: Exposure, rng: np.random.Generator) -> tuple[NDArray[np.ui
     return keys, order
 
 
-def _sent(exposure: Exposure) -> Mapping[str, tuple[int, ...]]:
+def _totals_of_alice(exposure: Exposure) -> Totals:
+    cells = exposure.cells
+    if exposure.quadratures is not None:
+        return {}
+    if not cells.alice_sends:
+        return _seen(exposure, cells.codebook.alice_detectors)
+    if cells.cell_level_bob is not None:
+        return _sent_settings(exposure.sent, cells.cell_level, cells.levels)
+    return _sent(exposure)
+
+
+def _totals_of_bob(exposure: Exposure) -> Totals:
+    cells = exposure.cells
+    if exposure.quadratures is not None:
+        return {}
+    if cells.cell_level_bob is not None:
+        return _sent_settings(exposure.sent, cells.cell_level_bob, cells.levels)
+    return _seen(exposure, cells.codebook.detectors)
+
+
+def _sent(exposure: Exposure) -> Totals:
     cells = exposure.cells
 
     def per_level(basis: int) -> tuple[int, ...]:
@@ -201,5 +268,14 @@ def _sent(exposure: Exposure) -> Mapping[str, tuple[int, ...]]:
     return {"sent_z": per_level(0), "sent_x": per_level(1)}
 
 
-def _seen(exposure: Exposure) -> Mapping[str, tuple[int, ...]]:
-    return {"double": (exposure.double_clicks,), "clicks": exposure.detector_clicks}
+def _sent_settings(sent: Ints, settings: Octets, count: int) -> Totals:
+    """Twin-field: the key mode is Z, the test intensities are X."""
+    each = [int(sent[settings == number].sum()) for number in range(count)]
+    return {"sent_z": (each[0],), "sent_x": tuple(each[1:])}
+
+
+def _seen(exposure: Exposure, detectors: Octets | None) -> Totals:
+    clicks = exposure.detector_clicks
+    if detectors is not None and detectors is not exposure.cells.codebook.detectors:
+        clicks = tuple(int(n) for n in exposure.counts @ detectors)
+    return {"double": (exposure.double_clicks,), "clicks": clicks}
