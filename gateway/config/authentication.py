@@ -211,7 +211,9 @@ class AuthenticationReader:
         return _Ours(
             auth=None
             if signer is None
-            else OwnKey(signer=signer, certificates=found.shown, subject=subject),
+            else OwnKey(
+                signer=signer, certificates=found.shown, subject=subject, authorities=found.above
+            ),
             certificate=OwnCertificate(file=path, subject=subject, not_after=end),
             identity=found.identity,
         )

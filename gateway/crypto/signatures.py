@@ -200,13 +200,15 @@ def scheme_for(family: Family, hash_id: HashId) -> Scheme:
     return found[family, hash_id]
 
 
-def choose_scheme(kind: KeyKind, announced: Iterable[int]) -> Scheme | None:
-    """Our best for a peer that announced these hashes (RFC 7427 4), or None."""
+def usable_schemes(kind: KeyKind, announced: Iterable[int]) -> list[Scheme]:
+    """For a peer that announced these hashes (RFC 7427 4), our best first."""
     accepted = frozenset(announced)
-    for hash_id in HASHES_OF[kind]:
-        if hash_id in accepted:
-            return scheme_for(_FAMILIES[kind][0], hash_id)
-    return None
+    return [
+        scheme_for(family, hash_id)
+        for family in _FAMILIES[kind]
+        for hash_id in HASHES_OF[kind]
+        if hash_id in accepted
+    ]
 
 
 # --- keys --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane
 from gateway.dataplane.reconcile import reqid_for
 from gateway.ike.events import (
+    AuthHintUnmet,
     ChildDown,
     ChildUp,
     DowngradeSuspected,
@@ -46,6 +47,7 @@ IkeEvent = (
     | IkeRekeyDue
     | IkeClosed
     | PeerPortChanged
+    | AuthHintUnmet
     | DowngradeSuspected
     | DowngradeSuspicionOver
 )
@@ -140,6 +142,7 @@ class Roster:
                 | IkeRekeyDue(connection=name)
                 | IkeClosed(connection=name)
                 | PeerPortChanged(connection=name)
+                | AuthHintUnmet(connection=name)
                 | DowngradeSuspected(connection=name)
                 | DowngradeSuspicionOver(connection=name)
             ):

@@ -12,6 +12,7 @@ from gateway.daemon.executor import KernelWork
 from gateway.daemon.tally import TunnelTally
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import (
+    AuthHintUnmet,
     ChildDown,
     ChildUp,
     DowngradeSuspected,
@@ -108,6 +109,10 @@ class TunnelEvents:
                     self._feed(PeerLost(reason=event.reason))
             case ExchangeFailed():
                 self._exchange_failed(event)
+            case AuthHintUnmet(reason=reason):
+                self._bulletin.publish(
+                    "auth-hint-unmet", reason, tunnel=self._name, level=logging.WARNING
+                )
             case DowngradeSuspected(missing=missing):
                 self._bulletin.raise_alarm(
                     "downgrade-suspected",

@@ -22,6 +22,8 @@ class OwnKey:
     signer: Signer
     certificates: tuple[bytes, ...] = ()  # DER, our own first, then those that certify it
     subject: str = ""  # of our certificate, as RFC 4514 writes it
+    authorities: frozenset[bytes] = frozenset()
+    """SHA-1 of the key of each CA above our certificate; empty where not all are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

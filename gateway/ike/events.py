@@ -144,6 +144,17 @@ class PeerPortChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthHintUnmet:
+    """What the peer says it can check (CERTREQ, RFC 9593) is not what we have to show.
+
+    It is shown all the same; if authentication fails, this is a reason why.
+    """
+
+    connection: str
+    reason: str  # one line for the operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DowngradeSuspected:
     """Setting up failed, and the peer's IKE_SA_INIT lacked what it, or policy, always has."""
 
@@ -176,6 +187,7 @@ Event = (
     | ExchangeFailed
     | PpkNotUsed
     | PeerPortChanged
+    | AuthHintUnmet
     | DowngradeSuspected
     | DowngradeSuspicionOver
     | Dropped

@@ -10,6 +10,7 @@ from gateway.crypto.prf import Prf
 from gateway.crypto.secret import Secret
 from gateway.crypto.signatures import VerifyKey
 from gateway.ike.auth import IntAuth
+from gateway.ike.auth_hints import AuthHints
 from gateway.ike.channel import Channel
 from gateway.ike.child import ChildSa, Origin, PeerSession
 from gateway.ike.collision import OwnRekey, Rival
@@ -101,7 +102,8 @@ class IkeSa:
     ppk_method: PpkMethod | None = None  # set once the PPK is mixed in
     key_id: KeyId | None = None  # of the PPK that is mixed in
 
-    # IKE_AUTH: how each side proved who it is, for people
+    # IKE_AUTH: what the peer can check, and how each side proved who it is, for people
+    hints: AuthHints = field(default_factory=AuthHints)
     local_proof: str = ""
     remote_proof: str = ""
     remote_certificates: tuple[bytes, ...] = ()  # what the peer's proof rests on

@@ -15,6 +15,7 @@ from gateway.crypto.signatures import VerifyKey
 from gateway.errors import CryptoError
 from gateway.ike.identity import Identity
 from gateway.model import Revocation
+from gateway.pki.authorities import key_hash
 from gateway.pki.files import name_text, subject_of
 from gateway.pki.identities import own_identity, why_not
 from gateway.pki.trust import Anchors, CertificateError, validate
@@ -26,6 +27,7 @@ class Inspection:
 
     identity: str | None  # who we are, as ``Identity.parse`` reads it
     shown: tuple[bytes, ...] = ()  # DER, what the peer gets: ours first, no self-signed CA
+    above: frozenset[bytes] = frozenset()  # CAs that certify it, by key hash; empty: not all known
     errors: list[tuple[str, str]] = field(default_factory=list)  # key of the table, reason
     out_of_time: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -50,6 +52,7 @@ def inspect(
         one.public_bytes(Encoding.DER)
         for one in (own, *(other for other in above if other.issuer != other.subject))
     )
+    found.above = _above(chain, authorities)
     found.errors += [("certificate", reason) for reason in _order(chain)]
     found.out_of_time += _dates(chain, now)
     reason = _key_problem(own, public_key)
@@ -68,6 +71,25 @@ def inspect(
     if speaker is not None:
         found.errors += _as_the_peer_sees_it(found.shown, speaker, (*authorities, top), now)
     return found
+
+
+def _above(
+    chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]
+) -> frozenset[bytes]:
+    """Up to one that issued itself. Empty where that is in neither: the peer may know it."""
+    top = chain[-1]
+    roots = [] if top.issuer == top.subject else [one for one in authorities if _issued(one, top)]
+    if top.issuer != top.subject and not roots:
+        return frozenset()
+    return frozenset(key_hash(one) for one in (*chain[1:], *roots))
+
+
+def _issued(upper: x509.Certificate, lower: x509.Certificate) -> bool:
+    try:
+        lower.verify_directly_issued_by(upper)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _identity(found: Inspection, own: x509.Certificate, identity: str | None) -> Identity | None:
@@ -99,9 +121,7 @@ def _as_the_peer_sees_it(
 
 def _order(chain: Sequence[x509.Certificate]) -> Iterator[str]:
     for lower, upper in pairwise(chain):
-        try:
-            lower.verify_directly_issued_by(upper)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        if not _issued(upper, lower):
             yield (
                 f"{subject_of(upper)} stands below {subject_of(lower)} and did not issue it; "
                 "the order is: ours, its issuer, and so on"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.crypto.signatures import Signer
 from gateway.ike.commands import CertificatesTrusted, CheckCertificates, Failed
 from gateway.ike.credentials import OwnKey, TrustedAuthorities
 from gateway.model import Revocation
+from gateway.pki.authorities import key_hash
 from gateway.pki.trust import Anchors, CertificateError, validate
 from kms_client.certificates import (
     Authority,
@@ -44,6 +44,7 @@ class Owner:
     certificate: x509.Certificate
     key: PrivateKey
     above: tuple[x509.Certificate, ...] = ()
+    root: x509.Certificate | None = None  # None: its authorities are not all known
 
     @property
     def der(self) -> bytes:
@@ -59,6 +60,9 @@ class Owner:
             signer=Signer(self.key),
             certificates=self.chain,
             subject=self.certificate.subject.rfc4514_string(),
+            authorities=frozenset(
+                key_hash(one) for one in (*self.above, self.root) if self.root and one
+            ),
         )
 
 
@@ -110,7 +114,7 @@ class Pki:
             replace(made, **profile), key.public_key(), issuer=self.issuer, now=now
         )
         above = () if self.intermediate is None else (self.intermediate.certificate,)
-        return Owner(certificate=certificate, key=key, above=above)
+        return Owner(certificate=certificate, key=key, above=above, root=self.ca.certificate)
 
     def crls(self, *revoked: Owner, days: int = 30) -> tuple[x509.CertificateRevocationList, ...]:
         entries = [
@@ -132,10 +136,7 @@ class Pki:
 
     @property
     def trusted(self) -> TrustedAuthorities:
-        spki = self.ca.certificate.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        )
-        return TrustedAuthorities(key_hashes=(hashlib.sha1(spki).digest(),))
+        return TrustedAuthorities(key_hashes=(key_hash(self.ca.certificate),))
 
 
 def judge(

@@ -3,6 +3,7 @@
     initiator                                        responder
     SK{IDi, [CERT+], [CERTREQ], IDr, AUTH, SA, TSi, TSr,
        [N(INITIAL_CONTACT)],
+       [N(SUPPORTED_AUTH_METHODS)],
        [N(PPK_IDENTITY), [N(NO_PPK_AUTH)]]}      -->
                                                  <-- SK{IDr, [CERT+], AUTH, SA, TSi, TSr,
                                                         [N(PPK_IDENTITY)]}
@@ -19,6 +20,7 @@ from dataclasses import replace
 
 from gateway.crypto.secret import Secret
 from gateway.ike.auth import signed_octets
+from gateway.ike.auth_hints import announce
 from gateway.ike.child import ChildSa
 from gateway.ike.config import PpkMode
 from gateway.ike.errors import ProtocolError
@@ -151,6 +153,7 @@ def _request_payloads(
         identity,
         *proof.certificate_payloads(sa),
         *proof.certificate_requests(connection),
+        *announce(connection),
         IdPayload(initiator=False, identity=connection.remote_id),
         proof.prove(sa, _octets(sa, Role.INITIATOR, keys.sk_pi, identity)),
     ]
@@ -232,6 +235,7 @@ def respond(sa: IkeSa, received: Received) -> Flow[None]:
     _check_identities(sa, received, identity)
     auth_keys = yield from _verify_initiator(sa, received, identity)
     sa.initial_contact = received.has(NotifyType.INITIAL_CONTACT)
+    proof.heed(sa, received)
     ours = IdPayload(initiator=False, identity=sa.connection.local_id)
     payloads: list[Payload] = [
         ours,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from gateway.crypto.signatures import ANNOUNCED_HASHES, Scheme, VerifyKey, choose_scheme
+from gateway.crypto.signatures import ANNOUNCED_HASHES, Scheme, VerifyKey, usable_schemes
 from gateway.errors import CryptoError
 from gateway.ike import limits
 from gateway.ike.auth import (
@@ -25,10 +25,12 @@ from gateway.ike.auth import (
     psk_verify,
     verify_classic,
 )
+from gateway.ike.auth_hints import AuthHints
 from gateway.ike.commands import CheckCertificates
 from gateway.ike.config import Connection
 from gateway.ike.credentials import KnownKey, OwnKey, SharedKey, TrustedAuthorities
 from gateway.ike.errors import ProtocolError
+from gateway.ike.events import AuthHintUnmet
 from gateway.ike.flow import Flow, check_certificates, refuse
 from gateway.ike.payloads import (
     AuthPayload,
@@ -98,7 +100,7 @@ def certificate_payloads(sa: IkeSa) -> list[Payload]:
     """Our end entity certificate first, then those above it (RFC 7296 3.6), or our raw key.
 
     They go out whatever the peer's CERTREQ names: it is a hint which certificate to take, and
-    we have one (RFC 7296 3.7). A peer that asks for the other form only is told nothing.
+    we have one (RFC 7296 3.7).
     """
     ours = sa.connection.local_auth
     if not isinstance(ours, OwnKey):
@@ -136,12 +138,26 @@ def _our_scheme(sa: IkeSa, ours: OwnKey) -> tuple[AuthMethod, Scheme]:
         if classic is None:
             raise failed(f"peer knows no RFC 7427 signatures, which our {kind} key needs")
         return classic
-    scheme = choose_scheme(kind, announced)
-    if scheme is None:
+    usable = _usable(sa, ours)
+    if not usable:
         raise failed(
             f"peer announced no hash that goes with our {kind} key, only {_hash_names(announced)}"
         )
-    return AuthMethod.DIGITAL_SIGNATURE, scheme
+    return AuthMethod.DIGITAL_SIGNATURE, sa.hints.choose(usable)
+
+
+def _usable(sa: IkeSa, ours: OwnKey) -> list[Scheme]:
+    return usable_schemes(ours.signer.kind, sa.peer.signature_hashes or ())
+
+
+def heed(sa: IkeSa, received: Received) -> None:
+    """Keep what the peer says it can check; say so where that is not what we have to show."""
+    sa.hints = AuthHints.read(received)
+    ours = sa.connection.local_auth
+    usable = _usable(sa, ours) if isinstance(ours, OwnKey) else []
+    reason = sa.hints.unmet(ours, sa.hints.choose(usable) if usable else None)
+    if reason:
+        sa.emit(AuthHintUnmet(connection=sa.peering.name, reason=reason))
 
 
 # --- the peer's proof --------------------------------------------------------------------------

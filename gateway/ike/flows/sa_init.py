@@ -13,6 +13,7 @@
                                                         N(FRAGMENTATION), N(INTERMEDIATE),
                                                         [N(SIGNATURE_HASH_ALGORITHMS)],
                                                         [CERTREQ],
+                                                        [N(SUPPORTED_AUTH_METHODS)],
                                                         [N(USE_PPK_INT) | N(USE_PPK)], V
 
 Nothing here is authenticated yet; IKE_AUTH covers both messages. The responder's side is a
@@ -29,6 +30,7 @@ from gateway.crypto.prf import Prf
 from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike import limits
+from gateway.ike.auth_hints import announce
 from gateway.ike.config import Connection, PpkMode
 from gateway.ike.downgrade import offers_in
 from gateway.ike.environment import Environment
@@ -163,6 +165,7 @@ def _accept(sa: IkeSa, received: Received, kex: InitiatorKex) -> None:
     ke = received.need(KePayload)
     sa.nonce_r = _nonce(received, chosen)
     sa.peer = _peer_traits(sa.connection, received)
+    proof.heed(sa, received)
     if ke.method != chosen.key_exchange:
         raise syntax_error(f"peer chose {ke_name(chosen.key_exchange)} and sent another KE")
     if chosen.additional and not sa.peer.intermediate:  # RFC 9370 2.2.2
@@ -230,6 +233,7 @@ def respond(
         NotifyPayload(type=NotifyType.CHILDLESS_IKEV2_SUPPORTED, protocol=ProtocolId.IKE),
         *proof.hash_payloads(connection),
         *proof.certificate_requests(connection),
+        *announce(connection),
         VendorIdPayload(data=VENDOR_ID),
     ]
     return Accepted(

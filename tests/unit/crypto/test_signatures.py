@@ -14,12 +14,12 @@ from gateway.crypto.signatures import (
     KeyKind,
     Signer,
     VerifyKey,
-    choose_scheme,
     ecdsa_from_fixed,
     ecdsa_to_fixed,
     kind_of,
     scheme_for,
     scheme_of,
+    usable_schemes,
 )
 from gateway.errors import CryptoError
 from kms_client.certificates import KeyAlgorithm
@@ -126,13 +126,18 @@ def test_signing_and_verifying(algorithm):
 
 def test_the_choice_follows_what_the_peer_announced():
     sha2 = (HashId.SHA2_256, HashId.SHA2_384, HashId.SHA2_512)
-    assert choose_scheme(KeyKind.P384, sha2) == scheme_for(Family.ECDSA, HashId.SHA2_384)
-    assert choose_scheme(KeyKind.P256, sha2[1:]) == scheme_for(Family.ECDSA, HashId.SHA2_384)
-    assert choose_scheme(KeyKind.RSA, sha2) == scheme_for(Family.RSA_PSS, HashId.SHA2_256)
-    assert choose_scheme(KeyKind.ED25519, sha2) is None
-    assert choose_scheme(KeyKind.P256, (HashId.SHA1, HashId.IDENTITY, 99)) is None
-    ml_dsa = choose_scheme(KeyKind.ML_DSA_87, (HashId.IDENTITY,))
-    assert ml_dsa == scheme_for(Family.ML_DSA_87, HashId.IDENTITY)
+    best = {kind: usable_schemes(kind, sha2)[0] for kind in (KeyKind.P384, KeyKind.RSA)}
+    assert best[KeyKind.P384] == scheme_for(Family.ECDSA, HashId.SHA2_384)
+    assert best[KeyKind.RSA] == scheme_for(Family.RSA_PSS, HashId.SHA2_256)
+    p256 = usable_schemes(KeyKind.P256, sha2[1:])
+    assert [scheme.hash for scheme in p256] == [HashId.SHA2_384, HashId.SHA2_512]
+    rsa = [scheme.family for scheme in usable_schemes(KeyKind.RSA, sha2)]
+    assert rsa == [Family.RSA_PSS] * 3 + [Family.RSA_PKCS1] * 3  # RFC 7427 3: prefer PSS
+    assert not usable_schemes(KeyKind.ED25519, sha2)
+    assert not usable_schemes(KeyKind.P256, (HashId.SHA1, HashId.IDENTITY, 99))
+    assert usable_schemes(KeyKind.ML_DSA_87, (HashId.IDENTITY,)) == [
+        scheme_for(Family.ML_DSA_87, HashId.IDENTITY)
+    ]
 
 
 def test_names_for_people():
