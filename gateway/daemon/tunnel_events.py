@@ -84,16 +84,7 @@ class TunnelEvents:
             case ChildDown():
                 self._child_down(event)
             case IkeEstablished():
-                self._bulletin.publish(
-                    "ike-established",
-                    f"IKE SA with {event.remote[0]} established, {event.proposal}; "
-                    f"peer: {event.remote_proof}, we: {event.local_proof}",
-                    tunnel=self._name,
-                    role=event.role.value,
-                    local_proof=event.local_proof,
-                    remote_proof=event.remote_proof,
-                    key_id=event.key_id,
-                )
+                self._ike_established(event)
             case IkeRekeyed():
                 self._ike_rekeyed(event)
             case IkeRekeyDue():
@@ -139,6 +130,18 @@ class TunnelEvents:
                 pass  # counted by the gateway
             case _:
                 assert_never(event)
+
+    def _ike_established(self, event: IkeEstablished) -> None:
+        self._bulletin.publish(
+            "ike-established",
+            f"IKE SA with {event.remote[0]} established, {event.proposal}; "
+            f"peer: {event.remote_proof}, we: {event.local_proof}",
+            tunnel=self._name,
+            role=event.role.value,
+            local_proof=event.local_proof,
+            remote_proof=event.remote_proof,
+            key_id=event.key_id,
+        )
 
     def _ike_rekeyed(self, event: IkeRekeyed) -> None:
         self.tally.ike_rekeys += 1
