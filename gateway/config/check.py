@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config.meetings import meetings
 from gateway.config.partial import attempt, readable
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import GatewaySettings, KmeConfig, Start, TunnelConfig
@@ -56,11 +57,11 @@ def check_config(
         for kme, table in kmes.items():
             kme_read = readable(table, problems, f"kme.{kme}")
             attempt(_check_key_traffic, at, tunnel, kme, kme_read)
-    for first, second in combinations(read, 2):
+    for first, second in meetings(read):
         at = problems.at(f"tunnel.{second}")
         attempt(_check_pair, at, read[first], read[second], first)
         attempt(_check_same_ends, at, read[first], read[second], first)
-        _check_reqids(at, first, second)
+    _check_reqids(read, problems)
     if not problems.errors:
         for name in kmes.keys() - {name for tunnel in tunnels.values() for name in tunnel.kmes}:
             problems.at(f"kme.{name}").warn("", "no tunnel names this KME in its kmes")
@@ -299,11 +300,15 @@ def _check_same_ends(
         )
 
 
-def _check_reqids(at: TableProblems, first: str, second: str) -> None:
+def _check_reqids(names: Iterable[str], problems: Problems) -> None:
     from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
 
-    if reqid_for(first) == reqid_for(second):
-        at.error("", f"its kernel reqid collides with [tunnel.{first}]: rename one")
+    first_with: dict[int, str] = {}
+    for name in names:
+        first = first_with.setdefault(reqid_for(name), name)
+        if first != name:
+            text = f"its kernel reqid collides with [tunnel.{first}]: rename one"
+            problems.at(f"tunnel.{name}").error("", text)
 
 
 def _check_shared(at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import EnumType
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -190,7 +190,7 @@ def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None
     if not isinstance(data, dict):
         at.error("", f"write [{at.table}], a table")
         return None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     for key in data.keys() - fields.keys():
         at.error(key, f"unknown key{did_you_mean(key, fields)}")
     values: dict[str, Any] = {key: None for key, field in fields.items() if field.required}
@@ -204,6 +204,12 @@ def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None
         except msgspec.ValidationError as error:
             at.error(key, _in_words(str(error), field.type))
     return kind(**values)
+
+
+@cache
+def _fields(kind: type[Table]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Their types are evaluated anew each time they are asked for, which takes milliseconds."""
+    return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 _TYPE_WORDS = {

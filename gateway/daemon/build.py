@@ -37,15 +37,12 @@ def connections(
     tunnels: Mapping[str, TunnelConfig], accepted: Callable[[str], PpkMode | None]
 ) -> list[Connection]:
     """One for each peer. ``accepted``: the mode that policy has set for a tunnel by now."""
+    children: dict[str, list[ChildConfig]] = {}
+    for config in tunnels.values():
+        made = child(config, accepted(config.name))
+        children.setdefault(config.connection, []).append(made)
     return [
-        connection(
-            config,
-            tuple(
-                child(each, accepted(each.name))
-                for each in tunnels.values()
-                if each.connection == config.name
-            ),
-        )
+        connection(config, tuple(children[config.name]))
         for config in tunnels.values()
         if config.shares is None
     ]

@@ -105,15 +105,16 @@ class Driver:
         if self._closed:
             return
         deadline = self.endpoint.next_deadline()
+        if deadline is None:
+            return
         if self._timer is not None:
-            if deadline == self._timer_for and not pause:
+            # One that comes too early costs less than setting it anew for each datagram.
+            if self._timer_for <= deadline and not pause:
                 return
             self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer_for = deadline
-            delay = max(pause, deadline - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+        self._timer_for = deadline
+        delay = max(pause, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
         self._timer = None

@@ -13,7 +13,7 @@ from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelWork
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.port import DataPlane, EventsLost, PeerMoved, SaExpired, TrafficWaiting
-from gateway.dataplane.reconcile import is_pin, plan
+from gateway.dataplane.reconcile import Plan, is_pin, plan
 from gateway.errors import DataplaneError
 from gateway.ike.states import ChildState
 from gateway.ike.views import TunnelFacts
@@ -58,14 +58,16 @@ class KernelKeeper:
         snapshot = await self._dataplane.snapshot()
         for tunnel in self._tunnels.values():
             _adopt(tunnel, snapshot)
-        changes = plan(self._desired(), await self._dataplane.snapshot())
+        changes = plan(self._desired(), snapshot)
         for sa_id in changes.sas_to_remove:
             await self._dataplane.remove_sa(sa_id)
-        await self.realign()
+        await self._lay(changes)
 
     async def realign(self) -> None:
         """Lay what the tunnels need, then take away what no tunnel needs: never a gap."""
-        changes = plan(self._desired(), await self._dataplane.snapshot())
+        await self._lay(plan(self._desired(), await self._dataplane.snapshot()))
+
+    async def _lay(self, changes: Plan) -> None:
         for policy in changes.to_set:
             await self._dataplane.set_policy(policy)
         for policy in changes.to_remove:

@@ -45,6 +45,8 @@ def configure_logging(*, verbose: bool = False) -> None:
         root.removeHandler(handler)
         handler.close()
     root.addHandler(_handler())
+    # No line names process or thread: each record would ask the system for them.
+    logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     root.setLevel(logging.WARNING)  # of libraries
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)

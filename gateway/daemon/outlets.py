@@ -1,15 +1,21 @@
-"""Where status goes by itself: MQTT and Prometheus. Neither can disturb a tunnel."""
+"""Where status goes by itself: MQTT and Prometheus. Neither can disturb a tunnel.
+
+Their libraries are some megabytes, so they are imported only where they are configured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from gateway.config.schema import GatewayConfig
 from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.supervise import Supervisor
 from gateway.model import Severity, Snapshot
-from gateway.telemetry.metrics import MetricsServer
-from gateway.telemetry.mqtt import MqttPublisher, MqttState
+
+if TYPE_CHECKING:
+    from gateway.telemetry.metrics import MetricsServer
+    from gateway.telemetry.mqtt import MqttPublisher, MqttState
 
 
 class Outlets:
@@ -26,12 +32,16 @@ class Outlets:
         self._mqtt: MqttPublisher | None = None
         self._metrics: MetricsServer | None = None
         if config.mqtt is not None:
+            from gateway.telemetry.mqtt import MqttPublisher  # noqa: PLC0415  see above
+
             self._broker = f"{config.mqtt.host}:{config.mqtt.port}"
             self._mqtt = MqttPublisher(
                 config.mqtt, config.gateway.name, snapshot, on_state=self._mqtt_state
             )
             bulletin.listen(self._mqtt.publish_event)
         if config.metrics is not None:
+            from gateway.telemetry.metrics import MetricsServer  # noqa: PLC0415  see above
+
             self._metrics = MetricsServer(
                 address=str(config.metrics.address),
                 port=config.metrics.port,

@@ -20,11 +20,11 @@ from gateway.dataplane.reconcile import (
     is_pin,
     outbound_pins,
     policy_key,
-    tunnel_policies,
+    protect_policies,
 )
 from gateway.errors import DataplaneError
 from gateway.ike.commands import InstallChild
-from gateway.model import EspMode, IpAddress, IpNetwork, PolicyAction, PolicySpec, SaId
+from gateway.model import EspMode, IpAddress, IpNetwork, PolicySpec, SaId
 
 Networks = tuple[IpNetwork, ...]
 
@@ -55,7 +55,7 @@ class TunnelPolicies:
         self._remote = remote
         self._configured = (local_networks, remote_networks)
         self._guard = guard_policies(tunnel, local_networks, remote_networks)
-        self._traps = outbound_pins(self._policies(local_networks, remote_networks, mode), 0)
+        self._traps = outbound_pins(self._protecting(local_networks, remote_networks, mode), 0)
         self._protect: dict[PolicyKey, PolicySpec] = {}
 
     @property
@@ -159,17 +159,8 @@ class TunnelPolicies:
 
     def _protecting(
         self, local_networks: Networks, remote_networks: Networks, mode: EspMode
-    ) -> list[PolicySpec]:
-        return [
-            policy
-            for policy in self._policies(local_networks, remote_networks, mode)
-            if policy.action is PolicyAction.PROTECT
-        ]
-
-    def _policies(
-        self, local_networks: Networks, remote_networks: Networks, mode: EspMode
     ) -> tuple[PolicySpec, ...]:
-        return tunnel_policies(
+        return protect_policies(
             self._tunnel,
             local_networks,
             remote_networks,

@@ -101,7 +101,7 @@ def _pairs(
     ]
 
 
-def tunnel_policies(
+def protect_policies(
     tunnel: str,
     local_nets: Iterable[IpNetwork],
     remote_nets: Iterable[IpNetwork],
@@ -113,7 +113,7 @@ def tunnel_policies(
     esp_mode: EspMode = EspMode.TUNNEL,
     parts_of: Configured = ((), ()),
 ) -> tuple[PolicySpec, ...]:
-    """Every policy of one tunnel, in the order they go in: the blocking ones first.
+    """Those of a tunnel that lead into an SA, above its guard policies.
 
     ``spi`` is the outbound SA to pin, None while there is none or when ``plan`` is to keep the
     pin the kernel has. Pairs of networks of different IP versions are left out.
@@ -122,23 +122,27 @@ def tunnel_policies(
     narrowed them. A part protects with the priority of the whole, so that no peer gets the
     traffic of another tunnel by narrowing its own to less than that one's networks.
     """
-    local_nets, remote_nets = tuple(local_nets), tuple(remote_nets)
-    protects = [
-        _protect(
-            replace(
-                _block(tunnel, Layer.PROTECT, direction, local, remote),
-                mode=esp_mode,
-                priority=priority_for(Layer.PROTECT, *_whole(local, remote, parts_of)),
-            ),
-            local_addr,
-            remote_addr,
-            reqid,
-            spi or 0,
-        )
-        for local, remote in _pairs(local_nets, remote_nets)
-        for direction in Direction
-    ]
-    return (*guard_policies(tunnel, local_nets, remote_nets), *protects)
+    found: list[PolicySpec] = []
+    for local, remote in _pairs(tuple(local_nets), tuple(remote_nets)):
+        priority = priority_for(Layer.PROTECT, *_whole(local, remote, parts_of))
+        for direction in Direction:
+            outbound = direction is Direction.OUTBOUND
+            found.append(
+                PolicySpec(
+                    tunnel=tunnel,
+                    direction=direction,
+                    source=local if outbound else remote,
+                    destination=remote if outbound else local,
+                    action=PolicyAction.PROTECT,
+                    priority=priority,
+                    tunnel_source=local_addr if outbound else remote_addr,
+                    tunnel_destination=remote_addr if outbound else local_addr,
+                    reqid=reqid,
+                    outbound_spi=(spi or 0) if outbound else 0,
+                    mode=esp_mode,
+                )
+            )
+    return tuple(found)
 
 
 def _whole(
@@ -177,20 +181,6 @@ def _block(
         destination=destination,
         action=PolicyAction.BLOCK,
         priority=priority_for(layer, source, destination),
-    )
-
-
-def _protect(
-    policy: PolicySpec, local: IpAddress, remote: IpAddress, reqid: int, spi: int
-) -> PolicySpec:
-    outbound = policy.direction is Direction.OUTBOUND
-    return replace(
-        policy,
-        action=PolicyAction.PROTECT,
-        tunnel_source=local if outbound else remote,
-        tunnel_destination=remote if outbound else local,
-        reqid=reqid,
-        outbound_spi=spi if outbound else 0,
     )
 
 

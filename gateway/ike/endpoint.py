@@ -36,7 +36,7 @@ from gateway.ike.states import ChildState, IkeState
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.views import ChildFacts, IkeFacts, TunnelFacts
 from gateway.ike.wish import NO_KEY, Wish
-from gateway.model import Ppk, Role, SaId
+from gateway.model import IpAddress, Ppk, Role, SaId
 
 
 class Endpoint:
@@ -67,19 +67,19 @@ class Endpoint:
         self._peerings: dict[str, Peering] = {}  # by connection
         self._tunnels: dict[str, Tunnel] = {}  # by name, in the order of the configuration
         self._by_spi: dict[bytes, Session] = {}  # by our SPI
+        self._between: dict[tuple[IpAddress, IpAddress], Peering] = {}  # by both addresses
+        self._unproved: list[Session] = []  # begun by a peer; those half-open are among them
         self._over: deque[Session] = deque()  # closed ones we still know, oldest first
         gatekeeper = Gatekeeper(
             rng=rng,
             outbox=outbox,
             cookie_threshold=cookie_threshold,
-            half_open=lambda: (
-                session.sa.remote[0] for session in self._sessions() if session.half_open
-            ),
+            half_open=self._half_open,
         )
         self._reception = Reception(
             self._env,
             gatekeeper,
-            peerings=lambda: tuple(self._peerings.values()),
+            between=lambda local, remote: self._between.get((local, remote)),
             admit=self._add,
         )
         for connection in connections:
@@ -432,6 +432,8 @@ class Endpoint:
             sa, admit=self._admit, ended=self._session_ended, serve=self._serve_waiting
         )
         self._by_spi[sa.our_spi] = session
+        if session.half_open:
+            self._unproved.append(session)
         return session
 
     # --- tearing down ----------------------------------------------------------------------
@@ -484,15 +486,25 @@ class Endpoint:
         """Oldest first."""
         return list(self._by_spi.values())
 
+    def _half_open(self) -> list[IpAddress]:
+        """The peers of half-open IKE SAs; one that is no longer half-open never is again."""
+        self._unproved = [session for session in self._unproved if session.half_open]
+        return [session.sa.remote[0] for session in self._unproved]
+
     def _list_tunnels(self) -> None:
         self._tunnels = {
             name: tunnel
             for peering in self._peerings.values()
             for name, tunnel in peering.tunnels.items()
         }
+        self._between.clear()
+        for peering in self._peerings.values():
+            ends = peering.connection.local_address, peering.connection.remote_address
+            self._between.setdefault(ends, peering)
 
     def _of(self, peering: Peering) -> list[Session]:
-        return [session for session in self._sessions() if session in peering.sessions]
+        """In the order in which they became part of it."""
+        return [session for session in peering.sessions if isinstance(session, Session)]
 
     def _whose(self, name: str) -> KeyPolicy:
         """The tunnel of this name, or the connection that has none."""

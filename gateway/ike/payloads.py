@@ -209,7 +209,7 @@ Payload = (
 
 def encode_chain(payloads: Sequence[Payload]) -> tuple[int, bytes]:
     """Type of the first payload (0 if there is none) and the chain's octets."""
-    types = [*(int(payload.payload_type) for payload in payloads), int(PayloadType.NONE)]
+    types = [*(payload.payload_type for payload in payloads), PayloadType.NONE]
     parts: list[bytes] = []
     for payload, next_type in zip(payloads, types[1:], strict=True):
         body = payload.body()

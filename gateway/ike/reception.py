@@ -6,7 +6,7 @@ Until a request is accepted no state is kept for it (RFC 7296 2.6).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from gateway.ike.child import Origin
 from gateway.ike.downgrade import offers_in
@@ -25,24 +25,24 @@ from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.session import Session
 from gateway.ike.states import IkeState
-from gateway.model import Role
+from gateway.model import IpAddress, Role
 
 
 class Reception:
-    """``peerings`` gives those of the configuration; ``admit`` makes a session of an IkeSa and a
-    place for it in the SPI table."""
+    """``between`` gives the peering of two addresses, ours first; ``admit`` makes a session of an
+    IkeSa and a place for it in the SPI table."""
 
     def __init__(
         self,
         env: Environment,
         gatekeeper: Gatekeeper,
         *,
-        peerings: Callable[[], Iterable[Peering]],
+        between: Callable[[IpAddress, IpAddress], Peering | None],
         admit: Callable[[IkeSa], Session],
     ) -> None:
         self._env = env
         self._gatekeeper = gatekeeper
-        self._peerings = peerings
+        self._between = between
         self._admit = admit
         self._known: dict[bytes, Session] = {}  # by hash of the request
 
@@ -50,7 +50,7 @@ class Reception:
         self, notify: NotifyType, header: Header, local: Address, remote: Address, now: float
     ) -> None:
         """Unprotected, that we can make nothing of this request; only to whom we have a tunnel."""
-        if self._peering_between(local, remote) is not None:
+        if self._between(local[0], remote[0]) is not None:
             self._gatekeeper.refuse(NotifyPayload(type=notify), header, local, remote, now)
 
     def forget(self, session: Session) -> None:
@@ -65,7 +65,7 @@ class Reception:
         if known is not None:  # RFC 7296 2.1: the whole message says so, not the SPI
             known.repeat_init_response(local, remote)
             return
-        peering = self._peering_between(local, remote)
+        peering = self._between(local[0], remote[0])
         if peering is None:
             self._drop(DropReason.UNKNOWN_PEER, "no tunnel between these addresses", remote)
             return
@@ -140,13 +140,6 @@ class Reception:
                 peering.failed("respond", error.reason, notify=error.notify.name)
         else:
             self._drop(DropReason.MALFORMED, error.reason, remote)
-
-    def _peering_between(self, local: Address, remote: Address) -> Peering | None:
-        for peering in self._peerings():
-            connection = peering.connection
-            if (connection.local_address, connection.remote_address) == (local[0], remote[0]):
-                return peering
-        return None
 
     def _drop(self, reason: DropReason, detail: str, remote: Address) -> None:
         self._env.outbox.events.append(Dropped(reason=reason, detail=detail, remote=remote))

@@ -40,10 +40,18 @@ class Reader:
         return self._data[start:]
 
     def u8(self) -> int:
-        return self.octets(1)[0]
+        at = self._offset
+        if at >= len(self._data):
+            raise syntax_error(f"{self._what} ends early")
+        self._offset = at + 1
+        return self._data[at]
 
     def u16(self) -> int:
-        return int.from_bytes(self.octets(2), "big")
+        at = self._offset
+        if at + 2 > len(self._data):
+            raise syntax_error(f"{self._what} ends early")
+        self._offset = at + 2
+        return self._data[at] << 8 | self._data[at + 1]
 
     def u32(self) -> int:
         return int.from_bytes(self.octets(4), "big")

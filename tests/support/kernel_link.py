@@ -18,8 +18,9 @@ from ipaddress import ip_address, ip_network
 
 from gateway.crypto.secret import Secret
 from gateway.dataplane.netlink.xfrm import XfrmDataPlane
-from gateway.dataplane.reconcile import reqid_for, tunnel_policies
+from gateway.dataplane.reconcile import reqid_for
 from gateway.model import Direction, IpAddress, IpNetwork, PolicySpec, SaSpec, UdpEncap
+from tests.support.policies import tunnel_policies
 
 CLONE_NEWNET = 0x4000_0000
 ETH_P_ALL = 3

@@ -16,10 +16,10 @@ from gateway.dataplane.reconcile import (
     outbound_pins,
     plan,
     reqid_for,
-    tunnel_policies,
 )
 from gateway.errors import DataplaneError
 from gateway.model import Direction, PolicyAction, SaId, SaLifetime, SaSpec
+from tests.support.policies import tunnel_policies
 
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 LOCAL, REMOTE = ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24")

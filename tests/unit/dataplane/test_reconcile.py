@@ -18,9 +18,9 @@ from gateway.dataplane.reconcile import (
     policy_key,
     priority_for,
     reqid_for,
-    tunnel_policies,
 )
 from gateway.model import Direction, KernelSnapshot, PolicyAction, SaId, SaState
+from tests.support.policies import tunnel_policies
 
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 LOCAL, REMOTE = ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24")

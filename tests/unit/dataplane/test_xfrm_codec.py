@@ -29,9 +29,10 @@ from gateway.dataplane.netlink.xfrm_messages import (
     sa_reply,
 )
 from gateway.dataplane.port import PeerMoved, SaExpired, TrafficWaiting
-from gateway.dataplane.reconcile import reqid_for, tunnel_policies
+from gateway.dataplane.reconcile import reqid_for
 from gateway.errors import DataplaneError
 from gateway.model import Direction, EspMode, SaId, SaLifetime, SaSpec, UdpEncap
+from tests.support.policies import tunnel_policies
 
 MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 MOON6, SUN6 = ip_address("fd00:12::1"), ip_address("fd00:23::3")
