@@ -1,7 +1,7 @@
 """HTTPS to one KME, whatever protocol is spoken over it: requests, limits, typed errors.
 
 Nothing is ever sent twice: a lost answer costs the keys in it and nothing else. aiohttp would
-send a GET again after a lost connection, without a word; ``_Once`` keeps it from that.
+send a GET again after a lost connection, without a word; ``SendOnce`` keeps it from that.
 
 Received key bytes are overwritten in every buffer of ours once they are in a ``Secret``. What
 is out of reach is told in docs/operations.md, "Secrets".
@@ -94,7 +94,7 @@ class HttpsTransport:
                 headers=headers,
                 allow_redirects=False,
                 ssl=tls,
-                middlewares=(_Once(),),
+                middlewares=(SendOnce(),),
             ) as response:
                 if response.status != 200:
                     raise await self._refusal(response, verb)
@@ -208,7 +208,7 @@ class HttpsTransport:
         raise KmeNonsenseError(self.name, f"answer is larger than {MAX_BODY} octets")
 
 
-class _Once:
+class SendOnce:
     """Middleware of one request: what failed fails again, without being sent."""
 
     def __init__(self) -> None:

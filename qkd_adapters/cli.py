@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from kms_client.errors import QsgwError
-from qkd_adapters.commands import get, kmectl, link, linkctl, pki, serve
+from qkd_adapters.commands import get, kmectl, link, linkctl, pki, probe, serve
 
 # In the order of ``--help``. Each module adds its parser and names the function to run.
 GROUPS = (
@@ -17,6 +17,7 @@ GROUPS = (
     kmectl,
     get,
     pki,
+    probe,
 )
 
 
