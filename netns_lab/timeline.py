@@ -12,7 +12,7 @@ from typing import Any
 
 GATEWAYS = ("moon", "sun")
 
-_COLOURS = {
+COLOURS = {
     "HYBRID": "#1b7f5c",
     "PQC_ONLY": "#e0a100",
     "CLASSICAL": "#c65d00",
@@ -82,7 +82,7 @@ def draw(timeline: Timeline, path: Path) -> None:
 def _draw_protection(axes: Any, timeline: Timeline) -> None:
     for row, gateway in enumerate(reversed(GATEWAYS)):
         for start, stop, what in bands(timeline.protection.get(gateway, []), timeline.end):
-            axes.broken_barh([(start, stop - start)], (row - 0.36, 0.72), color=_COLOURS[what])
+            axes.broken_barh([(start, stop - start)], (row - 0.36, 0.72), color=COLOURS[what])
             if stop - start > timeline.end / 12:
                 axes.text(
                     (start + stop) / 2,
@@ -93,10 +93,10 @@ def _draw_protection(axes: Any, timeline: Timeline) -> None:
                     color="white",
                     weight="bold",
                     zorder=4,
-                    bbox={"facecolor": _COLOURS[what], "edgecolor": "none", "pad": 2},
+                    bbox={"facecolor": COLOURS[what], "edgecolor": "none", "pad": 2},
                 )
     for at, what in timeline.rekeys:
-        axes.plot(at, 1.62, marker="v", markersize=5, color=_COLOURS[what], clip_on=False)
+        axes.plot(at, 1.62, marker="v", markersize=5, color=COLOURS[what], clip_on=False)
     for at, text in timeline.marks:
         axes.text(at, 2.02, text, ha="center", va="bottom", fontsize=9)
     axes.text(timeline.end, 1.62, " rekeys", va="center", fontsize=9, clip_on=False)
