@@ -15,11 +15,13 @@ from typing import Any
 from netns_lab import keyscan, pcap, proof, traffic
 from netns_lab.lab import Lab
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAYS, Gateway
+from netns_lab.site_files import GATEWAYS, Gateway, tunnel_name
 
 Json = dict[str, Any]
 
 ENDS = {"alice": "10.1.0.10:7000", "bob": "10.2.0.10:7000"}
+TWIN_ENDS = {"alice": "[fd01::10]:7000", "bob": "[fd02::10]:7000"}
+"""Of traffic that goes through the tunnel of the twin KMEs."""
 OTHER_END = {"alice": "bob", "bob": "alice"}
 
 _SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
@@ -28,22 +30,27 @@ _SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
 # --- both gateways and their kernels -------------------------------------------------------------
 
 
-async def agreed_children(site: Site, protection: str) -> dict[Gateway, Json]:
-    """The Child SA in use, from both gateways.
+async def agreed_children(
+    site: Site, protection: str, *, twin: bool = False
+) -> dict[Gateway, Json]:
+    """The Child SA in use by the tunnel (of the twin KMEs), from both gateways.
 
     Empty unless both carry traffic in the same SA with this protection and key_ID, and both
-    kernels bear that out.
+    kernels bear that out, for this tunnel and any other.
     """
     children: dict[Gateway, Json] = {}
     for gateway in GATEWAYS:
-        carrying = [
-            child
-            for child in (await site.tunnel(gateway))["children"]
-            if child["carries_outbound"] and child["protection"] == protection
-        ]
-        if len(carrying) != 1 or not await in_kernel(site, gateway, carrying[0]):
+        carrying = {
+            tunnel["name"]: [child for child in tunnel["children"] if child["carries_outbound"]]
+            for tunnel in (await site.snapshot(gateway))["tunnels"]
+        }
+        mine = carrying[tunnel_name(gateway, twin=twin)]
+        everyone = [child for several in carrying.values() for child in several]
+        if len(mine) != 1 or mine[0]["protection"] != protection:
             return {}
-        children[gateway] = carrying[0]
+        if not await in_kernel(site, gateway, *everyone):
+            return {}
+        children[gateway] = mine[0]
     moon, sun = children["moon"], children["sun"]
     mirrored = moon["spi_in"] == sun["spi_out"] and moon["spi_out"] == sun["spi_in"]
     return children if mirrored and moon["key_id"] == sun["key_id"] else {}
@@ -81,30 +88,37 @@ async def xfrm_errors(site: Site) -> int:
 # --- the payload ---------------------------------------------------------------------------------
 
 
-async def start_traffic(lab: Lab) -> None:
+async def start_traffic(lab: Lab, *, twin: bool = False) -> None:
     """Numbered packets from alice to bob and back until ``stop_traffic``."""
-    for host, address in ENDS.items():
+    ends, name = _flow(twin)
+    for host, address in ends.items():
         command = [
             *(sys.executable, "-m", "netns_lab.traffic", "--bind", address),
-            *("--peer", ENDS[OTHER_END[host]]),
-            *("--report", str(lab.run_dir / f"traffic-{host}.json")),
+            *("--peer", ends[OTHER_END[host]]),
+            *("--report", str(lab.run_dir / f"{name}-{host}.json")),
         ]
-        await lab.start(host, command, name=f"traffic-{host}")
-    for host in ENDS:
-        lab.daemons[f"traffic-{host}"].signal(signal.SIGUSR1)
+        await lab.start(host, command, name=f"{name}-{host}")
+    for host in ends:
+        lab.daemons[f"{name}-{host}"].signal(signal.SIGUSR1)
 
 
-async def stop_traffic(lab: Lab) -> dict[str, traffic.Direction]:
+async def stop_traffic(lab: Lab, *, twin: bool = False) -> dict[str, traffic.Direction]:
     """What became of the packets, by direction."""
-    daemons = [lab.daemons[f"traffic-{host}"] for host in ENDS]
+    ends, name = _flow(twin)
+    daemons = [lab.daemons[f"{name}-{host}"] for host in ends]
     for daemon in daemons:  # both at once: each waits for what the other sent last
         daemon.signal(signal.SIGTERM)
     await asyncio.gather(*(daemon.stop() for daemon in daemons))
-    notes = {host: traffic.load(lab.run_dir / f"traffic-{host}.json") for host in ENDS}
+    notes = {host: traffic.load(lab.run_dir / f"{name}-{host}.json") for host in ends}
     return {
         f"{sender} to {receiver}": traffic.compare(notes[sender], notes[receiver])
         for sender, receiver in OTHER_END.items()
     }
+
+
+def _flow(twin: bool) -> tuple[dict[str, str], str]:
+    """Addresses of the ends and the name of their programs."""
+    return (TWIN_ENDS, "traffic-twin") if twin else (ENDS, "traffic")
 
 
 async def reachable(

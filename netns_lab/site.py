@@ -196,9 +196,9 @@ class Site:
         """The gateway's status, as ``qsgw --json status`` shows it."""
         return await control.snapshot(self.control_socket(gateway))
 
-    async def tunnel(self, gateway: Gateway) -> Json:
-        """The gateway's view of the tunnel to the other gateway."""
-        name = site_files.peer(gateway)
+    async def tunnel(self, gateway: Gateway, *, twin: bool = False) -> Json:
+        """The gateway's view of the tunnel to the other gateway, or of that of the twin KMEs."""
+        name = site_files.tunnel_name(gateway, twin=twin)
         tunnels: list[Json] = (await self.snapshot(gateway))["tunnels"]
         for tunnel in tunnels:
             if tunnel["name"] == name:
@@ -228,6 +228,7 @@ class Site:
         *wanted: str,
         within: float = PROTECTION_SECONDS,
         at: tuple[Gateway, ...] = GATEWAYS,
+        twin: bool = False,
     ) -> None:
         """Return when the tunnel's protection is one of ``wanted`` at every gateway of ``at``."""
         seen: dict[Gateway, str] = {}
@@ -235,7 +236,7 @@ class Site:
         async def reached() -> bool:
             for gateway in at:
                 try:
-                    tunnel = await self.tunnel(gateway)
+                    tunnel = await self.tunnel(gateway, twin=twin)
                     seen[gateway] = f"{tunnel['protection']} ({tunnel['reason']})"
                 except control.ControlError as error:
                     seen[gateway] = str(error)

@@ -61,6 +61,7 @@ class SiteOptions:
     second: Mapping[Gateway, tuple[str, ...]] = field(default_factory=dict)
     """Subnets of a tunnel of their own in the same IKE SA, if any."""
     twin: bool = False  # a second pair of KMEs with a link of their own
+    apart: bool = False  # the twins serve a tunnel of their own, IPv6 inside and outside
     mqtt: bool = True  # a broker beside each gateway
     metrics: bool = False
     on_stop: str = "keep"
@@ -125,6 +126,8 @@ OUTER: Mapping[int, Mapping[Gateway, str]] = {
     6: {"moon": "fd12::1", "sun": "fd23::3"},
 }
 
+_TWIN_SUBNETS: Mapping[Gateway, str] = {"moon": "fd01::/64", "sun": "fd02::/64"}
+
 NAT_OUTSIDE: Mapping[Gateway, str] = {"moon": "10.0.23.2", "sun": "10.0.12.2"}
 """Where a gateway behind the NAT seems to be: isp's address on the other side."""
 
@@ -138,16 +141,22 @@ def peer(gateway: Gateway) -> Gateway:
     return "sun" if gateway == "moon" else "moon"
 
 
+def tunnel_name(gateway: Gateway, *, twin: bool = False) -> str:
+    """What ``gateway`` calls its tunnel to the other, or that of the twin KMEs."""
+    return f"{peer(gateway)}-twin" if twin else peer(gateway)
+
+
 def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
     """``qsgw.toml`` of one gateway."""
     other = peer(gateway)
     tunnel = options.tunnel(gateway)
     outer = OUTER[options.outer]
     own_kmes = [kme for kme in kmes(options) if kme.gateway == gateway]
+    twins = [kme for kme in own_kmes if kme in _TWINS and options.apart]
     tables: dict[str, Table] = {
         "gateway": {
             "name": gateway,
-            "listen": (outer[gateway],),
+            "listen": (outer[gateway], *([OUTER[6][gateway]] if twins else [])),
             "sae_id": gateway,
             "control_socket": str(run_dir / gateway / "control.sock"),
             "on_stop": options.on_stop,
@@ -175,7 +184,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "remote_subnets": tunnel.subnets[other],
         "start": "initiate" if options.initiator == gateway else "respond",
         "qkd": tunnel.qkd,
-        "kmes": tuple(kme.name for kme in own_kmes),
+        "kmes": tuple(kme.name for kme in own_kmes if kme not in twins),
         "peer_sae": other,
         "pool_target": tunnel.pool_target,
         "restore_dwell": tunnel.restore_dwell,
@@ -190,6 +199,17 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "retransmit_base": tunnel.retransmit_base,
         **tunnel.more,
     }
+    if twins:
+        tables[f"tunnel.{tunnel_name(gateway, twin=True)}"] = {
+            **tables[f"tunnel.{other}"],
+            "local": OUTER[6][gateway],
+            "remote": OUTER[6][other],
+            "local_id": f"{gateway}6.example",
+            "remote_id": f"{other}6.example",
+            "local_subnets": (_TWIN_SUBNETS[gateway],),
+            "remote_subnets": (_TWIN_SUBNETS[other],),
+            "kmes": tuple(kme.name for kme in twins),
+        }
     for name, keys in tunnel.beside.items():
         tables[f"tunnel.{name}"] = {"shares": other, **keys}
     if options.second:

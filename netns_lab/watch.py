@@ -12,7 +12,7 @@ from typing import Any
 from netns_lab import control
 from netns_lab.errors import LabError
 from netns_lab.site import Site
-from netns_lab.site_files import Gateway, peer
+from netns_lab.site_files import Gateway, tunnel_name
 
 SAMPLE_SECONDS = 0.5
 
@@ -59,10 +59,11 @@ class Change:
 
 
 class Watch:
-    """What was seen so far, in the order it was seen."""
+    """What was seen of one tunnel so far, in the order it was seen."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, twin: bool = False) -> None:
         self._site = site
+        self._twin = twin  # the tunnel of the twin KMEs
         self.children: list[ChildSeen] = []
         self.changes: list[Change] = []
         self.samples: list[Sample] = []
@@ -113,7 +114,7 @@ class Watch:
 
     def _take(self, gateway: Gateway, at: float, event: dict[str, Any]) -> None:
         fields = event["fields"]
-        if event["tunnel"] != peer(gateway):
+        if event["tunnel"] != tunnel_name(gateway, twin=self._twin):
             return
         if event["type"] == "child-up":
             seen = {name: fields[name] for name in ChildSeen.__dataclass_fields__ if name in fields}
@@ -124,7 +125,7 @@ class Watch:
     async def _sample(self, gateway: Gateway) -> None:
         while True:
             with suppress(LabError):
-                tunnel = await self._site.tunnel(gateway)
+                tunnel = await self._site.tunnel(gateway, twin=self._twin)
                 keys = tunnel["keys"] or {"pool": 0, "stored_at_kme": None}
                 sample = Sample(
                     at=time.monotonic(),
