@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -172,7 +172,25 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
             **_certificates(gateway),
             "timeout": tunnel.kme_timeout,
         }
-    tables[f"tunnel.{other}"] = {
+    tables[f"tunnel.{other}"] = _tunnel(options, gateway, [k for k in own_kmes if k not in twins])
+    if twins:
+        tables[f"tunnel.{tunnel_name(gateway, twin=True)}"] = {
+            **_tunnel(options, gateway, twins),
+            **_apart(gateway),
+        }
+    for name, keys in tunnel.beside.items():
+        tables[f"tunnel.{name}"] = {"shares": other, **keys}
+    if options.second:
+        tables[f"tunnel.{second(gateway)}"] = _second_tunnel(options, gateway)
+    return toml(tables)
+
+
+def _tunnel(options: SiteOptions, gateway: Gateway, from_kmes: Sequence[Kme]) -> Table:
+    """The tunnel to the other gateway."""
+    other = peer(gateway)
+    outer = OUTER[options.outer]
+    tunnel = options.tunnel(gateway)
+    return {
         "local": outer[gateway],
         "remote": NAT_OUTSIDE[other]
         if options.nat and other == options.initiator
@@ -184,7 +202,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "remote_subnets": tunnel.subnets[other],
         "start": "initiate" if options.initiator == gateway else "respond",
         "qkd": tunnel.qkd,
-        "kmes": tuple(kme.name for kme in own_kmes if kme not in twins),
+        "kmes": tuple(kme.name for kme in from_kmes),
         "peer_sae": other,
         "pool_target": tunnel.pool_target,
         "restore_dwell": tunnel.restore_dwell,
@@ -199,22 +217,19 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         "retransmit_base": tunnel.retransmit_base,
         **tunnel.more,
     }
-    if twins:
-        tables[f"tunnel.{tunnel_name(gateway, twin=True)}"] = {
-            **tables[f"tunnel.{other}"],
-            "local": OUTER[6][gateway],
-            "remote": OUTER[6][other],
-            "local_id": f"{gateway}6.example",
-            "remote_id": f"{other}6.example",
-            "local_subnets": (_TWIN_SUBNETS[gateway],),
-            "remote_subnets": (_TWIN_SUBNETS[other],),
-            "kmes": tuple(kme.name for kme in twins),
-        }
-    for name, keys in tunnel.beside.items():
-        tables[f"tunnel.{name}"] = {"shares": other, **keys}
-    if options.second:
-        tables[f"tunnel.{second(gateway)}"] = _second_tunnel(options, gateway)
-    return toml(tables)
+
+
+def _apart(gateway: Gateway) -> Table:
+    """What is other in the tunnel of the twin KMEs."""
+    other = peer(gateway)
+    return {
+        "local": OUTER[6][gateway],
+        "remote": OUTER[6][other],
+        "local_id": f"{gateway}6.example",
+        "remote_id": f"{other}6.example",
+        "local_subnets": (_TWIN_SUBNETS[gateway],),
+        "remote_subnets": (_TWIN_SUBNETS[other],),
+    }
 
 
 def _second_tunnel(options: SiteOptions, gateway: Gateway) -> Table:
