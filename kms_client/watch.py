@@ -175,14 +175,13 @@ class PeerWatch:
         """Whether ``new`` may take the place of what stands.
 
         A status and an event may overtake each other. Bad news is believed whenever it comes;
-        good news only if it is certain to be the younger: from the same stream, or asked for
-        after the other was here. At worst a suspicion stands until the next look.
+        good news only if it is certain to be the younger: by the same way, which keeps the order,
+        or asked for after the other was here. At worst a suspicion stands until the next look.
         """
         held = self._links.get(kme)
         if held is None or new.report.state is LinkState.SUSPECT:
             return True
-        same_stream = new.stream is not None and new.stream is held.stream
-        return same_stream or new.at >= held.received
+        return new.stream is held.stream or new.at > held.received
 
     # --- events ------------------------------------------------------------------------------
 
