@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +26,32 @@ class Level:
 class Counts:
     """Everything public about one block of a protocol with clicks.
 
+    ``reconciled``: whether ``errors_z`` and ``leak`` are what reconciliation found, or, where the
+    block ended before it, guesses after the X basis.
     ``pairs``: twin field only, the test clicks by both ends' intensity numbers (row: sender).
     """
 
     pulses: int
     levels: tuple[Level, ...]
     leak: int  # bits that reconciliation disclosed
+    reconciled: bool = True
     pairs: tuple[tuple[int, ...], ...] = ()
-    sent_pairs: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def sifted_z(self) -> int:
+        return sum(level.tested_z for level in self.levels)
+
+    @property
+    def sifted_x(self) -> int:
+        return sum(level.tested_x for level in self.levels)
+
+    @property
+    def errors_z(self) -> int:
+        return sum(level.errors_z for level in self.levels)
+
+    @property
+    def errors_x(self) -> int:
+        return sum(level.errors_x for level in self.levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +106,29 @@ def entropy(share: float) -> float:
 
 def ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
+
+
+def conclude(estimate: Estimate, length: float) -> Estimate:
+    """``estimate`` with the secret bits that ``length`` allows, or why there are none."""
+    bits = math.floor(length) if math.isfinite(length) else 0
+    if bits > 0:
+        return replace(estimate, secret_bits=bits)
+    return replace(estimate, secret_bits=0, reason=estimate.reason or _why(estimate))
+
+
+def _why(estimate: Estimate) -> str:
+    if estimate.sifted == 0:
+        return "no sifted bits"
+    if estimate.single_photon <= 0:
+        return "no bit is certain to come of a single photon"
+    if estimate.phase_error >= 0.5:
+        return "phase error rate cannot be bounded below one half"
+    return (
+        f"nothing is left of {estimate.sifted} sifted bits at QBER {estimate.qber_z:.2%},"
+        f" phase error rate up to {estimate.phase_error:.2%}, {estimate.leak} bits of leak"
+    )
+
+
+def verification_leak(eps_cor: float) -> float:
+    """Bits that the verification hash takes, log2(2 / eps_cor) in the proofs, at least our 64."""
+    return max(64.0, math.log2(2 / eps_cor))

@@ -20,9 +20,13 @@ class DecoyBb84:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainBb84:
-    """BB84 with weak coherent pulses of one mean photon number ``mu`` and no decoys."""
+    """BB84 with weak coherent pulses of one mean photon number ``mu`` and no decoys.
+
+    ``receiver_z``: probability with which the receiver measures in Z.
+    """
 
     mu: float
+    receiver_z: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +38,13 @@ class Bbm92:
 class TwinField:
     """Curty-Azuma-Lo twin field: both ends send, the middle announces which detector clicked.
 
-    Basis 0: coherent states of mean photon number ``key_intensity``, phase 0 or pi: the key.
-    Basis 1: phase-randomised pulses; intensity number k has mean photon number
-    ``test_intensities[k]``. Both ends use the same set.
+    Basis 0: coherent states of mean photon number ``intensities[0]``, phase 0 or pi: the key.
+    Basis 1: phase-randomised test pulses of ``intensities[1:]``, three of them, falling, the last
+    (nearly) vacuum. ``probabilities``: of each among all pulses of one end. Both ends use the same.
     """
 
-    key_intensity: float
-    test_intensities: tuple[float, ...]
+    intensities: tuple[float, ...]
+    probabilities: tuple[float, ...]
 
 
 class Detection(StrEnum):
@@ -75,12 +79,14 @@ class Settings:
 
     ``eps_sec``, ``eps_cor``: probability that the key is not secret, that the ends' keys differ,
     per block. ``key_bits``: size of one delivered key. ``auth_reserve``: bits of authentication
-    key per direction to which the stock is filled from generated key.
+    key per direction to which the stock is filled from generated key. ``expected_qber``: where
+    reconciliation starts before the link has shown its own.
     """
 
     link: str
     scheme: Scheme
     eps_sec: float = 1e-9
-    eps_cor: float = 2.0**-62
+    eps_cor: float = 2.0**-63
     key_bits: int = 256
     auth_reserve: int = 8192
+    expected_qber: float = 0.03
