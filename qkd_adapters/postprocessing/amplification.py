@@ -29,11 +29,12 @@ def seed_octets(count: int, length: int) -> int:
 def auth_share(secret_bits: int, *, left: int, settings: Settings) -> int:
     """Bits of a block that become authentication key, so that both directions have their reserve.
 
-    ``left``: what both have now, together.
+    At most half of the block, so that a slow link gives keys from the first; but what the next
+    block's tags cost in any case. ``left``: what both directions have now, together.
     """
     wanted = max(0, 2 * settings.auth_reserve - left)
-    units = min(-(-wanted // AUTH_UNIT), secret_bits // AUTH_UNIT)
-    return units * AUTH_UNIT
+    most = min(secret_bits, max(secret_bits // 2, 8 * AUTH_UNIT))
+    return min(-(-wanted // AUTH_UNIT), most // AUTH_UNIT) * AUTH_UNIT
 
 
 def amplify(

@@ -175,8 +175,8 @@ class Block:
         offer = wire.Amplify(
             block=self._raw.block,
             secret_bits=secret,
-            auth_bits=amplification.auth_share(
-                secret, left=sum(end.authenticator.left), settings=end.settings
+            auth_bits=amplification.auth_share(  # after this phase's two tags
+                secret, left=sum(end.authenticator.left) - 2 * TAG_BITS, settings=end.settings
             ),
             seed=end.rng.random_bytes(amplification.seed_octets(len(reconciled.bits), secret)),
             reason="",

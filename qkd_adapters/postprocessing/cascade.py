@@ -41,6 +41,7 @@ from qkd_adapters.postprocessing.wire import Bits, Numbers, Reader, Writer, unpa
 SEED_OCTETS = 16
 MAX_PASSES = 24
 MAX_SUBSETS = 64
+MAX_SEARCHES = 1000  # a string of 1e7 bits takes about 100
 _MOST_HALVINGS = 8  # in one round
 _MIN_QBER = 1e-4  # an estimate below would make the first blocks longer than is of use
 
@@ -141,6 +142,7 @@ class Corrector:
         self._passes: list[_Pass] = []
         self._found: list[Numbers] = []
         self._allowance = plan.haste * len(bits)
+        self._searches = 0
         self.rounds = 0
         self.leak = 0
         self._steps = self._run()
@@ -214,6 +216,9 @@ class Corrector:
             odd = [i for i, each in enumerate(self._passes) if each.odd.any()]
             if not odd:
                 return
+            self._searches += 1
+            if self._searches > MAX_SEARCHES:  # answers that fit no string never come to an end
+                raise PeerMessageError("parities that contradict each other")
             number = odd[0]
             here = self._passes[number]
             top = number == len(self._passes) - 1

@@ -69,6 +69,8 @@ def sender(exchange: Exchange, raw: RawBlock) -> Steps[Sifted]:
     own = own[kept]
     basis, intensity, bit = rows.basis[own], rows.intensity[own], rows.bit[own]
     sent_z, sent_x = _sent(raw)
+    if not twin and level_count(settings) == 1:
+        intensity = np.zeros_like(intensity)
     exchange.send(
         wire.Sifted(
             block=exchange.block,
