@@ -184,12 +184,12 @@ def _per_level(intensity: Bits, count: int) -> tuple[int, ...]:
 
 
 def _pairs(basis: Bits, sender: Bits, receiver: Bits) -> tuple[tuple[int, ...], ...]:
-    """Test clicks by intensity numbers 1 to 3 of both ends (twin field)."""
+    """Test clicks by the test intensity numbers 0 to 2 of both ends (twin field)."""
     test = basis == X
     one, other = sender[test].astype(np.int64), receiver[test].astype(np.int64)
-    if len(one) and (min(one.min(), other.min()) < 1 or max(one.max(), other.max()) > 3):
+    if len(one) and max(one.max(), other.max()) > 2:
         raise PeerMessageError("a test pulse of no test intensity")
-    table = np.bincount(3 * (one - 1) + other - 1, minlength=9).reshape(3, 3)
+    table = np.bincount(3 * one + other, minlength=9).reshape(3, 3)
     return tuple(tuple(int(each) for each in row) for row in table)
 
 

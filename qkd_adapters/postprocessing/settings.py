@@ -40,7 +40,8 @@ class TwinField:
 
     Basis 0: coherent states of mean photon number ``intensities[0]``, phase 0 or pi: the key.
     Basis 1: phase-randomised test pulses of ``intensities[1:]``, three of them, falling, the last
-    (nearly) vacuum. ``probabilities``: of each among all pulses of one end. Both ends use the same.
+    (nearly) vacuum; test intensity k has number k in a record, from 0. ``probabilities``: of each
+    among all pulses of one end. Both ends use the same.
     """
 
     intensities: tuple[float, ...]
