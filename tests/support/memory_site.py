@@ -24,7 +24,7 @@ from gateway.dataplane.memory import Fate, MemoryDataPlane, carry
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import Dropped, Event
 from gateway.model import Protection, StatusEvent
-from tests.support.fake_kme import FakeKme
+from kms_client.failover import Kme
 from tests.support.quantum_pair import QuantumPair
 from tests.support.site_config import MOON, SUN, site_config
 
@@ -48,7 +48,7 @@ class MemoryGateway:
     def __init__(
         self,
         config: GatewayConfig,
-        kmes: Mapping[str, FakeKme],
+        kmes: Mapping[str, Kme],
         *,
         seed: int,
         dataplane: MemoryDataPlane,
@@ -303,13 +303,16 @@ class MemorySite:
         self.settings[name] |= changes
         await getattr(self, name).reload(site_config(name, **self.settings[name]))
 
+    def kmes_of(self, name: str) -> Mapping[str, Kme]:
+        """The KMEs of one side, by the name they have in its configuration."""
+        return {"primary": self.link.kmes[name], "secondary": self.second.kmes[name]}
+
     def _gateway(
         self, name: str, *, seed: int, dataplane: MemoryDataPlane | None = None
     ) -> MemoryGateway:
         config = site_config(name, **self.settings[name])
-        kmes = {"primary": self.link.kmes[name], "secondary": self.second.kmes[name]}
         kernel = dataplane or self._kernel()
-        gateway = MemoryGateway(config, kmes, seed=seed, dataplane=kernel)
+        gateway = MemoryGateway(config, self.kmes_of(name), seed=seed, dataplane=kernel)
         gateway.wire = self.wire
         self.wire.gateways[MOON if name == "moon" else SUN] = gateway
         return gateway

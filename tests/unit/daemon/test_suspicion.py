@@ -80,6 +80,50 @@ def test_keys_delivered_after_the_last_good_report_are_dropped_and_older_ones_ke
     run_virtually(scenario())
 
 
+def test_a_kme_that_tells_events_is_heeded_at_once_and_not_at_the_next_look() -> None:
+    """Both gateways are off HYBRID, and sun's keys are dropped, before any status is asked for."""
+
+    async def scenario() -> None:
+        async with MemorySite() as site:
+            site.link.report("up", events="events")
+            await site.until_both(Protection.HYBRID, 15)
+            kme = site.link.kmes["sun"]
+            await site.until(lambda: kme.streams, 10)
+            looks = kme.calls.count("status")
+            await site.until(lambda: kme.calls.count("status") > looks, 10)
+            await asyncio.sleep(0.5)
+            looks = kme.calls.count("status")
+            site.link.report("suspect", events="events", suspect_age=0.1)
+            await site.until(lambda: site.sun.happened("keys-quarantined"), 0.2)
+            await site.until_both(Protection.PQC_ONLY, 3)
+            assert kme.calls.count("status") == looks
+            site.link.report("up", events="events")
+            await site.until_both(Protection.HYBRID, 120)
+
+    run_virtually(scenario())
+
+
+def test_the_kmes_own_last_good_moment_counts_where_it_is_the_earlier() -> None:
+    """It noticed late: keys of the last minute go, although it called the link good meanwhile."""
+
+    async def scenario() -> None:
+        async with MemorySite(pool_target=4, rekey_min=600.0, rekey_max=1200.0) as site:
+            site.link.report("up")
+            await site.until_both(Protection.HYBRID, 15)
+            keys = site.moon.tunnel.keys
+            await asyncio.sleep(100)
+            while keys.view().pool > 2:
+                keys.settle(keys.take().key_id, used=False)
+            await asyncio.sleep(40)  # four looks at least found the link good
+            assert keys.view().pool == 4
+            site.link.report("suspect", "moon", suspect_age=60.0)
+            await site.until(lambda: site.moon.happened("keys-quarantined"), 10)
+            assert site.moon.happened("keys-quarantined")[0].fields["keys"] == 2
+            assert keys.view().pool == 2
+
+    run_virtually(scenario())
+
+
 @pytest.mark.parametrize("sees", [("moon", "sun"), ("moon",), ("sun",)])
 def test_require_blocks_at_once_and_comes_back_by_itself(sees) -> None:
     async def scenario() -> None:
