@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from qkd_adapters.detection.charts import CUSUM_LIMIT, SLACK
+from qkd_adapters.detection.charts import CUSUM_LIMIT, SINGLE_LIMIT, SLACK
 from qkd_adapters.detection.errors import BaselineError
 from qkd_adapters.detection.features import (
     MIN_COUNT,
     TOLERANCES,
+    Group,
     Layout,
     Receiver,
     Vector,
@@ -29,10 +30,13 @@ from qkd_adapters.detection.telemetry import BlockTelemetry, Protocol
 
 FORMAT = 1
 MIN_BLOCKS = 40  # fewer do not tell a link's own noise from chance
-CLIP = 5.0  # robust standard deviations beyond which a calibration block does not count
 BIN = 16  # blocks whose mean is one entry of the reference
 BINS = 32  # entries of which it is the median
 QUIET = 0.6  # of the CUSUM's limit, which the calibration itself must not exceed
+FAR = 0.7  # of the single block's limit, the same
+LOSS = "loss"
+MOVED_BY_WEATHER = frozenset({Group.QBER, Group.SPLIT, Group.EXCESS_NOISE})  # together with loss
+TOGETHER = 0.5  # correlation with the loss from which on a feature is expected to follow it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class Normal:
     block_sigma: float  # of one block
     run_sigma: float  # of a sum of n blocks, divided by sqrt(n)
     drift: float  # how far the reference may go from the mean
+    slope: float = 0.0  # change per dB of loss, where weather moves both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,7 @@ class Baseline:
                     "block_sigma": normal.block_sigma,
                     "run_sigma": normal.run_sigma,
                     "drift": normal.drift,
+                    "slope": normal.slope,
                 }
                 for name, normal in self.features.items()
             },
@@ -92,6 +98,7 @@ class Baseline:
                         block_sigma=_positive(entry["block_sigma"]),
                         run_sigma=_positive(entry["run_sigma"]),
                         drift=_number(entry["drift"]),
+                        slope=_number(entry["slope"]),
                     )
                     for name, entry in data["features"].items()
                 },
@@ -137,8 +144,7 @@ def calibrate(blocks: Sequence[BlockTelemetry], receiver: Receiver | None = None
     values = np.array([sample.values for _, sample in measured])
     variances = np.array([sample.variances for _, sample in measured])
     features = {
-        name: _normal(layout, index, values[:, index], variances[:, index])
-        for index, name in enumerate(layout.names)
+        name: _normal(layout, index, values, variances) for index, name in enumerate(layout.names)
     }
     return Baseline(
         protocol=blocks[0].protocol,
@@ -187,41 +193,82 @@ def _dark_yield(blocks: Sequence[BlockTelemetry]) -> float:
 
 
 def _normal(layout: Layout, index: int, values: Vector, variances: Vector) -> Normal:
+    """One feature's record; columns of ``values`` and ``variances`` are features."""
     tolerance = TOLERANCES[layout.groups[index]]
-    known = ~np.isnan(values)
-    values, variances = values[known], variances[known]
-    if len(values) < MIN_BLOCKS:
+    slope = _slope(layout, index, values, variances)
+    own, shot = values[:, index], variances[:, index]
+    known = ~np.isnan(own)
+    if known.sum() < MIN_BLOCKS:
         # The link rarely has this feature: it is recorded as never to be judged.
         return Normal(mean=0.0, block_sigma=1e9, run_sigma=1e9, drift=0.0)
-    centre = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - centre))) + 1e-12
-    kept = np.abs(values - centre) <= CLIP * spread
-    values, variances = values[kept], variances[kept]
-    mean, shot = float(values.mean()), float(variances.mean())
+    mean = float(np.median(own[known]))  # gusts go one way only
     floor = max(tolerance.floor, abs(mean) * tolerance.relative_floor)
-    # The reference takes slow trends out later; here a straight line does.
-    steps = np.arange(len(values))
-    rest = values - np.polyval(np.polyfit(steps, values, 1), steps)
-    block_sigma = math.sqrt(max(float(rest.var()) - shot, floor**2))
-    length = min(max(len(values) // 20, 2), 128)
+    away = own - mean
+    if slope:
+        loss = layout.names.index(LOSS)
+        away = without(away, slope * (values[:, loss] - np.nanmedian(values[:, loss])))
+    rest = _straightened(away[known])
+    variances = shot[known]
+    noise = float(variances.mean())
+    block_sigma = math.sqrt(max(float(rest.var()) - noise, floor**2))
+    length = min(max(len(rest) // 20, 2), 128)
     batches = rest[: len(rest) // length * length].reshape(-1, length).mean(axis=1)
     run_variance = float(batches.var(ddof=1)) * length
-    run_sigma = math.sqrt(max(run_variance - shot, block_sigma**2))
+    run_sigma = math.sqrt(max(run_variance - noise, block_sigma**2))
     return Normal(
         mean=mean,
-        block_sigma=block_sigma,
+        block_sigma=_inside(rest, variances, block_sigma),
         run_sigma=_quiet(rest, variances, run_sigma),
         drift=max(tolerance.drift, abs(mean) * tolerance.relative_drift),
+        slope=slope,
     )
+
+
+def _slope(layout: Layout, index: int, values: Vector, variances: Vector) -> float:
+    """Regression on the loss, where the calibration shows the two to move together."""
+    if LOSS not in layout.names or layout.groups[index] not in MOVED_BY_WEATHER:
+        return 0.0
+    loss = values[:, layout.names.index(LOSS)]
+    known = ~(np.isnan(loss) | np.isnan(values[:, index]))
+    if known.sum() < MIN_BLOCKS:
+        return 0.0
+    x, y = _straightened(loss[known]), _straightened(values[known, index])
+    noise = float(variances[known, layout.names.index(LOSS)].mean())
+    spread = float(x.var()) - noise  # of the loss itself
+    if spread <= max(noise, 1e-6) or float(np.corrcoef(x, y)[0, 1]) < TOGETHER:
+        return 0.0
+    return float((x * y).mean()) / spread
+
+
+def without(away: Vector, expected: Vector) -> Vector:
+    """``away`` less what is ``expected``, as far as that brings it nearer to zero.
+
+    A tap that costs light but makes no errors must not look like an error rate that fell.
+    """
+    up = np.clip(expected, 0.0, np.maximum(away, 0.0))
+    down = np.clip(expected, np.minimum(away, 0.0), 0.0)
+    return np.asarray(away - up - down)
+
+
+def _straightened(values: Vector) -> Vector:
+    """Without the straight line through them: the reference takes slow trends out later."""
+    steps = np.arange(len(values))
+    return np.asarray(values - np.polyval(np.polyfit(steps, values, 1), steps))
+
+
+def _inside(rest: Vector, variances: Vector, block_sigma: float) -> float:
+    """The sigma with which no calibration block comes near the limit of a single one."""
+    largest = float(np.max(np.abs(rest))) / (FAR * SINGLE_LIMIT)
+    return math.sqrt(max(block_sigma**2, largest**2 - float(variances.mean())))
 
 
 def _quiet(rest: Vector, variances: Vector, run_sigma: float) -> float:
     """The sigma with which the calibration itself stays well below the CUSUM's limit."""
-    for _ in range(40):
+    for _ in range(60):
         z = rest / np.sqrt(variances + run_sigma**2)
         if max(_highest(z), _highest(-z)) <= QUIET * CUSUM_LIMIT:
             break
-        run_sigma = max(run_sigma, math.sqrt(float(variances.mean()))) * 1.1
+        run_sigma = max(run_sigma, math.sqrt(float(variances.mean())) / 4) * 1.1
     return run_sigma
 
 

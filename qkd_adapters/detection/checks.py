@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qkd_adapters.detection.alarms import AlarmKind, Finding, Severity
 from qkd_adapters.detection.baseline import Baseline
-from qkd_adapters.detection.features import is_vacuum
+from qkd_adapters.detection.features import is_dark
 from qkd_adapters.detection.telemetry import BlockTelemetry, Level, Protocol
 
 PHOTOCURRENT_MAX = 3.0  # bright light drives it to 10 and far beyond
@@ -143,7 +143,7 @@ def _randomness(telemetry: BlockTelemetry) -> Iterator[Finding]:
 
 def _single_photons(telemetry: BlockTelemetry, dark_yield: float) -> Iterator[Finding]:
     """Is there a yield of single photons that explains the gains? A yield is a probability."""
-    weak = next((level for level in telemetry.levels[1:] if not is_vacuum(level)), None)
+    weak = next((level for level in telemetry.levels[1:] if not is_dark(level.mean_photons)), None)
     if weak is None or telemetry.protocol is not Protocol.DECOY_BB84:
         return
     value, sigma = single_photon_yield(telemetry.levels[0], weak, dark_yield)

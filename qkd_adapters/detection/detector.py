@@ -16,7 +16,7 @@ from qkd_adapters.detection.alarms import (
     Finding,
     Severity,
 )
-from qkd_adapters.detection.baseline import Baseline, Reference, calibrate
+from qkd_adapters.detection.baseline import LOSS, Baseline, Reference, calibrate, without
 from qkd_adapters.detection.charts import Charts
 from qkd_adapters.detection.checks import check, is_cut
 from qkd_adapters.detection.errors import BaselineError
@@ -177,6 +177,7 @@ class _Watch:
         normals = baseline.features.values()
         self._block_variance = np.array([normal.block_sigma**2 for normal in normals])
         self._run_variance = np.array([normal.run_sigma**2 for normal in normals])
+        self._slope = np.array([normal.slope for normal in normals])
         self._reference = Reference(baseline)
         self._charts = Charts(len(self._names))
         self._joint = Hotelling(len(self._names))
@@ -196,7 +197,7 @@ class _Watch:
             return _Result(findings=held)
         layout, sample = measure(telemetry, self.baseline.receiver)
         patterns = self._fit(layout)
-        away = sample.values - self._reference.values
+        away = self._weathered(sample.values - self._reference.values)
         run_z = away / np.sqrt(sample.variances + self._run_variance)
         block_z = away / np.sqrt(sample.variances + self._block_variance)
         block_z[np.isnan(block_z)] = 0.0  # says nothing, moves nothing
@@ -222,6 +223,13 @@ class _Watch:
             scores=dict(zip(self._names, block_z.tolist(), strict=True)),
             joint=score / self._joint.limit,
         )
+
+    def _weathered(self, away: Vector) -> Vector:
+        """Without what the loss of the moment accounts for on a link that weather moves."""
+        if LOSS not in self._names or not self._slope.any():
+            return away
+        loss = away[self._names.index(LOSS)]
+        return away if math.isnan(loss) else without(away, self._slope * loss)
 
     def _fit(self, layout: Layout) -> Patterns:
         if self._patterns is None:
