@@ -32,10 +32,11 @@ FORMAT = 1
 MIN_BLOCKS = 40  # fewer do not tell a link's own noise from chance
 BIN = 16  # blocks whose mean is one entry of the reference
 BINS = 32  # entries of which it is the median
-QUIET = 0.6  # of the CUSUM's limit, which the calibration itself must not exceed
-FAR = 0.7  # of the single block's limit, the same
+CHANCE = 4.8  # sigma beyond which a calibration block shows that the noise is not normal
+FAR = 0.5  # of the single block's limit, where the farthest calibration block is then put
+CHANCE_RUN, FAR_RUN = 0.6, 0.25  # the same for the CUSUM, in shares of its limit
 LOSS = "loss"
-MOVED_BY_WEATHER = frozenset({Group.QBER, Group.SPLIT, Group.EXCESS_NOISE})  # together with loss
+MOVED_BY_WEATHER = frozenset({Group.QBER, Group.SPLIT, Group.DOUBLES, Group.EXCESS_NOISE})
 TOGETHER = 0.5  # correlation with the loss from which on a feature is expected to follow it
 
 
@@ -201,12 +202,13 @@ def _normal(layout: Layout, index: int, values: Vector, variances: Vector) -> No
     if known.sum() < MIN_BLOCKS:
         # The link rarely has this feature: it is recorded as never to be judged.
         return Normal(mean=0.0, block_sigma=1e9, run_sigma=1e9, drift=0.0)
+    if slope:
+        loss = values[:, layout.names.index(LOSS)]
+        own = own - slope * (loss - np.nanmedian(loss))
+        known = ~np.isnan(own)
     mean = float(np.median(own[known]))  # gusts go one way only
     floor = max(tolerance.floor, abs(mean) * tolerance.relative_floor)
     away = own - mean
-    if slope:
-        loss = layout.names.index(LOSS)
-        away = without(away, slope * (values[:, loss] - np.nanmedian(values[:, loss])))
     rest = _straightened(away[known])
     variances = shot[known]
     noise = float(variances.mean())
@@ -240,16 +242,6 @@ def _slope(layout: Layout, index: int, values: Vector, variances: Vector) -> flo
     return float((x * y).mean()) / spread
 
 
-def without(away: Vector, expected: Vector) -> Vector:
-    """``away`` less what is ``expected``, as far as that brings it nearer to zero.
-
-    A tap that costs light but makes no errors must not look like an error rate that fell.
-    """
-    up = np.clip(expected, 0.0, np.maximum(away, 0.0))
-    down = np.clip(expected, np.minimum(away, 0.0), 0.0)
-    return np.asarray(away - up - down)
-
-
 def _straightened(values: Vector) -> Vector:
     """Without the straight line through them: the reference takes slow trends out later."""
     steps = np.arange(len(values))
@@ -257,17 +249,26 @@ def _straightened(values: Vector) -> Vector:
 
 
 def _inside(rest: Vector, variances: Vector, block_sigma: float) -> float:
-    """The sigma with which no calibration block comes near the limit of a single one."""
-    largest = float(np.max(np.abs(rest))) / (FAR * SINGLE_LIMIT)
-    return math.sqrt(max(block_sigma**2, largest**2 - float(variances.mean())))
+    """The sigma with which no block comes near the limit of a single one.
+
+    Gusts are not normal: where the calibration has blocks further off than chance puts them,
+    worse ones than those are to be expected later.
+    """
+    noise = float(variances.mean())
+    largest = float(np.max(np.abs(rest)))
+    if largest <= CHANCE * math.hypot(block_sigma, math.sqrt(noise)):
+        return block_sigma
+    return math.sqrt(max(block_sigma**2, (largest / (FAR * SINGLE_LIMIT)) ** 2 - noise))
 
 
 def _quiet(rest: Vector, variances: Vector, run_sigma: float) -> float:
-    """The sigma with which the calibration itself stays well below the CUSUM's limit."""
+    """The sigma with which the CUSUM of the calibration stays well below its limit."""
+    allowed = CHANCE_RUN * CUSUM_LIMIT
     for _ in range(60):
         z = rest / np.sqrt(variances + run_sigma**2)
-        if max(_highest(z), _highest(-z)) <= QUIET * CUSUM_LIMIT:
+        if max(_highest(z), _highest(-z)) <= allowed:
             break
+        allowed = FAR_RUN * CUSUM_LIMIT
         run_sigma = max(run_sigma, math.sqrt(float(variances.mean())) / 4) * 1.1
     return run_sigma
 

@@ -3,7 +3,7 @@
 A chart sees z, a feature's distance from its reference in standard deviations. The CUSUM adds
 up what exceeds the slack and is the quickest for a change that stays (Page 1954); its last
 zero dates the change. The EWMA forgets and serves small changes and the eye. A latched feature
-is one whose chart has tripped: from then on the CUSUM runs the other way round and says when
+is one whose chart has tripped: from then on a likelihood ratio, summed the same way, says when
 the change is over.
 """
 
@@ -24,7 +24,7 @@ CUSUM_LIMIT = 16.0  # h: average run length near 2e7 blocks a side (Siegmund 198
 EWMA_WEIGHT = 0.1
 EWMA_LIMIT = 5.5  # in the EWMA's own standard deviations
 SINGLE_LIMIT = 6.5  # one block alone, in sigma; 8e-11 for a normal distribution
-RELEASE = 20.0  # sum at which a latched feature is free again; not before as many blocks
+RELEASE = 12.0  # log likelihood ratio for "back" at which a latched feature is free (Wald 1945)
 LARGEST_SHIFT = 4.0  # sigma; greater ones are released as if they had been this
 HISTORY = 256  # blocks of z kept for asking how far a change goes back
 
@@ -50,7 +50,7 @@ class Charts:
         self._mean = np.zeros(size)
         self._release = np.zeros(size)
         self._sign = np.zeros(size)  # of latched features; 0 is free
-        self._target = np.zeros(size)  # z midway between changed and back
+        self._shift = np.zeros(size)  # theirs, in sigma
         self._past = np.zeros((HISTORY, size))
         self._known = np.zeros((HISTORY, size), dtype=bool)
         self._blocks = 0
@@ -123,23 +123,17 @@ class Charts:
     def latch(self, feature: int, sign: int, shift: float) -> None:
         """Hold a feature for moved by ``shift`` sigma until it is back."""
         self._sign[feature] = sign
-        self._target[feature] = min(max(abs(shift), 2 * SLACK), LARGEST_SHIFT) / 2
+        self._shift[feature] = min(max(abs(shift), 2 * SLACK), LARGEST_SHIFT)
         for sums in (self._up, self._down, self._release, self._mean):
             sums[feature] = 0.0
         self._run_up[feature] = self._run_down[feature] = 0
-
-    def release_all(self) -> None:
-        """Forget every change, as after a new baseline."""
-        for sums in (self._up, self._down, self._release, self._mean, self._sign):
-            sums[:] = 0.0
-        self._run_up[:] = self._run_down[:] = 0
 
     def _unlatch(self, z: Vector, known: Mask) -> None:
         held = known & (self._sign != 0)
         if not held.any():
             return
-        # At most 1 a block, so that a release takes at least RELEASE good blocks.
-        step = np.minimum(self._target - self._sign * z, 1.0)
+        # Of a normal distribution around zero against one around the shift.
+        step = self._shift * (self._shift / 2 - self._sign * z)
         np.maximum(self._release + np.where(held, step, 0.0), 0.0, out=self._release)
         self._sign[self._release >= RELEASE] = 0.0
         self._release[self._sign == 0] = 0.0

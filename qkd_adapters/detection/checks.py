@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qkd_adapters.detection.alarms import AlarmKind, Finding, Severity
 from qkd_adapters.detection.baseline import Baseline
-from qkd_adapters.detection.features import is_dark
+from qkd_adapters.detection.features import Receiver, is_dark, self_test_variance
 from qkd_adapters.detection.telemetry import BlockTelemetry, Level, Protocol
 
 PHOTOCURRENT_MAX = 3.0  # bright light drives it to 10 and far beyond
@@ -89,10 +89,11 @@ def _keys(telemetry: BlockTelemetry) -> Iterator[Finding]:
 
 
 def _efficiency(telemetry: BlockTelemetry, baseline: Baseline | None) -> Iterator[Finding]:
-    normal = None if baseline is None else baseline.features.get("efficiency_check")
-    allowed = EFFICIENCY_OFF
-    if normal is not None:
-        allowed = max(allowed, EFFICIENCY_SIGMAS * normal.block_sigma)
+    if telemetry.protocol is Protocol.CV:
+        return
+    receiver = Receiver() if baseline is None else baseline.receiver
+    noise = math.sqrt(self_test_variance(telemetry, receiver))
+    allowed = max(EFFICIENCY_OFF, EFFICIENCY_SIGMAS * noise)
     ratio = telemetry.receiver.efficiency_check
     if abs(ratio - 0.5) > allowed:
         text = f"half the light gives {ratio:.2f} of the clicks, not 0.5"

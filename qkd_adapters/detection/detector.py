@@ -16,7 +16,7 @@ from qkd_adapters.detection.alarms import (
     Finding,
     Severity,
 )
-from qkd_adapters.detection.baseline import LOSS, Baseline, Reference, calibrate, without
+from qkd_adapters.detection.baseline import LOSS, Baseline, Reference, calibrate
 from qkd_adapters.detection.charts import Charts
 from qkd_adapters.detection.checks import check, is_cut
 from qkd_adapters.detection.errors import BaselineError
@@ -178,6 +178,7 @@ class _Watch:
         self._block_variance = np.array([normal.block_sigma**2 for normal in normals])
         self._run_variance = np.array([normal.run_sigma**2 for normal in normals])
         self._slope = np.array([normal.slope for normal in normals])
+        self._loss = self._names.index(LOSS) if self._slope.any() else None
         self._reference = Reference(baseline)
         self._charts = Charts(len(self._names))
         self._joint = Hotelling(len(self._names))
@@ -197,7 +198,8 @@ class _Watch:
             return _Result(findings=held)
         layout, sample = measure(telemetry, self.baseline.receiver)
         patterns = self._fit(layout)
-        away = self._weathered(sample.values - self._reference.values)
+        values = self._weathered(sample.values)
+        away = values - self._reference.values
         run_z = away / np.sqrt(sample.variances + self._run_variance)
         block_z = away / np.sqrt(sample.variances + self._block_variance)
         block_z[np.isnan(block_z)] = 0.0  # says nothing, moves nothing
@@ -205,7 +207,7 @@ class _Watch:
         observation = Observation(
             block=telemetry.block,
             trips=trips,
-            values=sample.values,
+            values=values,
             checked=frozenset(finding.kind for finding in findings),
             standing=frozenset(alarm.kind for alarm in book.active),
         )
@@ -215,7 +217,7 @@ class _Watch:
         found += self._unexplained(telemetry.block, score, shares, book, quiet=quiet)
         if quiet:
             found += self._drifted(telemetry.block, layout)
-            self._reference.follow(sample.values)
+            self._reference.follow(values)
             self._joint.learn(block_z)
         return _Result(
             findings=found,
@@ -224,12 +226,12 @@ class _Watch:
             joint=score / self._joint.limit,
         )
 
-    def _weathered(self, away: Vector) -> Vector:
-        """Without what the loss of the moment accounts for on a link that weather moves."""
-        if LOSS not in self._names or not self._slope.any():
-            return away
-        loss = away[self._names.index(LOSS)]
-        return away if math.isnan(loss) else without(away, self._slope * loss)
+    def _weathered(self, values: Vector) -> Vector:
+        """As they would be at the calibrated loss, on a link where weather moves both."""
+        if self._loss is None:
+            return values
+        more = values[self._loss] - self.baseline.features[LOSS].mean
+        return values if math.isnan(more) else values - self._slope * more
 
     def _fit(self, layout: Layout) -> Patterns:
         if self._patterns is None:

@@ -79,7 +79,7 @@ TOLERANCES: dict[Group, Tolerance] = {
     Group.WIDTH: Tolerance(floor=0.1, drift=10.0, unit="ps"),
     Group.SYNC: Tolerance(floor=1.0, drift=20.0, unit="ps"),
     Group.BITS: Tolerance(floor=0.1, drift=0.5, unit="sigma"),
-    Group.TEMPERATURE: Tolerance(floor=0.5, drift=10.0, unit="K"),
+    Group.TEMPERATURE: Tolerance(floor=1.0, drift=10.0, unit="K"),
     Group.SELF_TEST: Tolerance(floor=5e-3, drift=0.05),
     Group.SOURCE: Tolerance(floor=1e-3, drift=0.03),
     Group.EXCESS_NOISE: Tolerance(floor=1e-4, drift=1e-2, unit="SNU"),
@@ -123,6 +123,7 @@ class Receiver:
 
     dark_yield: float = 0.0  # clicks per empty pulse; 0: not known
     gate: float = 0.0  # ps, full width in which clicks count; 0: not known
+    self_test: float = 1 / 64  # share of the gates with the attenuator in, and as many without
 
 
 def measure(telemetry: BlockTelemetry, receiver: Receiver) -> tuple[Layout, Sample]:
@@ -179,8 +180,15 @@ def _receiver(telemetry: BlockTelemetry, receiver: Receiver) -> Iterator[_Entry]
     yield "sync_offset", Group.SYNC, telemetry.receiver.sync_offset, 0.0
     yield "bits", Group.BITS, telemetry.randomness.bias, 1.0
     yield "temperature", Group.TEMPERATURE, telemetry.receiver.temperature, 0.0
-    yield "efficiency_check", Group.SELF_TEST, telemetry.receiver.efficiency_check, 0.0
+    ratio = telemetry.receiver.efficiency_check
+    yield "efficiency_check", Group.SELF_TEST, ratio, self_test_variance(telemetry, receiver)
     yield "source_power", Group.SOURCE, telemetry.sender.source_power, 0.0
+
+
+def self_test_variance(telemetry: BlockTelemetry, receiver: Receiver) -> float:
+    """Of the ratio of two counts, one of them of half the light."""
+    light = sum(telemetry.detector_clicks) - receiver.dark_yield * telemetry.pulses
+    return 0.75 / max(light * receiver.self_test, 1.0)
 
 
 def _arrival(

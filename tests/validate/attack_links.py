@@ -22,7 +22,7 @@ from qkd_adapters.detection.telemetry import (
     Protocol,
     RandomnessHealth,
 )
-from qkd_adapters.optics.conditions import NEUTRAL, Conditions
+from qkd_adapters.optics.drift import Drift
 from qkd_adapters.optics.model import LinkModel
 from qkd_adapters.optics.presets import preset
 from qkd_adapters.optics.sampler import Exposure, expose
@@ -35,7 +35,6 @@ LINKS: Mapping[str, str] = {
 """Short names and presets. The third is what PNS goes unseen on."""
 
 SECONDS = 1.0  # of a block
-CALIBRATION = 2000  # blocks
 BASIS_SIGMAS = 8.0  # of the receiver's choice of bases, at which its health test fails
 
 NAMES = ("signal", "decoy", "decoy2")
@@ -102,17 +101,15 @@ def receiver(model: LinkModel) -> Receiver:
     return Receiver(dark_yield=model.y0, gate=model.detector.gate_ps)
 
 
-def baseline(link: str, conditions: Iterator[Conditions] | None = None) -> Baseline:
-    """A calibration of the link under ``conditions``, block by block; ideal ones if none given."""
+def blocks(
+    link: str, drift: Drift, rng: np.random.Generator, count: int, first: int = 0
+) -> Iterator[BlockTelemetry]:
+    """Telemetry of ``count`` blocks with nothing but benign drift."""
     model = preset(LINKS[link])
-    rng = np.random.default_rng(1)
-    return calibrate(
-        [
-            telemetry(
-                expose(model, NEUTRAL if conditions is None else next(conditions), SECONDS, rng),
-                block,
-            )
-            for block in range(CALIBRATION)
-        ],
-        receiver(model),
-    )
+    for block in range(first, first + count):
+        yield telemetry(expose(model, drift.conditions(block * SECONDS), SECONDS, rng), block)
+
+
+def calibration(link: str, drift: Drift, rng: np.random.Generator, count: int) -> Baseline:
+    """From the first ``count`` blocks of a run."""
+    return calibrate(list(blocks(link, drift, rng, count)), receiver(preset(LINKS[link])))
