@@ -100,7 +100,7 @@ _ALL = (
         name="qkd-kme-server",
         product="thomasarmel/qkd_kme_server (Rust)",
         source="repository at 4d53a3d: docs/api.md, src/routes/sae_zone_routes/keys",
-        evidence=Evidence.READ,
+        evidence=Evidence.TESTED,
         sae_ids=SaeIds.INTEGER,
         fixed_size=256,
         max_number=10,
@@ -116,7 +116,7 @@ _ALL = (
         name="next-door-key",
         product="CreepPork/next-door-key-simulator (Python)",
         source="repository at 800efac: router/external.py, keys/key_store.py",
-        evidence=Evidence.READ,
+        evidence=Evidence.TESTED,
         meanings={
             ("enc_keys", 400): Meaning.NO_KEYS,
             ("dec_keys", 401): Meaning.UNKNOWN_KEY,
@@ -125,6 +125,7 @@ _ALL = (
         notes=(
             "a second enc_keys drops the keys the slave has not fetched yet, other pairs' too",
             "GET ignores number and size",
+            "an unknown key_ID is 400, or 401 while no key waits for the slave",
             "its own script makes certificates without subjectAltName; make your own",
             "its default key size is 32 bits: set MIN_KEY_SIZE and MAX_KEY_SIZE to span 256",
         ),

@@ -48,7 +48,13 @@ class MasterSide:
         if reply.status is None:
             row("HTTPS with mutual TLS", "5.1", "an answer", reply.words, Verdict.FAIL)
             return False
-        row("HTTPS with TLS 1.2 or higher", "5.1", "TLSv1.2 or TLSv1.3", reply.tls, Verdict.PASS)
+        row(
+            "HTTPS with TLS 1.2 or higher",
+            "5.1",
+            "TLSv1.2 or TLSv1.3",
+            await self._wire.tls_version(),
+            Verdict.PASS,
+        )
         bare = await without_certificate.ask("GET", self.path("status"))
         refused = bare.status is None or bare.status in (401, 403)
         row(

@@ -6,6 +6,7 @@ ends were given the same one.
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import hmac
 import json
@@ -56,7 +57,6 @@ class Reply:
     status: int | None = None
     problem: str = ""
     content_type: str = ""
-    tls: str = ""
     json: Mapping[str, Any] | None = None  # without the keys of a container
     keys: tuple[GivenKey, ...] = ()
 
@@ -102,28 +102,32 @@ class Wire:
                 ssl=self._context,
                 middlewares=(SendOnce(),),
             ) as response:
-                version = _tls_version(response)
                 raw = await response.content.read(MAX_BODY)
                 parsed, keys = _parsed(raw)
                 return Reply(
                     status=response.status,
                     content_type=response.content_type,
-                    tls=version,
                     json=parsed,
                     keys=keys,
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Reply(problem=transport_fault(self.url, error, self._timeout).what)
 
+    async def tls_version(self) -> str:
+        """What is agreed on; empty where no connection comes about."""
+        parts = URL(self.url)
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, writer = await asyncio.open_connection(parts.host, parts.port, ssl=self._context)
+        except (OSError, TimeoutError):
+            return ""
+        tls = writer.get_extra_info("ssl_object")
+        writer.close()
+        return str(tls.version())
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
-
-
-def _tls_version(response: aiohttp.ClientResponse) -> str:
-    transport = response.connection.transport if response.connection is not None else None
-    tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    return str(tls.version()) if tls is not None else ""
 
 
 def _parsed(raw: bytes) -> tuple[Mapping[str, Any] | None, tuple[GivenKey, ...]]:
