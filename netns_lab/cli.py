@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+LINK_WORDS = "cut | heal | rate N | suspect [--since SECONDS] [TEXT] | clear | status"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qsgw-lab", description=__doc__)
     parser.set_defaults(pytest=False)
@@ -84,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_shell)
 
     verb = verbs.add_parser("link", help="steer the quantum link of the lab that is up")
-    verb.add_argument(
-        "words", nargs="+", metavar="cut | heal | rate N | suspect [TEXT] | clear | status"
-    )
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=LINK_WORDS)
     verb.set_defaults(run=_link)
 
     verb = verbs.add_parser("down", help="take the lab down")

@@ -216,7 +216,7 @@ class Site:
         return await self.lab.run(gateway, command)
 
     async def link(self, *words: str, link: str = "link") -> Any:
-        """``cut``, ``heal``, ``rate N``, ``suspect [TEXT]``, ``clear`` or ``status``."""
+        """``cut``, ``heal``, ``rate N``, ``suspect [--since S] [TEXT]``, ``clear``, ``status``."""
         return await control.key_side(self.folder(link) / "control.sock", *words)
 
     async def kmectl(self, name: str, *words: str) -> Any:
