@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from kms_client.errors import QsgwError
-from qkd_adapters.commands import get, kmectl, link, linkctl, pki, probe, serve
+from qkd_adapters.commands import channel, device, get, kmectl, link, linkctl, pki, serve
 
 # In the order of ``--help``. Each module adds its parser and names the function to run.
 GROUPS = (
     serve,
     link,
     linkctl,
+    device,
+    channel,
     kmectl,
     get,
     pki,
-    probe,
 )
 
 

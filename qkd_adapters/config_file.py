@@ -22,6 +22,14 @@ _MSGSPEC_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>
 T = TypeVar("T")
 
 
+def parse_duration(text: str) -> float:
+    """Seconds, more than none. Raises ValueError with a text for the operator."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not float(match[1]):
+        raise ValueError(f'{text!r} is not a duration such as "90s" or "1h"')
+    return float(match[1]) * _UNITS[match[2]]
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table as written; subclasses repeat ``frozen=True, kw_only=True``."""
 
@@ -79,10 +87,10 @@ class ConfigFile:
             raise self.error(table, key, str(error)) from error
 
     def seconds(self, table: str, key: str, text: str) -> float:
-        match = _DURATION.fullmatch(text)
-        if match is None or not float(match[1]):
-            raise self.error(table, key, f'{text!r} is not a duration such as "90s" or "1h"')
-        return float(match[1]) * _UNITS[match[2]]
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise self.error(table, key, str(error)) from error
 
     def between(self, table: str, key: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

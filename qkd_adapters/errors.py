@@ -17,6 +17,30 @@ class LinkProtocolError(QsgwError):
     """The other end of the key interface broke its protocol; the connection is dropped."""
 
 
+class FrameError(QsgwError):
+    """A frame on one of our own streams is longer than its reader takes."""
+
+
+class BootstrapError(QsgwError):
+    """The secret two devices share from the start gives no pad: used up, used before."""
+
+
+class HandshakeError(QsgwError):
+    """Two devices do not come to a session: not the peer, or not its secret."""
+
+
+class FactoryError(QsgwError):
+    """A pair of devices nobody makes: no such preset, loss or drift."""
+
+
+class PeerSilentError(QsgwError):
+    """The other device said nothing for too long in the middle of a block."""
+
+
+class ChannelTamperedError(QsgwError):
+    """What came over the classical channel is not what the peer sent."""
+
+
 class RecordError(QsgwError):
     """A record from the optics is not one: unknown column, wrong length, too long."""
 

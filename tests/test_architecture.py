@@ -45,7 +45,7 @@ GATEWAY_MAY_IMPORT = {
 ``daemon`` is not listed: it is the only place that knows everybody.
 """
 
-KEY_SIDE_SHARED = {"errors", "logs", "tasks", "address", "control", "config_file"}
+KEY_SIDE_SHARED = {"errors", "logs", "tasks", "address", "control", "config_file", "frames"}
 """Plumbing of the key side's processes, open to all of them."""
 KEY_SIDE_MAY_IMPORT = {
     "link": {*KEY_SIDE_SHARED},
@@ -57,6 +57,8 @@ KEY_SIDE_MAY_IMPORT = {
     "channel": {*KEY_SIDE_SHARED, "optics", "records"},
     # A calculator for planning: no process, so it may know the model and the real bounds.
     "plan": {"optics", "records", "postprocessing"},
+    # The maker of a pair, who calibrates it on a known good fibre. Run by hand, not by a device.
+    "factory": {"errors", "optics", "records", "detection", "device"},
     # The devices.
     "records": {"errors"},
     "postprocessing": {"errors"},
