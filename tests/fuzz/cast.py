@@ -13,6 +13,7 @@ from gateway.errors import CryptoError
 from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
+    CheckCertificates,
     Command,
     Failed,
     FetchPpk,
@@ -102,13 +103,15 @@ class Gateway(Side):
         )
         self.temper = "prompt"  # or "hold", "fail"
         self.waiting: list[Any] = []  # commands for the kernel, held back
-        self.fetching: list[Any] = []  # those for the KME
+        self.fetching: list[Any] = []  # those for KME and PKI
 
     def carry_out(self, command: Command, now: float) -> None:
         kernel = isinstance(
             command, AllocateSpi | InstallInbound | InstallChild | ActivateOutbound | RemoveSas
         )
-        if command.tunnel == HEALTHY or not (kernel or isinstance(command, FetchPpk)):
+        slow = kernel or isinstance(command, FetchPpk | CheckCertificates)
+        whose = command.connection if isinstance(command, CheckCertificates) else command.tunnel
+        if whose == HEALTHY or not slow:
             super().carry_out(command, now)
         elif kernel and self.waiting:
             self.waiting.append(command)  # the kernel's work is done in order
@@ -122,7 +125,7 @@ class Gateway(Side):
             self.fetching.append(command)
 
     def release(self, index: int, *, well: bool, now: float) -> None:
-        """Answer the oldest of the kernel's commands held back, or any of the KME's."""
+        """Answer the oldest of the kernel's commands held back, or any of the others."""
         if self.fetching and (index & 1 or not self.waiting):
             command = self.fetching.pop(index % len(self.fetching))
         elif self.waiting:

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from netns_lab import pcap, proof
+from tests.fuzz import credentials
 from tests.fuzz.attacker import Template, template
 from tests.support.ike_pair import Pair
 
@@ -53,7 +54,19 @@ def _lives() -> tuple[Pair, ...]:
             "sun": {"ike": ("aes256gcm16-prfsha384-ecp384-ke1_mlkem1024",)},
         },
     )
-    return tuple(_live(Pair(toy_kex=True, seed="corpus", **how)) for how in settings)  # type: ignore[arg-type]
+    return (
+        *(_live(Pair(toy_kex=True, seed="corpus", **how)) for how in settings),  # type: ignore[arg-type]
+        *(_live(_proving(way)) for way in credentials.WAYS[1:]),
+    )
+
+
+def _proving(way: str) -> Pair:
+    """moon and sun with certificates or raw public keys."""
+    ends = {side: credentials.settings(side, way) for side in ("moon", "sun")}
+    pair = Pair(toy_kex=True, seed="corpus", **ends)  # type: ignore[arg-type]
+    for side in pair.sides:
+        side.judge = credentials.judge()
+    return pair
 
 
 def _live(pair: Pair) -> Pair:

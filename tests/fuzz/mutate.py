@@ -9,6 +9,8 @@ from dataclasses import replace
 from gateway.ike.message import HEADER_SIZE
 from gateway.ike.payloads import (
     AuthPayload,
+    CertPayload,
+    CertReqPayload,
     DeletePayload,
     IdPayload,
     KePayload,
@@ -22,6 +24,7 @@ from gateway.ike.payloads import (
 )
 from gateway.ike.registry import NotifyType
 from gateway.ike.transforms import Proposal, Transform
+from tests.fuzz.credentials import foreign_chains
 
 EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 27, 28, 29, 31, 32, 63, 64, 127, 128, 255)
 PAYLOAD_MAX = 40_000  # octets; above, a message takes long and shows nothing new
@@ -124,7 +127,7 @@ def chain(payloads: Sequence[Payload], rng: random.Random) -> list[Payload]:
 def any_payload(rng: random.Random) -> Payload:
     """One that is well formed and most likely out of place."""
     some = rng.randbytes(rng.choice(EDGES))
-    match rng.randrange(8):
+    match rng.randrange(9):
         case 0 | 1 | 2:
             return NotifyPayload(
                 type=rng.choice((*NotifyType, rng.randrange(65536))),
@@ -143,8 +146,19 @@ def any_payload(rng: random.Random) -> Payload:
             return NoncePayload(data=rng.randbytes(rng.choice((0, 15, 16, 32, 256, 257))))
         case 6:
             return VendorIdPayload(data=some)
+        case 7:
+            return _credential(rng)
         case _:
             return UnknownPayload(type=rng.randrange(1, 256), data=some)
+
+
+def _credential(rng: random.Random) -> Payload:
+    """A certificate, or the wish for one, with data that is right for some world."""
+    some = rng.choice((*foreign_chains(), rng.randbytes(20), rng.randbytes(rng.choice(EDGES))))
+    if rng.random() < 0.6:
+        return CertPayload(encoding=rng.choice((4, 4, 4, 11, 12, 15)), data=some)
+    hashes = rng.choice((b"", rng.randbytes(20), rng.randbytes(40), some))
+    return CertReqPayload(encoding=rng.choice((4, 4, 11, 15)), data=hashes)
 
 
 def inside(payload: Payload, rng: random.Random) -> Payload:
@@ -167,6 +181,9 @@ def inside(payload: Payload, rng: random.Random) -> Payload:
             return replace(payload, selectors=many, initiator=rng.random() < 0.8)
         case AuthPayload(data=data):
             return replace(payload, method=rng.choice((1, 2, 13, 14, 200)), data=_maybe(data, rng))
+        case CertPayload(data=data) | CertReqPayload(data=data):
+            kind = rng.choice((0, 1, 4, 7, 11, 12, 13, payload.encoding))
+            return replace(payload, encoding=kind, data=_maybe(data, rng))
         case IdPayload():
             return replace(payload, initiator=not payload.initiator)
         case VendorIdPayload(data=data):

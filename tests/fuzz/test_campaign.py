@@ -6,17 +6,27 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from gateway.ike.channel import Channel, NotEncryptedError
 from gateway.ike.courier import Courier
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import DropReason
+from gateway.ike.payloads import AuthPayload, CertPayload, CertReqPayload
 from tests.fuzz import campaign as campaigns
 from tests.fuzz.campaign import Campaign, Failure, replay
-from tests.fuzz.cast import HEALTHY
-from tests.fuzz.corpus import datagrams
+from tests.fuzz.cast import HEALTHY, NET
+from tests.fuzz.corpus import datagrams, templates
+from tests.fuzz.credentials import WAYS
 from tests.fuzz.guided import Chooser, attack
-from tests.fuzz.world import World
+from tests.fuzz.world import Op, World
 
+PROOFS = {
+    "psk": "pre-shared key",
+    "certificates": "Ed25519 CN=moon",
+    "certificate of the peer": "Ed25519 CN=moon",
+    "raw keys": "Ed25519 raw public key",
+}
 RARE = {
     DropReason.HALF_OPEN_LIMIT,  # takes more half-open IKE SAs than an episode sets up
     DropReason.BAD_FRAGMENT,  # these three come up a few times in ten thousand inputs
@@ -26,7 +36,7 @@ RARE = {
 
 
 def test_two_thousand_inputs() -> None:
-    done = Campaign(seed="slice", inputs=2000).run()
+    done = Campaign(seed="slice 2", inputs=2000).run()
     assert done.failures == []
     assert done.done == 2000
     assert {reason.value for reason in DropReason} - set(done.reached["drop"]) <= RARE
@@ -40,6 +50,7 @@ def test_two_thousand_inputs() -> None:
     assert any("rekeying" in state for state in done.reached["state"])
     assert any(" rekeyed" in state for state in done.reached["state"])
     assert done.reached["event"]["IkeRekeyed"] > 0
+    assert done.reached["proof"]["Ed25519 CN=moon"] > 0
 
 
 def test_a_seed_says_it_all() -> None:
@@ -52,6 +63,21 @@ def test_the_corpus_has_captures_and_exchanges_in_memory() -> None:
     assert len(datagrams()) > 100
     assert {data[18] for data in datagrams()} >= {34, 35, 36, 37, 43, 44}
     assert {data[16] for data in datagrams()} >= {33, 46, 53}
+
+
+def test_the_corpus_has_messages_with_certificates_and_signatures() -> None:
+    found = [payload for one in templates() for payload in one.payloads]
+    assert {type(one) for one in found} >= {CertPayload, CertReqPayload}
+    assert {one.method for one in found if isinstance(one, AuthPayload)} == {2, 14}
+    assert {one.encoding for one in found if isinstance(one, CertPayload)} == {4, 15}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_peers_of_a_world_prove_themselves_in_each_way(way: str) -> None:
+    world = next(one for one in map(World, map(str, range(99))) if one._way == way)
+    world.apply(Op(kind="deliver", args=(99,)))
+    world.apply(Op(kind="wish", args=("moon", "initiate", NET)))
+    assert [ike.remote_proof for ike in world.sun.endpoint.views()[0].ike] == [PROOFS[way]]
 
 
 def test_octets_steer_an_attack_as_a_seed_does() -> None:

@@ -21,13 +21,14 @@ from gateway.ike.commands import (
 )
 from gateway.ike.config import Connection, PpkMode
 from gateway.ike.endpoint import Endpoint
-from gateway.ike.events import ChildUp, Dropped, Event, ExchangeFailed
+from gateway.ike.events import ChildUp, Dropped, Event, ExchangeFailed, IkeEstablished
 from gateway.ike.outbox import Datagram
 from gateway.ike.registry import ExchangeType
 from gateway.ike.sa import IkeSa
 from gateway.ike.session import Session
 from gateway.ike.states import IkeState
 from gateway.model import IpAddress
+from tests.fuzz import credentials
 from tests.fuzz.cast import (
     ATTACKED,
     ESP_HYBRID,
@@ -89,7 +90,9 @@ class World:
             "tunnels": ATTACKED,
         }
         self._cookies = (10, 0)[pick >> 5 & 1]
+        self._way = credentials.WAYS[pick >> 6 & 3]
         self.sun = Gateway("sun", SUN, self._endpoint("sun", self._suns()), 0xC8000000)
+        self.sun.judge = credentials.judge()
         self.mars = Gateway("mars", MARS, self._endpoint("mars", [mars_to_sun()]), 0xCC000000)
         self.moon = self._new_moon()
         self._healthy()
@@ -97,7 +100,8 @@ class World:
     # --- making ----------------------------------------------------------------------------
 
     def _suns(self) -> list[Connection]:
-        return [connection("sun", **self.settings), sun_to_mars()]  # type: ignore[arg-type]
+        proofs = credentials.settings("sun", self._way)
+        return [connection("sun", **self.settings, **proofs), sun_to_mars()]  # type: ignore[arg-type]
 
     def _endpoint(self, name: str, connections: list[Connection]) -> Endpoint:
         self._numbers += 1
@@ -112,9 +116,11 @@ class World:
         )
 
     def _new_moon(self) -> Gateway:
-        settings = {**self.settings}
+        settings = {**self.settings, **credentials.settings("moon", self._way)}
         endpoint = self._endpoint("moon", [connection("moon", **settings)])  # type: ignore[arg-type]
-        return Gateway("moon", MOON, endpoint, 0xC0000000)
+        moon = Gateway("moon", MOON, endpoint, 0xC0000000)
+        moon.judge = credentials.judge()
+        return moon
 
     def _healthy(self) -> None:
         """mars and sun have an SA, set up before anything bad happens."""
@@ -267,6 +273,9 @@ class World:
                 self.note("failure", f"{what} {notify or 'local'}")
             case ChildUp():
                 self.note("event", "ChildUp")
+            case IkeEstablished(remote_proof=proof):
+                self.note("event", "IkeEstablished")
+                self.note("proof", proof)
             case _:
                 self.note("event", type(event).__name__)
 
@@ -311,6 +320,7 @@ class World:
             side.settled.clear()
             side.handed.clear()
             side.fetches.clear()
+            side.checks.clear()
 
     # --- what must hold --------------------------------------------------------------------
 
