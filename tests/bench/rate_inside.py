@@ -1,9 +1,11 @@
 """Sets up IKE SAs between gateways of both makes, in one boot of the lab's kernel.
 
-    python -m tests.bench.rate_inside [ROUND...]        prints one JSON object
+    python -m tests.bench.rate_inside [ROUND...]        prints a line of JSON for each round
 
-A round is called after its initiator and responder: strongSwan-qsgw, or strongSwan-qsgw-ppk.
-Those with QKD keys are played only when named: 300 pools at one KME take minutes to fill.
+A round is called after its initiator and responder: strongSwan-qsgw, or strongSwan-qsgw-ppk
+with a QKD key in each IKE SA. All pairings in turn make a cycle: what loads the machine meanwhile
+meets each of them. Without names there are those of ``CYCLES``, after a round that warms the
+kernel up and counts for nothing.
 
 At any time ``AT_ONCE`` tunnels are being set up, each between other addresses: fewer than any
 gateway asks cookies for, so what is measured is setting up. The clock runs from the first
@@ -18,8 +20,9 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 
 from netns_lab.errors import LabError
 from netns_lab.lab import Lab
@@ -31,13 +34,14 @@ from tests.bench.rate_site import Daemon, Side, Terms
 from tests.bench.rate_strongswan import StrongSwan
 
 AT_ONCE = 8
-ROUND_SECONDS = 180.0
+ROUND_SECONDS = 60.0
+CYCLES = ((1, False), (2, False), (1, True), (3, False))  # which, and whether with QKD keys
+LAST_CYCLE = 200.0  # seconds from the start after which no further cycle is begun
 PAIRINGS = (
     ("strongSwan", "strongSwan"),
     ("strongSwan", "qsgw"),
     ("qsgw", "strongSwan"),
     ("qsgw", "qsgw"),
-    ("strongSwan", "strongSwan"),  # the measure once more: how steady was the machine?
 )
 
 
@@ -48,18 +52,22 @@ class Round:
     initiator: str
     responder: str
     ppk: bool
+    cycle: int
     count: int
     seconds: float
     initiator_cpu: float
     responder_cpu: float
+    initiator_idle: float  # resident with all tunnels configured and none up
+    responder_idle: float
     initiator_resident: float
     responder_resident: float
 
 
-async def _set_up(initiator: Daemon, responder: Daemon, *, ppk: bool) -> Round:
+async def _set_up(initiator: Daemon, responder: Daemon, *, ppk: bool, cycle: int) -> Round:
     ups = await initiator.follow()
     daemons = (initiator, responder)
     before = [site.cpu_seconds(daemon.pid) for daemon in daemons]
+    idle = [site.resident_mib(daemon.pid) for daemon in daemons]
     started = time.monotonic()
     begun = min(AT_ONCE, site.COUNT)
     for number in range(begun):
@@ -79,8 +87,9 @@ async def _set_up(initiator: Daemon, responder: Daemon, *, ppk: bool) -> Round:
     for daemon in daemons:
         await _check(daemon, ppk=ppk)
     return Round(
-        initiator=initiator.maker, responder=responder.maker, ppk=ppk, count=len(up),
+        initiator=initiator.maker, responder=responder.maker, ppk=ppk, cycle=cycle, count=len(up),
         seconds=seconds, initiator_cpu=cpu[0], responder_cpu=cpu[1],
+        initiator_idle=idle[0], responder_idle=idle[1],
         initiator_resident=resident[0], responder_resident=resident[1],
     )  # fmt: skip
 
@@ -93,7 +102,9 @@ async def _check(daemon: Daemon, *, ppk: bool) -> None:
         raise LabError(f"{daemon.maker} has {len(agreed)} IKE SAs: {sorted(set(agreed))}")
 
 
-async def _play(lab: Lab, makers: tuple[str, str], tree: fetch.Tree, *, ppk: bool) -> Round:
+async def _play(
+    lab: Lab, makers: tuple[str, str], tree: fetch.Tree, *, ppk: bool, cycle: int
+) -> Round:
     terms = Terms(psk=secrets.token_hex(32), ppk=ppk)
     keys = None
     if ppk and "qsgw" in makers:
@@ -117,7 +128,7 @@ async def _play(lab: Lab, makers: tuple[str, str], tree: fetch.Tree, *, ppk: boo
             for other in theirs.values():
                 await other.start()
             daemons: dict[Side, Daemon] = {**ours, **theirs}
-            return await _set_up(daemons["moon"], daemons["sun"], ppk=ppk)
+            return await _set_up(daemons["moon"], daemons["sun"], ppk=ppk, cycle=cycle)
         finally:
             for other in theirs.values():
                 await other.stop()
@@ -140,27 +151,57 @@ async def _ppks(keys: KeyNetwork | None, initiator: Ours | None) -> Mapping[int,
     return {number: (key_id, taken[key_id]) for number, key_id in key_ids.items()}
 
 
-async def _main() -> list[Round]:
+def _label(makers: tuple[str, str], *, ppk: bool) -> str:
+    return "-".join((*makers, *(("ppk",) if ppk else ())))
+
+
+async def _attempt(
+    makers: tuple[str, str], tree: fetch.Tree, *, ppk: bool, cycle: int
+) -> Round | None:
+    """The other rounds are worth having where one cannot be played."""
+    label = _label(makers, ppk=ppk)
+    began = time.monotonic()
+    try:
+        async with Lab.up(f"rate-{label}-{cycle}", topology=site.topology()) as lab:
+            played = await _play(lab, makers, tree, ppk=ppk, cycle=cycle)
+    except (LabError, TimeoutError) as error:
+        _say(f"no rate for {label}: {str(error).partition(chr(10))[0] or 'not finished in time'}")
+        return None
+    _say(f"{label}: {played.seconds:.1f} s, {time.monotonic() - began:.0f} s in all")
+    return played
+
+
+async def _main(only: list[str]) -> None:
     tree = fetch.present(fetch.STRONGSWAN)
     if tree is None:
         raise LabError("strongSwan was not fetched")
-    rounds = []
-    only = sys.argv[1:]
-    for ppk in (False, True):
+    for cycle, makers, ppk in _programme(only):
+        played = await _attempt(makers, tree, ppk=ppk, cycle=cycle)
+        if played is not None and (cycle or only):
+            print(json.dumps(asdict(played)), flush=True)
+
+
+def _programme(only: list[str]) -> Iterator[tuple[int, tuple[str, str], bool]]:
+    """Cycle, pairing and whether with QKD keys, of each round in turn."""
+    if only:
+        for ppk, makers in product((False, True), PAIRINGS):
+            if _label(makers, ppk=ppk) in only:
+                yield 0, makers, ppk
+        return
+    began = time.monotonic()
+    _say("a round to warm up, not counted")
+    yield 0, PAIRINGS[1], False
+    for cycle, ppk in CYCLES:
+        if cycle > 1 and time.monotonic() - began > LAST_CYCLE:
+            _say("further cycles are left out: the machine is slow")
+            return
         for makers in PAIRINGS:
-            label = "-".join((*makers, *(("ppk",) if ppk else ())))
-            if label not in only if only else ppk:
-                continue
-            try:
-                async with Lab.up(f"rate-{label}", topology=site.topology()) as lab:
-                    rounds.append(await _play(lab, makers, tree, ppk=ppk))
-            except (LabError, TimeoutError) as error:  # the other rounds are worth having
-                why = str(error).partition("\n")[0] or "not finished in time"
-                print(f"bench: no rate for {label}: {why}", file=sys.stderr, flush=True)
-            else:
-                print(f"bench: {label}: {rounds[-1].seconds:.1f} s", file=sys.stderr, flush=True)
-    return rounds
+            yield cycle, makers, ppk
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    json.dump({"rounds": [asdict(one) for one in asyncio.run(_main())]}, sys.stdout)
+    asyncio.run(_main(sys.argv[1:]))
