@@ -19,6 +19,8 @@ from kms_client.models import LinkReport, link_report
 MAX_EVENT = 64 * 1024  # octets of one event; ours have some hundred
 RETRY_MIN = 1.0  # seconds before a lost stream is opened again; doubled each time
 RETRY_MAX = 60.0
+RATE = 20.0  # events per second that are heeded; a link changes its state far less often
+BURST = 64  # events heeded at once, as many as our KME lets a reader be behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,13 @@ class EventFollower:
             delay = min(2 * delay, RETRY_MAX)
 
     async def _follow(self, opened: float) -> None:
+        allowance, asked = float(BURST), opened
         async with aclosing(self._open()) as events:
             async for event in events:
+                now = self._clock()
+                allowance, asked = min(BURST, allowance + (now - asked) * RATE), now
+                if allowance < 1:  # who tells more than that must not keep us from all else
+                    await self._sleep((1 - allowance) / RATE)
+                allowance -= 1
                 # A watch that runs fast must not make an event younger than it can be.
                 self._heard(event.report, min(opened + event.elapsed, self._clock()))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,9 @@ BLOCK_BITS = 256
 # An inventory of four directions with 10 000 keys each is 1.6 MB.
 MAX_FRAME = 16 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
+
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
 
 
 class Direction(NamedTuple):
@@ -95,7 +98,7 @@ class LinkState(_Message, frozen=True, kw_only=True, tag="state"):
     alarms: tuple[str, ...]
     key_rate: float
     peer_connected: bool
-    suspect_age: float | None = None
+    suspect_age: Seconds | None = None
 
 
 class Survey(_Message, frozen=True, kw_only=True, tag="survey"):

@@ -22,7 +22,15 @@ from kms_client.errors import (
     KmeUnavailableError,
     KmeUnreachableError,
 )
-from kms_client.events import MAX_EVENT, RETRY_MAX, EventDecoder, EventFollower, LinkEvent
+from kms_client.events import (
+    BURST,
+    MAX_EVENT,
+    RATE,
+    RETRY_MAX,
+    EventDecoder,
+    EventFollower,
+    LinkEvent,
+)
 from kms_client.models import LinkReport, LinkState, link_report
 from tests.support.fake_clock import FakeClock, settle
 
@@ -343,3 +351,20 @@ async def test_an_event_that_was_under_way_for_long_is_as_old_as_it_is(clock):
     await clock.advance(20.0)
     assert heard == [1002.0]
     task.cancel()
+
+
+async def test_a_flood_of_events_is_taken_in_slowly_and_none_is_left_out(clock):
+    """After the burst, so many per second: the KME sees a slow reader, we go on with our work."""
+    follow = Follow(clock)
+    await settle()
+    report = link_report({"qsgw_link": UP})
+    assert report is not None
+    flood = [LinkEvent(report=report, elapsed=0.0)] * (BURST + 100)
+    follow.script.streams = [flood]
+    await clock.advance(1.0)
+    assert len(follow.heard) == BURST
+    await clock.advance(2.0)
+    assert BURST + 2 * RATE - 1 <= len(follow.heard) <= BURST + 2 * RATE + 1
+    await clock.advance(100.0)
+    assert len(follow.heard) == len(flood)
+    follow.task.cancel()
