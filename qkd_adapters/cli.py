@@ -7,7 +7,19 @@ import sys
 from collections.abc import Sequence
 
 from kms_client.errors import QsgwError
-from qkd_adapters.commands import channel, device, get, kmectl, link, linkctl, pki, serve
+from qkd_adapters.commands import (
+    channel,
+    device,
+    get,
+    kmectl,
+    link,
+    linkctl,
+    pki,
+    plan,
+    presets,
+    probe,
+    serve,
+)
 
 # In the order of ``--help``. Each module adds its parser and names the function to run.
 GROUPS = (
@@ -19,6 +31,9 @@ GROUPS = (
     kmectl,
     get,
     pki,
+    probe,
+    plan,
+    presets,
 )
 
 

@@ -84,3 +84,7 @@ class QuarantinedKeyError(UnknownKeyError):
 
 class ForeignKeyError(UnknownKeyError):
     """Key ids that exist but belong to another SAE pair. Nothing was delivered."""
+
+
+class PlanError(QsgwError):
+    """A plan was asked for a device, a loss or a picture that cannot be."""

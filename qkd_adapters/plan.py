@@ -35,7 +35,6 @@ from qkd_adapters.records import Protocol
 KEY_BITS = 256
 BLOCK_BITS = 10_000_000  # sifted, where it does not take longer than the longest block
 LONGEST_BLOCK = 3600.0  # s
-CURVE_POINTS = 61
 PASS_STEP = 30.0  # s between the points of a satellite pass
 
 
@@ -90,12 +89,6 @@ def reach(model: LinkModel, *, block_bits: int = BLOCK_BITS) -> float:
         point = plan(model, losses=[middle], block_bits=block_bits)[0]
         low, high = (middle, high) if point.secret_rate_finite > 0 else (low, middle)
     return round(low, 1)
-
-
-def curve(model: LinkModel, *, most_db: float) -> tuple[PlanPoint, ...]:
-    """Evenly spaced losses from 0 to ``most_db``."""
-    step = most_db / (CURVE_POINTS - 1)
-    return plan(model, losses=[number * step for number in range(CURVE_POINTS)])
 
 
 def _length(model: LinkModel) -> float | None:

@@ -57,6 +57,7 @@ KEY_SIDE_MAY_IMPORT = {
     "channel": {*KEY_SIDE_SHARED, "optics", "records"},
     # A calculator for planning: no process, so it may know the model and the real bounds.
     "plan": {"optics", "records", "postprocessing"},
+    "plan_picture": {"optics", "plan"},
     # The maker of a pair, who calibrates it on a known good fibre. Run by hand, not by a device.
     "factory": {"errors", "optics", "records", "detection", "device"},
     # The devices.

@@ -8,7 +8,7 @@ from qkd_adapters.optics.model import Gaussian, LinkModel, Published
 from qkd_adapters.optics.satellite import Downlink
 from qkd_adapters.records import Protocol
 
-FITTED = "; parameters fitted"
+FITTED = "; figures second-hand, parameters fitted"
 SECOQC = "published: Peev et al., New J. Phys. 11, 075001 (2009)"
 THURINGIA = "published: arXiv:2608.18869"
 
@@ -56,7 +56,7 @@ def _continuous() -> list[LinkModel]:
         ),
         _cv(
             "cv-25km",
-            "published: 18.93 Mbit/s over 25 km, second-hand" + FITTED,
+            "published: 18.93 Mbit/s over 25 km" + FITTED,
             symbol_hz=2.5e8,
             channel=Fibre(length_km=25.0),
             gaussian=Gaussian(
@@ -115,7 +115,7 @@ def _twin_field() -> list[LinkModel]:
         ),
         _twin(
             "tf-254km",
-            "published: 110 bit/s over 254 km of a network in use, second-hand" + FITTED,
+            "published: 110 bit/s over 254 km of a network in use" + FITTED,
             channel=Fibre(length_km=254.0, db_per_km=0.22),
             dark_hz=20.0,
             ed=0.05,

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from qkd_adapters.optics import weak_coherent as wc
 from tests.validate.checks import exactly, near
 
-MA = "Ma, Qi, Zhao, Lo, PRA 72, 012326 (quant-ph/0503005), GYS parameters"
+MA = (
+    "Ma, Qi, Zhao, Lo, PRA 72, 012326 (quant-ph/0503005), GYS parameters; computed apart, and"
+    " as an open simulator restates them"
+)
 ALPHA, ETA_BOB, Y0, ED, F, MU = 0.21, 0.045, 1.7e-6, 0.033, 1.22, 0.48
 NU = 0.05
 

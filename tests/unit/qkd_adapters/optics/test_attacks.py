@@ -71,7 +71,11 @@ SIGNATURES: tuple[tuple[str, dict[str, float | bool | str], dict[str, int]], ...
     ("time-shift", {}, {"balance": 1, "arrival": 1, "width": 0, **GAIN_DOWN}),
     ("time-shift", {"alternating": True}, {"width": 1, **GAIN_DOWN}),
     ("trojan-horse", {}, {"input": 1}),
-    ("source-power", {"factor": 1.2}, {"gain": 1, "source": 1, "decoy ratio": 0, "double": 0}),
+    (
+        "source-power",
+        {"factor": 1.2},
+        {"gain": 1, "vacuum": 1, "source": 1, "decoy ratio": 0, "double": 0},
+    ),
     ("tap", {"db": 0.5}, GAIN_DOWN),
     (
         "noise",
