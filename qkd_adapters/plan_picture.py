@@ -49,14 +49,15 @@ def _curve(model: LinkModel, block_bits: int) -> tuple[PlanPoint, ...]:
 
 
 def _draw_rates(axes: Any, model: LinkModel, points: Sequence[PlanPoint], colour: str) -> None:
-    for rate_of, style, width in (
-        (lambda point: point.secret_rate_asymptotic, (0, (4, 2)), 1.0),
-        (lambda point: point.secret_rate_finite, "solid", 2.0),
+    for name, style, width in (
+        ("secret_rate_asymptotic", (0, (4, 2)), 1.0),
+        ("secret_rate_finite", "solid", 2.0),
     ):
-        kept = [point for point in points if rate_of(point) > 0]
+        rates = [(point.loss_db, getattr(point, name)) for point in points]
+        kept = [(loss, rate) for loss, rate in rates if rate > 0]
         axes.plot(
-            [point.loss_db for point in kept],
-            [rate_of(point) for point in kept],
+            [loss for loss, _ in kept],
+            [rate for _, rate in kept],
             color=colour,
             linestyle=style,
             linewidth=width,
