@@ -163,6 +163,11 @@ def _generic() -> list[LinkModel]:
             ed=0.01,
             p_z=0.6,
         ),
+    ]
+
+
+def _lab() -> list[LinkModel]:
+    return [
         decoy(
             "lab-decoy",
             "modelled: superconducting detectors at a slow clock, so that blocks of a second have"
@@ -337,4 +342,4 @@ def _fields() -> list[LinkModel]:
 
 
 def models() -> list[LinkModel]:
-    return [*_generic(), *_toshiba(), *_tokyo(), *_fields()]
+    return [*_generic(), *_lab(), *_toshiba(), *_tokyo(), *_fields()]
