@@ -248,7 +248,8 @@ class IkeView:
     proposal: str  # e.g. "AES_GCM_16-256/PRF_HMAC_SHA2_512/X25519/KE1_ML-KEM-768/PPK"
     key_exchanges: tuple[str, ...]
     ppk_method: str | None
-    key_id: str | None
+    key_id: str | None  # also one that came with the secrets of the IKE SA before
+    protection: Protection  # what was mixed for this IKE SA itself
     established_at: str | None
     nat: bool
     fragmentation: bool
@@ -306,6 +307,8 @@ class TunnelView:
     since: str
     qkd: QkdPolicy
     on_demand: bool  # it is DOWN while nobody needs it, and traffic sets it up
+    childless: bool  # a connection without tunnels: its IKE SA is what is protected and rekeyed
+    rekey_at: str | None  # when the policy means to replace what protects it
     local_id: str
     remote_id: str
     local_address: str

@@ -18,7 +18,14 @@ from gateway.config.schema import (
     MqttConfig,
     TunnelConfig,
 )
-from gateway.config.tables import GatewayTable, KmeTable, MetricsTable, MqttTable, TunnelTable
+from gateway.config.tables import (
+    ConnectionTable,
+    GatewayTable,
+    KmeTable,
+    MetricsTable,
+    MqttTable,
+    TunnelTable,
+)
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
 from gateway.model import EspMode, IpNetwork
@@ -166,8 +173,14 @@ class Builder:
             key=self._tls_file(at, "psk", table.psk, NO_KEYS, secret=True),
         )
 
+    def connection(self, name: str, table: ConnectionTable) -> TunnelConfig:
+        """An IKE SA without tunnels."""
+        return self._tunnel(self._problems.at(f"connection.{name}"), name, table.as_tunnel())
+
     def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig:
-        at = self._problems.at(f"tunnel.{name}")
+        return self._tunnel(self._problems.at(f"tunnel.{name}"), name, table)
+
+    def _tunnel(self, at: TableProblems, name: str, table: TunnelTable) -> TunnelConfig:
         auth = self._authentication.read(at, table) or _NOBODY
         degraded_max = at.read("degraded_max", units.parse_duration, table.degraded_max)
         return TunnelConfig(
@@ -217,6 +230,8 @@ class Builder:
         key = f"{side}_subnets"
         texts: tuple[str, ...] | None = getattr(table, key)
         transport = table.mode is EspMode.TRANSPORT
+        if not table.esp:  # a connection without tunnels
+            return ()
         if texts is None and not transport:
             if not at.has(key):  # else it was there, and not to be read
                 at.error(key, "this key is missing")

@@ -33,20 +33,23 @@ def check_config(
     ``kme_names`` are all KMEs the file names, those with errors of their own included.
     """
     if not tunnels and not problems.errors:
-        problems.at("tunnel").warn("", "there is no [tunnel.NAME]: nothing to do")
+        problems.at("tunnel").warn(
+            "", "there is no [tunnel.NAME] and no [connection.NAME]: nothing to do"
+        )
     ours = readable(gateway, problems, "gateway")
     read = {
-        name: readable(one, problems, f"tunnel.{name}", f"tunnel.{one.connection}")
+        name: readable(one, problems, one.table, f"tunnel.{one.connection}")
         for name, one in tunnels.items()
     }
     for name, tunnel in read.items():
-        at = problems.at(f"tunnel.{name}")
+        at = problems.at(tunnels[name].table)
         if tunnels[name].shares is None:
             attempt(_check_local, at, tunnel, ours)
             attempt(_check_addresses, at, tunnel)
             attempt(_check_identities, at, tunnel)
             attempt(_check_fragment_size, at, tunnel)
-        attempt(_check_networks, at, tunnel)
+        if not tunnels[name].childless:
+            attempt(_check_networks, at, tunnel)
         attempt(_check_own_traffic, at, tunnel)
         attempt(_check_kmes, at, tunnel, kme_names)
         attempt(_check_peer_sae, at, tunnel, ours)
@@ -58,7 +61,7 @@ def check_config(
             kme_read = readable(table, problems, f"kme.{kme}")
             attempt(_check_key_traffic, at, tunnel, kme, kme_read)
     for first, second in meetings(read):
-        at = problems.at(f"tunnel.{second}")
+        at = problems.at(tunnels[second].table)
         attempt(_check_pair, at, read[first], read[second], first)
         attempt(_check_same_ends, at, read[first], read[second], first)
     _check_reqids(read, problems)
@@ -292,6 +295,9 @@ def _check_same_ends(
     if first.connection == second.connection:
         _check_shared(at, first, second, name)
     elif (first.local, first.remote) == (second.local, second.remote):
+        if first.childless or second.childless:
+            at.error("remote", f"{second.local} to {second.remote} is [{first.table}] already")
+            return
         at.error(
             "remote",
             f"{second.local} to {second.remote} is [tunnel.{name}] already: put all subnets "

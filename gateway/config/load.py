@@ -25,6 +25,7 @@ from gateway.config.files import FileResolver
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import GatewayConfig
 from gateway.config.tables import (
+    ConnectionTable,
     GatewayTable,
     KmeTable,
     MetricsTable,
@@ -34,7 +35,7 @@ from gateway.config.tables import (
 )
 from gateway.errors import ConfigError, ConfigProblem
 
-TOP_LEVEL = ("gateway", "mqtt", "metrics", "kme", "tunnel")
+TOP_LEVEL = ("gateway", "mqtt", "metrics", "kme", "tunnel", "connection")
 
 TableT = TypeVar("TableT", bound=Table)
 BuiltT = TypeVar("BuiltT")
@@ -153,6 +154,14 @@ def _read(
             tunnels[name] = tunnel
         if told is not problems:
             problems.add(told, leaving_out=shares.PEER_KEYS)
+    for name, entry in named_tables(problems, data, "connection").items():
+        at = problems.at(f"connection.{name}")
+        if name in tunnels:
+            at.error("", f"there is a [tunnel.{name}]: give it another name")
+            continue
+        made = _one(at, entry, ConnectionTable, partial(build.connection, name))
+        if made is not None:
+            tunnels[name] = made
     names = frozenset(named_tables(Problems(), data, "kme"))
     check_config(gateway, tunnels, kmes, kme_names=names, problems=problems)
     if gateway is None:

@@ -118,7 +118,11 @@ class Authentication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelConfig:
-    """Table ``[tunnel.NAME]``, with what it has from the tunnel whose IKE SA it shares."""
+    """Table ``[tunnel.NAME]``, with what it has from the tunnel whose IKE SA it shares.
+
+    Or ``[connection.NAME]``: an IKE SA without tunnels, so without subnets, ``esp`` and what is
+    about traffic; ``rekey_min`` and ``rekey_max`` are those of the IKE SA.
+    """
 
     name: str
     shares: str | None  # that tunnel's name; None: it has an IKE SA of its own
@@ -157,6 +161,16 @@ class TunnelConfig:
     fragment_size: int  # octets of an IP datagram with IKE in it
     port: int  # UDP 500 or 4500: where setting up begins, at both ends
     force_encap: bool  # ESP in UDP though there is no NAT
+
+    @property
+    def childless(self) -> bool:
+        """It is a connection without tunnels (RFC 6023)."""
+        return not self.esp
+
+    @property
+    def table(self) -> str:
+        """Where it stands in the file."""
+        return f"{'connection' if self.childless else 'tunnel'}.{self.name}"
 
     @property
     def connection(self) -> str:

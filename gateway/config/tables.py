@@ -105,3 +105,42 @@ class TunnelTable(Table, frozen=True):
     fragment_size: int = FRAGMENT_SIZE
     port: Literal[500, 4500] = 500
     force_encap: bool = False
+
+
+class ConnectionTable(Table, frozen=True):
+    """An IKE SA without tunnels. Keys and defaults are those of a tunnel's table."""
+
+    local: NonEmpty
+    remote: NonEmpty
+    remote_id: NonEmpty
+    local_id: NonEmpty | None = None
+    psk: NonEmpty | None = None
+    certificate: NonEmpty | None = None
+    private_key: NonEmpty | None = None
+    ca: NonEmptyList | None = None
+    crl: tuple[str, ...] = ()
+    revocation: Revocation | None = None
+    remote_public_key: NonEmpty | None = None
+    start: Literal["initiate", "respond"] = "initiate"
+    qkd: QkdPolicy = QkdPolicy.PREFER
+    kmes: tuple[str, ...] = ()
+    peer_sae: str = ""
+    pool_target: Annotated[int, Meta(ge=1, le=128)] = 4
+    restore_dwell: str = "60s"
+    degraded_max: str = "0"
+    rekey_min: str = "30s"
+    rekey_max: str = "1h"
+    key_reserve: Annotated[int, Meta(ge=0, le=128)] = 1
+    ike: NonEmptyList = ("aes256gcm16-prfsha512-x25519-ke1_mlkem768",)
+    allow_classical: bool = False
+    liveness: str = "30s"
+    retransmit_base: str | None = None
+    fragment_size: int = FRAGMENT_SIZE
+    port: Literal[500, 4500] = 500
+    force_encap: bool = False
+
+    def as_tunnel(self) -> TunnelTable:
+        """A tunnel's table without subnets and ``esp``."""
+        own = {name: getattr(self, name) for name in self.__struct_fields__}
+        own |= {"start": Start(self.start), "ike_rekey": "0", "rekey_bytes": "0"}
+        return TunnelTable(**own, esp=(), rekey_packets="0")

@@ -148,6 +148,8 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     if tunnel["ike"] is not None:
         ike = tunnel["ike"]
         yield _row("ike", _whose(tunnel) + clean(ike["proposal"] or ike["state"]))
+        if tunnel.get("childless") and ike["established_at"]:
+            yield _row("", _ike_times(tunnel, now))
         if ike["remote_proof"]:
             yield _row("auth", _proofs(ike))
     for child in tunnel["children"]:
@@ -202,7 +204,7 @@ def _row(label: str, text: str) -> str:
 
 
 def _ends(label: str, identity: str, address: str, subnets: list[str]) -> str:
-    return _row(label, f"'{clean(identity)}' @ {clean(address)}  {', '.join(subnets)}")
+    return _row(label, f"'{clean(identity)}' @ {clean(address)}  {', '.join(subnets)}".rstrip())
 
 
 def _child_algorithms(child: Json) -> str:
@@ -216,11 +218,20 @@ def _child_algorithms(child: Json) -> str:
 
 
 def _child_times(child: Json, now: str) -> str:
-    text = f"installed {ago(child['established_at'], now)}"
-    if child["rekey_at"] is None:
-        return text
-    left = between(now, child["rekey_at"])
-    return f"{text}, rekeying {f'in {duration(left)}' if left > 0 else 'due'}"
+    return f"installed {ago(child['established_at'], now)}{_rekeying(child, now)}"
+
+
+def _ike_times(tunnel: Json, now: str) -> str:
+    """Of an IKE SA that is held for its own sake."""
+    ike = tunnel["ike"]
+    return f"established {ago(ike['established_at'], now)}{_rekeying(tunnel, now)}{_ppk(ike)}"
+
+
+def _rekeying(what: Json, now: str) -> str:
+    if what["rekey_at"] is None:
+        return ""
+    left = between(now, what["rekey_at"])
+    return f", rekeying {f'in {duration(left)}' if left > 0 else 'due'}"
 
 
 def _child_traffic(child: Json) -> str:
@@ -253,6 +264,8 @@ def _ppk(sa: Json) -> str:
     if sa["key_id"] is None:
         return ", no QKD key mixed"
     shared = ", shared with others in the IKE SA" if sa.get("key_shared") else ""
+    if sa["protection"] == "PQC_ONLY":  # it is an IKE SA, rekeyed without a fresh one
+        shared = ", of an IKE SA before this one"
     return f", QKD key {short_key_id(sa['key_id'])} by {clean(sa['ppk_method'])}{shared}"
 
 

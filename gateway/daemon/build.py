@@ -39,17 +39,20 @@ def connections(
     """One for each peer. ``accepted``: the mode that policy has set for a tunnel by now."""
     children: dict[str, list[ChildConfig]] = {}
     for config in tunnels.values():
-        made = child(config, accepted(config.name))
-        children.setdefault(config.connection, []).append(made)
+        if not config.childless:
+            made = child(config, accepted(config.name))
+            children.setdefault(config.connection, []).append(made)
     return [
-        connection(config, tuple(children[config.name]))
+        connection(config, tuple(children.get(config.name, ())), accepted(config.name))
         for config in tunnels.values()
         if config.shares is None
     ]
 
 
-def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Connection:
-    """The IKE core's view of a peer, with the tunnels to it."""
+def connection(
+    config: TunnelConfig, children: tuple[ChildConfig, ...], mode: PpkMode | None
+) -> Connection:
+    """The IKE core's view of a peer, with the tunnels to it. ``mode``: as for ``child``."""
     timing = Timing(liveness_interval=config.liveness)
     if config.retransmit_base is not None:
         timing = Timing(liveness_interval=config.liveness, retransmit_base=config.retransmit_base)
@@ -63,6 +66,7 @@ def connection(config: TunnelConfig, children: tuple[ChildConfig, ...]) -> Conne
         remote_auth=config.remote_auth,
         ike_proposals=tuple(ProposalSpec.parse(text) for text in config.ike),
         children=children,
+        ppk=mode or PPK_MODES[config.qkd],
         allow_classical=config.allow_classical,
         fragment_size=config.fragment_size,
         ike_lifetime=config.ike_rekey,

@@ -243,6 +243,7 @@ class Roster:
             networks=(config.local_subnets, config.remote_subnets),
             limits=build.sa_limits(config),
             idle_timeout=config.idle_timeout,
+            childless=config.childless,
             protection=TunnelProtection(build.protection_settings(config), now=self._clock()),
             health=HealthMonitor() if keys is not None else None,
             keys=keys,

@@ -83,6 +83,7 @@ class Tunnel:
         networks: tuple[Networks, Networks],
         limits: SaLimits,
         idle_timeout: float | None,
+        childless: bool,
         protection: TunnelProtection,
         health: HealthMonitor | None,
         keys: TunnelKeys | None,
@@ -98,6 +99,7 @@ class Tunnel:
         self.local = local
         self.remote = remote
         self.reqid = reqid
+        self._childless = childless  # a connection without tunnels: its IKE SA is protected
         self._limits = limits
         self._idle_timeout = idle_timeout
         self._idle = None if idle_timeout is None else IdleWatch(idle_timeout)
@@ -118,6 +120,7 @@ class Tunnel:
         self.events = TunnelEvents(
             name=name,
             networks=networks,
+            childless=childless,
             protection=protection,
             endpoint=driver.endpoint,
             bulletin=bulletin,
@@ -136,9 +139,8 @@ class Tunnel:
         """Begin: the policy's first deadline is at once."""
         if self.keys is not None:
             self.keys.start()
-        carrying = self.carrying()
-        if carrying is not None:  # a reload: SAs go on under changed settings
-            mixed = carrying.mixed
+        mixed = self._driver.endpoint.mixed(self.name)
+        if mixed is not None:  # a reload: SAs go on under changed settings
             self.feed(
                 SaUp(
                     protection=mixed.protection,
@@ -308,15 +310,19 @@ class Tunnel:
                 return
         self.events.offered = with_ppk
         now = self._clock()
-        start = endpoint.rekey_child if rekey else endpoint.initiate
+        start = endpoint.rekey if rekey else endpoint.initiate
         self._driver.run(lambda: start(self.name, ppk=ppk, now=now))
 
     def rekey_ike(self, *, replace: bool = False) -> None:
         """Replace the IKE SA, by a rekey or by a new one. A QKD key goes in if policy has one.
 
-        This is no decision of ``protection``: what the children are keyed with stays as it is.
+        No decision of ``protection``, as what the children are keyed with stays as it is; but of
+        a connection without tunnels it is the rekey that policy decides.
         """
         if self._closing:
+            return
+        if self._childless:
+            self.feed(OperatorRekey())
             return
         endpoint, now = self._driver.endpoint, self._clock()
         usable = replace or endpoint.takes_fresh_ppk(self.name)

@@ -29,7 +29,7 @@ from gateway.ike.events import (
 )
 from gateway.ike.registry import NotifyType
 from gateway.ike.states import ChildState
-from gateway.model import IpNetwork, Protection, Role, Severity
+from gateway.model import IpNetwork, KeyId, Mixed, Protection, Role, Severity
 from gateway.protection.inputs import AttemptFailed, Input, PeerFailed, PeerLost, SaDown, SaUp
 from gateway.protection.machine import TunnelProtection
 
@@ -51,6 +51,7 @@ class TunnelEvents:
         *,
         name: str,
         networks: tuple[Networks, Networks],
+        childless: bool,
         protection: TunnelProtection,
         endpoint: Endpoint,
         bulletin: Bulletin,
@@ -60,6 +61,7 @@ class TunnelEvents:
     ) -> None:
         self._name = name
         self._networks = networks  # local and remote, as configured
+        self._childless = childless
         self._protection = protection
         self._endpoint = endpoint
         self._bulletin = bulletin
@@ -68,12 +70,14 @@ class TunnelEvents:
         self._ike_rekey_due = ike_rekey_due
         self.tally = TunnelTally()
         self.live: set[int] = set()  # inbound SPIs of Child SAs that are up
+        self.live_ikes: set[bytes] = set()  # SPIs of the IKE SAs that are, where they are protected
         self.offered = False  # a QKD key was on offer in the exchange under way
 
     def inherit(self, old: TunnelEvents) -> None:
         """Go on where the events of a tunnel with the same SAs left off."""
         self.tally = old.tally
         self.live = old.live
+        self.live_ikes = old.live_ikes
         self.offered = old.offered
 
     def take(self, event: Event) -> None:
@@ -96,8 +100,7 @@ class TunnelEvents:
                     tunnel=self._name,
                     level=logging.DEBUG if self._without_sa else logging.INFO,
                 )
-                if event.peer_lost and not self.live:  # else another IKE SA carries on
-                    self._feed(PeerLost(reason=event.reason))
+                self._ike_closed(event)
             case ExchangeFailed():
                 self._exchange_failed(event)
             case AuthHintUnmet(reason=reason):
@@ -142,6 +145,8 @@ class TunnelEvents:
             remote_proof=event.remote_proof,
             key_id=event.key_id,
         )
+        if self._childless:
+            self._ike_up(event)
 
     def _ike_rekeyed(self, event: IkeRekeyed) -> None:
         self.tally.ike_rekeys += 1
@@ -153,6 +158,22 @@ class TunnelEvents:
             role=event.role.value,
             key_id=event.key_id,
         )
+        if self._childless:
+            self.live_ikes.discard(event.old_spi_i + event.old_spi_r)
+            self.tally.rekeyed(_protection_of(event))
+            self._ike_up(event)
+
+    def _ike_up(self, event: IkeEstablished | IkeRekeyed) -> None:
+        """Of a connection without tunnels: this is what policy wants to know of."""
+        self.live_ikes.add(event.spi_i + event.spi_r)
+        self._sa_up(_protection_of(event), event.key_id, event.role)
+
+    def _ike_closed(self, event: IkeClosed) -> None:
+        self.live_ikes.discard(event.spi_i + event.spi_r)
+        if self._childless and not self.live_ikes:
+            self._feed(SaDown(reason=event.reason, ended=event.ended))
+        elif event.peer_lost and not self.live:  # else another IKE SA carries on
+            self._feed(PeerLost(reason=event.reason))
 
     def _child_up(self, event: ChildUp) -> None:
         mixed = event.mixed
@@ -172,14 +193,17 @@ class TunnelEvents:
             role=event.role.value,
         )
         self._note_narrowing(event)
-        offered = self.offered or mixed.key_id is not None
+        self._sa_up(mixed.protection, mixed.key_id, event.role)
+
+    def _sa_up(self, protection: Protection, key_id: KeyId | None, role: Role) -> None:
+        offered = self.offered or key_id is not None
         self.offered = False
         self._feed(
             SaUp(
-                protection=mixed.protection,
-                keyed=mixed.key_id is not None,
+                protection=protection,
+                keyed=key_id is not None,
                 offered_ppk=offered,
-                initiated=event.role is Role.INITIATOR,
+                initiated=role is Role.INITIATOR,
             )
         )
 
@@ -234,13 +258,14 @@ class TunnelEvents:
         )
         if event.what == "respond":
             self._feed(PeerFailed(reason=event.reason))
-        if event.what in ("initiate", "rekey"):
+        rekey = "rekey-ike" if self._childless else "rekey"
+        if event.what in ("initiate", rekey):
             self.offered = False
             self._feed(
                 AttemptFailed(
                     reason=event.reason,
                     ppk_missing=event.ppk_missing,
-                    rekey=event.what == "rekey",
+                    rekey=event.what == rekey,
                     auth_failed=event.notify == NotifyType.AUTHENTICATION_FAILED.name,
                 )
             )
@@ -249,6 +274,11 @@ class TunnelEvents:
     def _without_sa(self) -> bool:
         """There is an alarm that says why, or will be: the log needs no second line."""
         return self._protection.protection in (Protection.DOWN, Protection.BLOCKED)
+
+
+def _protection_of(event: IkeEstablished | IkeRekeyed) -> Protection:
+    """What the secrets mixed into this IKE SA amount to."""
+    return Mixed(key_exchanges=event.key_exchanges, key_id=event.key_id, ppk_method=None).protection
 
 
 def _text(networks: Networks) -> str:

@@ -9,6 +9,7 @@ from gateway.config.schema import Start, TunnelConfig
 from gateway.daemon.bulletin import timestamp
 from gateway.daemon.tunnel import Tunnel
 from gateway.dataplane.reconcile import is_pin, policy_key
+from gateway.ike.states import IkeState
 from gateway.ike.views import ChildFacts, IkeFacts, TunnelFacts
 from gateway.model import (
     ChildView,
@@ -22,6 +23,7 @@ from gateway.model import (
     TunnelView,
 )
 
+_UP = (IkeState.ESTABLISHED, IkeState.REKEYED)
 _WEAKER = (Protection.HYBRID, Protection.PQC_ONLY, Protection.CLASSICAL)  # each than the last
 
 
@@ -42,7 +44,10 @@ class Viewer:
         due = tunnel.protection.rekey_due
         rekey_at = self.wall(due) if due is not None else None
         children = tuple(self._child(config, child, states, rekey_at) for child in facts.children)
-        protection, reason = _shown(tunnel, children, kernel)
+        if config.childless:
+            protection, reason = _shown_ike(tunnel, facts)
+        else:
+            protection, reason = _shown(tunnel, children, kernel)
         tally = tunnel.tally
         return TunnelView(
             name=config.name,
@@ -52,6 +57,8 @@ class Viewer:
             since=self.wall(tunnel.protection.since),
             qkd=config.qkd,
             on_demand=config.start is Start.TRAP,
+            childless=config.childless,
+            rekey_at=rekey_at,
             local_id=config.local_id,
             remote_id=config.remote_id,
             local_address=str(config.local),
@@ -81,6 +88,7 @@ class Viewer:
             key_exchanges=facts.key_exchanges,
             ppk_method=facts.ppk_method,
             key_id=facts.key_id,
+            protection=facts.mixed.protection,
             established_at=(
                 self.wall(facts.established_at) if facts.established_at is not None else None
             ),
@@ -148,6 +156,15 @@ def _shown(
     if not leads:
         return Protection.DOWN, "no kernel policy leads into the SA"
     return max(leads, key=_WEAKER.index), reason
+
+
+def _shown_ike(tunnel: Tunnel, facts: TunnelFacts) -> tuple[Protection, str]:
+    """The policy's word, unless the IKE SA there is contradicts it."""
+    believed, reason = tunnel.protection.protection, tunnel.protection.reason
+    if believed in (Protection.BLOCKED, Protection.DOWN):
+        return believed, reason
+    up = next((ike for ike in facts.ike if ike.state in _UP), None)
+    return (Protection.DOWN, "there is no IKE SA") if up is None else (up.mixed.protection, reason)
 
 
 def _left_over(tunnel: Tunnel, pins: Iterable[PolicySpec], kernel: KernelSnapshot) -> str:

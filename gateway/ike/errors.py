@@ -20,6 +20,10 @@ class ProtocolError(QsgwError):
         self.data = data
 
 
+class NoIkeSaError(QsgwError):
+    """What was asked of an IKE SA that is not established, or no more."""
+
+
 class FragmentError(QsgwError):
     """A fragment that is dropped without an answer (RFC 7383 2.6)."""
 

@@ -84,6 +84,7 @@ class IkeClosed:
     spi_i: bytes
     spi_r: bytes
     reason: str
+    ended: Ended  # by whom
     peer_lost: bool  # retransmissions ran out, as opposed to closed on purpose
 
 

@@ -7,6 +7,8 @@
                 = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)
     KEYMAT      = prf+(SK_d, SK(0) | Ni | Nr | SK(1) | ...)   RFC 7296 2.17, RFC 9370 2.2.4
     SKEYSEED    = prf(SK_d(old), SK(0) | Ni | Nr | SK(1) | ...)   RFC 7296 2.18, RFC 9370 2.2.4
+    exported    = prf+(prf(SK_d, "qsgw key export v1" | SPIi | SPIr),              ours
+                       length | length of label | label | context)
 
 With an AEAD there are no SK_ai and SK_ar (RFC 5282 7.1).
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.crypto.prf import Prf
 from gateway.crypto.secret import Secret
@@ -112,6 +115,28 @@ def rekeyed_keys(
     seed = Secret(prf.compute(base, _created_from(inputs.nonce_i + inputs.nonce_r, shared)))
     base.wipe()
     return _expand(inputs, seed)
+
+
+EXPORT: Final = b"qsgw key export v1"
+LABEL_MAX: Final = 255  # octets: its length is one octet
+
+
+def exported_key(
+    prf: Prf, sk_d: Secret, spis: bytes, *, label: bytes, context: bytes, length: int
+) -> Secret:
+    """A key for something other than ESP; ``spis`` is SPIi | SPIr.
+
+    Two steps, as in RFC 8446 7.5: what is exported says nothing of SK_d, nor of another export. The
+    length is in it, so that a shorter key is no part of a longer one. ValueError for a label or
+    length that cannot be.
+    """
+    if not 0 < len(label) <= LABEL_MAX or length < 1:
+        raise ValueError(f"a label of {len(label)} octets, a key of {length}")
+    exporter = Secret(prf.compute(sk_d, EXPORT + spis))
+    seed = length.to_bytes(2, "big") + bytes((len(label),)) + label + context
+    key = prf.plus(exporter, seed, length)
+    exporter.wipe()
+    return key
 
 
 def _created_from(nonces: bytes, shared: Sequence[Secret]) -> bytes:

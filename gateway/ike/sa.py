@@ -30,7 +30,7 @@ from gateway.ike.states import IKE_TRANSITIONS, IkeInput, IkeState, step
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.views import IkeFacts
 from gateway.ike.window import RequestWindow, ResponseWindow
-from gateway.model import KeyId, PpkMethod, Role
+from gateway.model import KeyId, Mixed, PpkMethod, Role
 
 if TYPE_CHECKING:
     from gateway.ike.flows.key_exchange import Pending
@@ -101,6 +101,7 @@ class IkeSa:
     ppk: HeldPpk | None = None
     ppk_method: PpkMethod | None = None  # set once the PPK is mixed in
     key_id: KeyId | None = None  # of the PPK that is mixed in
+    ppk_inherited: bool = False  # it came in with the SK_d of the IKE SA this one was rekeyed from
 
     # IKE_AUTH: what the peer can check, and how each side proved who it is, for people
     hints: AuthHints = field(default_factory=AuthHints)
@@ -184,6 +185,16 @@ class IkeSa:
     @property
     def key_exchanges(self) -> tuple[str, ...]:
         return () if self.agreed is None else self.agreed.key_exchanges
+
+    @property
+    def mixed(self) -> Mixed:
+        """What was mixed for this IKE SA: a PPK that came with the old SK_d does not count."""
+        fresh = not self.ppk_inherited
+        return Mixed(
+            key_exchanges=self.key_exchanges,
+            key_id=self.key_id if fresh else None,
+            ppk_method=self.ppk_method if fresh else None,
+        )
 
     @property
     def intermediates_due(self) -> int:
@@ -300,6 +311,7 @@ class IkeSa:
             key_exchanges=self.key_exchanges,
             ppk_method=self.ppk_method,
             key_id=self.key_id,
+            mixed=self.mixed,
             established_at=self.established_at,
             nat=self.nat.present,
             fragmentation=self.peer.fragmentation,

@@ -508,6 +508,7 @@ class Session:
                     spi_i=sa.spi_i,
                     spi_r=sa.spi_r,
                     reason=reason,
+                    ended=ended,
                     peer_lost=ended is Ended.PEER_LOST and not others,
                 )
             )

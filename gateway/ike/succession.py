@@ -23,7 +23,7 @@ from gateway.ike.flows.rekey_ike import Successor
 from gateway.ike.path import update_encap
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import IkeInput, IkeState
-from gateway.model import PpkMethod, Role
+from gateway.model import Role
 
 if TYPE_CHECKING:
     from gateway.ike.session import Session
@@ -120,7 +120,6 @@ class Succession:
             update_encap(sa, child)
         sa.announced = True
         new.join(self._session)
-        fresh = sa.ppk_method is PpkMethod.CREATE_CHILD and sa.key_id != old.key_id
         sa.emit(
             IkeRekeyed(
                 connection=sa.peering.name,
@@ -131,7 +130,7 @@ class Succession:
                 spi_r=sa.spi_r,
                 proposal=sa.label,
                 key_exchanges=sa.key_exchanges,
-                key_id=sa.key_id if fresh else None,
+                key_id=sa.mixed.key_id,
                 remote=sa.remote,
             )
         )

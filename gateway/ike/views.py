@@ -18,7 +18,8 @@ class IkeFacts:
     proposal: str  # "" while nothing is chosen
     key_exchanges: tuple[str, ...]
     ppk_method: PpkMethod | None
-    key_id: KeyId | None
+    key_id: KeyId | None  # also one that came with the SK_d of the IKE SA before
+    mixed: Mixed  # for this IKE SA itself
     established_at: float | None
     nat: bool
     fragmentation: bool

@@ -87,7 +87,7 @@ def _forged(endpoint: Endpoint) -> list[tuple[bytes, Address]]:
     """Messages with the SPIs of an IKE SA that is there, as whoever watches can send them."""
     (request,) = _requests(1)
     _cost(endpoint, [request])
-    sa = endpoint._sessions()[-1].sa
+    sa = endpoint._sessions.all()[-1].sa
     rng = SeededRng("forged")
     packets = []
     for _ in range(PACKETS):
@@ -110,7 +110,7 @@ def _fragments(endpoint: Endpoint, number: int) -> list[tuple[bytes, Address]]:
     endpoint.take_events()
     for answer in endpoint.take_datagrams():
         begun.receive_datagram(answer.data, local=remote, remote=HERE, now=NOW)
-    sa = begun._sessions()[0].sa
+    sa = begun._sessions.all()[0].sa
     header = parse_header(begun.take_datagrams()[0].data)
     if sa.channel is None:
         raise RuntimeError("no IKE SA to send fragments in")

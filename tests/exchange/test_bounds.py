@@ -119,7 +119,7 @@ def test_failed_peers_are_not_remembered_without_end():
     for _ in range(limits.ENDED_MAX + 20):
         pair.initiate(ppk=False)
     assert not pair.sun.facts.ike
-    assert len(pair.sun.endpoint._by_spi) <= limits.ENDED_MAX
+    assert len(pair.sun.endpoint._sessions._by_spi) <= limits.ENDED_MAX
     assert len(pair.sun.endpoint._reception._known) <= limits.ENDED_MAX
 
 
@@ -469,7 +469,7 @@ def test_traffic_goes_back_where_the_ike_sa_of_its_new_child_ends():
 
     pair.moon.carry_out = hold
     pair.initiate()  # a second IKE SA, whose child is to take over
-    pair.moon.endpoint._sessions()[-1].fail("cut short", pair.now)
+    pair.moon.endpoint._sessions.all()[-1].fail("cut short", pair.now)
     pair.run()
     pair.moon.carry_out = original
     for command in held:

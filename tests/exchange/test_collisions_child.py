@@ -308,7 +308,7 @@ def test_hard_expiry_of_the_old_one_while_its_delete_is_awaited(name):
 def test_peer_that_does_not_know_the_child(name):
     pair = Collision()
     side = pair.side(other(name))
-    side.endpoint._sessions()[0].sa.children[0].spi_out ^= 1
+    side.endpoint._sessions.all()[0].sa.children[0].spi_out ^= 1
     pair.meet("nothing", "nothing")
     pair.do(name, REKEY)
     pair.run(1)

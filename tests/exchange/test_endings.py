@@ -211,7 +211,7 @@ def test_new_ike_sa_before_the_old_one_goes():
 def test_peer_that_leaves_the_old_ike_sa_behind():
     """Then we delete it ourselves, late."""
     pair = Pair().initiate()
-    first = pair.moon.endpoint._sessions()[0]
+    first = pair.moon.endpoint._sessions.all()[0]
     pair.watch_traffic()
     first.replace = lambda **_: None
     pair.initiate()
@@ -323,7 +323,7 @@ def test_nothing_stays_behind_in_memory():
     pair.run(61)
     for side in pair.sides:
         endpoint = side.endpoint
-        assert not endpoint._by_spi
+        assert not endpoint._sessions._by_spi
         assert not endpoint._reception._known
         assert not endpoint._env.desk._open
         assert endpoint.next_deadline() is None

@@ -116,7 +116,7 @@ def test_message_sealed_with_another_key():
 
 def test_wrong_spis_and_ids():
     pair = Pair().initiate()
-    sa = pair.moon.endpoint._sessions()[0].sa
+    sa = pair.moon.endpoint._sessions.all()[0].sa
     (good,) = sa.channel.seal(header_of(pair), [], fragment_size=None, ip_version=4)
     inject(pair, bytes(8 * [1]) + good[8:])
     inject(pair, good[:8] + bytes(8 * [1]) + good[16:])
@@ -223,7 +223,7 @@ def test_fragments_that_never_end():
     from gateway.ike.encrypted import MAX_MESSAGE
 
     pair = Pair().initiate()
-    sa = pair.moon.endpoint._sessions()[0].sa
+    sa = pair.moon.endpoint._sessions.all()[0].sa
     header = header_of(pair)
     blob = UnknownPayload(type=200, data=bytes(60000))
     parts = sa.channel.seal(header, [blob, blob], fragment_size=1280, ip_version=4)

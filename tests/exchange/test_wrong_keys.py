@@ -191,7 +191,7 @@ def test_no_key_stands_in_any_text():
     pair.rekey()
     secrets = [b"pre-shared and secret"]
     for side in pair.sides:
-        sa = side.endpoint._sessions()[0].sa
+        sa = side.endpoint._sessions.all()[0].sa
         texts += [repr(side.events), repr(side.facts), repr(sa), repr(side.connection)]
         keys = sa.keys
         secrets += [one.expose() for one in (keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi)]

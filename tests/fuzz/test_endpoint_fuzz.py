@@ -97,7 +97,7 @@ def check_nothing_is_left(pair: Pair) -> None:
     pair.check_settled()
     for side in pair.sides:
         endpoint = side.endpoint
-        assert not endpoint._by_spi
+        assert not endpoint._sessions._by_spi
         assert not endpoint._env.desk._open
         assert not endpoint._env.fetches._sources
         assert endpoint.next_deadline() is None

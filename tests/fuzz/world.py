@@ -184,7 +184,8 @@ class World:
 
     def session_of(self, data: bytes) -> IkeSa | None:
         """sun's IKE SA that a datagram with these SPIs would reach."""
-        found = self.sun.endpoint._by_spi.get(data[8:16]) or self.sun.endpoint._by_spi.get(data[:8])
+        sessions = self.sun.endpoint._sessions
+        found = sessions.find(data[8:16]) or sessions.find(data[:8])
         return None if found is None else found.sa
 
     def _wish(self, side: Gateway, what: str, tunnel: str) -> None:
@@ -326,7 +327,7 @@ class World:
 
     def sessions(self, *, over: bool = False) -> list[Session]:
         """sun's, of the tunnel under attack; with those that are over."""
-        known = [one for one in self.sun.endpoint._sessions() if one.sa.peering.name == NET]
+        known = [one for one in self.sun.endpoint._sessions.all() if one.sa.peering.name == NET]
         return [one for one in known if over or one.sa.state is not IkeState.CLOSED]
 
     def _check_bounds(self) -> None:
@@ -335,9 +336,9 @@ class World:
         live = len(peering.sessions)
         if live > limits.HALF_OPEN_MAX + limits.IKE_SAS_PER_PEER_MAX + 2:
             raise BrokenError(f"{live} IKE SAs")
-        if len(endpoint._over) > limits.ENDED_MAX:
-            raise BrokenError(f"{len(endpoint._over)} closed IKE SAs kept")
-        if len(endpoint._by_spi) > live + limits.ENDED_MAX + len(
+        if len(endpoint._sessions._over) > limits.ENDED_MAX:
+            raise BrokenError(f"{len(endpoint._sessions._over)} closed IKE SAs kept")
+        if len(endpoint._sessions._by_spi) > live + limits.ENDED_MAX + len(
             endpoint._peerings[HEALTHY].sessions
         ):
             raise BrokenError("more SPIs than IKE SAs")
@@ -382,8 +383,8 @@ class World:
         left = [
             *endpoint._peerings[NET].sessions,
             *(child for name in ATTACKED for child in endpoint._tunnels[name].children),
-            *(one for one in endpoint._by_spi.values() if one.sa.peering.name == NET),
-            *endpoint._over,
+            *(one for one in endpoint._sessions._by_spi.values() if one.sa.peering.name == NET),
+            *endpoint._sessions._over,
             *endpoint._reception._known.values(),
             *env.desk._open,
             *env.fetches._sources,

@@ -152,7 +152,7 @@ class Storm:
                 assert {child.spi_in, child.spi_out} == {
                     sa_id.spi for sa_id, spec in side.kernel.sas.items() if spec.tunnel == tunnel
                 }
-            for session in side.endpoint._sessions():
+            for session in side.endpoint._sessions.all():
                 assert not session.sa.pending
                 assert not session._tasks._running
             self._check_wishes(side)

@@ -177,7 +177,7 @@ class Collision(Pair):
         assert ours == theirs
         for side in self.sides:
             assert [one.state for one in side.facts.ike] == ["established"]
-            sessions = side.endpoint._sessions()
+            sessions = side.endpoint._sessions.all()
             assert len([one for one in sessions if one.established]) == 1, side.name
             assert not sessions[-1].sa.pending
 

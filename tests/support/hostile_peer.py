@@ -27,7 +27,7 @@ def drops(side: Side) -> Counter[DropReason]:
 
 def newest(side: Side) -> IkeSa:
     """The IKE SA this side began or accepted last."""
-    return side.endpoint._sessions()[-1].sa
+    return side.endpoint._sessions.all()[-1].sa
 
 
 def inject(pair: Pair, data: bytes) -> None:

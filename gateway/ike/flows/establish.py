@@ -16,6 +16,9 @@ def establish(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     """``ppk`` is settled when this ends, one way or the other."""
     try:
         yield from sa_init.initiate(sa, offer_ppk=ppk is not None)
+        if sa.tunnel is None and not sa.peer.childless:  # before the peer fetches a QKD key
+            reason = "peer makes no IKE SA without a Child SA (RFC 6023)"
+            raise ExchangeError(reason, from_peer=True)
         if ppk is not None and not (sa.peer.ppk_intermediate or sa.peer.ppk_auth):
             _no_ppk_support(sa, ppk)
             ppk = None

@@ -107,8 +107,6 @@ def initiate(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
 
 def _initiate_childless(sa: IkeSa, ppk: HeldPpk | None) -> Flow[None]:
     """RFC 6023: an IKE SA for its own sake."""
-    if not sa.peer.childless:
-        raise ExchangeError("peer makes no IKE SA without a Child SA (RFC 6023)", from_peer=True)
     received = yield from _authenticate(sa, ppk, None)
     raise_on_error(received, sa.connection.ike_proposals)
     sa.peering.settle_sessions(sa.owner, sa.now)

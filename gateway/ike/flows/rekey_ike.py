@@ -47,6 +47,8 @@ from gateway.ike.states import IkeState
 from gateway.ike.wire import syntax_error
 from gateway.model import PpkMethod, Role
 
+_NOT_TAKEN = "peer did not take a QKD key"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Successor:
@@ -105,8 +107,11 @@ def _open(
         redundant = YieldedError("the IKE SA")
     else:
         sa.drop_pending(own.rival, "the peer's rekey of the same IKE SA gives way")
+        if opened.ppk is None and asked.ppk is not None and not sa.peering.tunnels:
+            asked.ppk.settle(used=False, reason=_NOT_TAKEN, refused=True)
+            sa.ppk_not_used(sa.peering, asked.ppk.key_id, _NOT_TAKEN)
         if opened.ppk is None and _needs_fresh_ppk(sa):
-            redundant = _missing("peer did not take a QKD key")
+            redundant = _missing(_NOT_TAKEN)
     if redundant is not None and opened.chosen.additional:
         raise redundant
     _check_spi(opened.chosen)
@@ -199,6 +204,8 @@ def _find_ppk(sa: IkeSa, received: Received, nonce_i: bytes) -> Flow[HeldPpk | N
         return found
     if _needs_fresh_ppk(sa):
         raise _missing(found)
+    if not sa.peering.tunnels:
+        sa.ppk_not_used(sa.peering, None, found)
     return None
 
 
@@ -227,12 +234,16 @@ def _check_strength(sa: IkeSa, chosen: Chosen) -> None:
 
 
 def _needs_fresh_ppk(sa: IkeSa) -> bool:
-    """Policy requires a QKD key, and none reaches the new IKE SA through SK_d."""
-    return sa.peering.mode is PpkMode.REQUIRE and sa.ppk_method is None
+    """Policy requires a QKD key, and none reaches the new IKE SA through SK_d.
+
+    Without tunnels the IKE SA is what policy protects: each wants a key of its own.
+    """
+    needed = sa.ppk_method is None or not sa.peering.tunnels
+    return sa.peering.mode is PpkMode.REQUIRE and needed
 
 
 def _missing(reason: str) -> PpkMissingError:
-    text = f"{reason}, there is none in the IKE SA, and policy requires one"
+    text = f"{reason}, there is none in the new IKE SA, and policy requires one"
     return PpkMissingError(NotifyType.NO_PROPOSAL_CHOSEN, text)
 
 
@@ -283,6 +294,7 @@ def _successor(
         # RFC 8784 3 and RFC 9867: what was mixed into SK_d reaches the new IKE SA through it
         ppk_method=sa.ppk_method if ppk is None else PpkMethod.CREATE_CHILD,
         key_id=sa.key_id if ppk is None else ppk.key_id,
+        ppk_inherited=ppk is None,
         initial_contact=sa.initial_contact,
         local_proof=sa.local_proof,
         remote_proof=sa.remote_proof,

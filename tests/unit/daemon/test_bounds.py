@@ -152,7 +152,7 @@ def test_many_rekeys_leave_no_more_behind_than_a_few() -> None:
                         len(site.moon.tunnel.keys._ledger._open),
                         len(site.sun.tunnel.keys._ledger._open),
                         len(endpoint.views()[0].children),
-                        len(endpoint._by_spi),
+                        len(endpoint._sessions._by_spi),
                         len(asyncio.all_tasks()),
                     ]
                 )
