@@ -133,7 +133,7 @@ def exported_key(
     if not 0 < len(label) <= LABEL_MAX or length < 1:
         raise ValueError(f"a label of {len(label)} octets, a key of {length}")
     exporter = Secret(prf.compute(sk_d, EXPORT + spis))
-    seed = length.to_bytes(2, "big") + bytes((len(label),)) + label + context
+    seed = length.to_bytes(4, "big") + bytes((len(label),)) + label + context
     key = prf.plus(exporter, seed, length)
     exporter.wipe()
     return key

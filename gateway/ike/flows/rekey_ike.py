@@ -204,7 +204,7 @@ def _find_ppk(sa: IkeSa, received: Received, nonce_i: bytes) -> Flow[HeldPpk | N
         return found
     if _needs_fresh_ppk(sa):
         raise _missing(found)
-    if not sa.peering.tunnels:
+    if not sa.peering.tunnels and sa.peering.mode is not PpkMode.OFF:
         sa.ppk_not_used(sa.peering, None, found)
     return None
 
