@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def check_config(
         at = problems.at(tunnels[second].table)
         attempt(_check_pair, at, read[first], read[second], first)
         attempt(_check_same_ends, at, read[first], read[second], first)
-    _check_reqids(read, problems)
+    _check_reqids(tunnels, problems)
     if not problems.errors:
         for name in kmes.keys() - {name for tunnel in tunnels.values() for name in tunnel.kmes}:
             problems.at(f"kme.{name}").warn("", "no tunnel names this KME in its kmes")
@@ -306,15 +306,15 @@ def _check_same_ends(
         )
 
 
-def _check_reqids(names: Iterable[str], problems: Problems) -> None:
+def _check_reqids(tunnels: Mapping[str, TunnelConfig], problems: Problems) -> None:
     from gateway.dataplane.reconcile import reqid_for  # noqa: PLC0415  as above
 
     first_with: dict[int, str] = {}
-    for name in names:
-        first = first_with.setdefault(reqid_for(name), name)
-        if first != name:
-            text = f"its kernel reqid collides with [tunnel.{first}]: rename one"
-            problems.at(f"tunnel.{name}").error("", text)
+    for name, tunnel in tunnels.items():
+        first = first_with.setdefault(reqid_for(name), tunnel.table)
+        if first != tunnel.table:
+            text = f"its kernel reqid collides with [{first}]: rename one"
+            problems.at(tunnel.table).error("", text)
 
 
 def _check_shared(at: TableProblems, first: TunnelConfig, second: TunnelConfig, name: str) -> None:
