@@ -15,7 +15,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "probe",
         help="hold any KME against ETSI GS QKD 014 V1.1.1",
-        description="Uses up about ten keys, and says how many. Exit code 1: a row fails.",
+        description="Uses up 6 keys, 11 with --second-url, more where the KME gives keys it should "
+        "refuse; says how many. Exit code 1: a row fails.",
     )
     parser.add_argument("url", metavar="https://ADDRESS:PORT[/PATH]")
     for name, what in (("ca", "that signs the KME"), ("certificate", "ours"), ("key", "ours")):

@@ -26,7 +26,7 @@ class SlaveSide:
         self._path = f"/api/v1/keys/{quote(master, safe='')}/dec_keys"
 
     async def check(self, *, retention: float) -> None:
-        """Takes 4 keys more, and one if ``retention`` (seconds to let a key lie) is not 0."""
+        """Takes 5 keys, and one more if ``retention`` (seconds to let a key lie) is not 0."""
         await self._check_one()
         await self._check_two()
         await self._check_outstanding()

@@ -66,6 +66,12 @@ def test_what_does_not_go_together(
     assert words in problem
 
 
+def test_a_kme_that_drops_keys_fetched_ahead_is_warned_of(folder: Any) -> None:
+    (warning,) = load_config(folder.set("kme.primary", profile="next-door-key")).warnings
+    assert (warning.table, warning.key) == ("kme.primary", "profile")
+    assert "keys fetched ahead are lost" in warning.message
+
+
 def test_a_short_retention_ages_the_pool(folder: Any) -> None:
     config = load_config(folder.set("kme.primary", retention="75s")).config
     tunnel = config.tunnels["sun"]
