@@ -30,7 +30,7 @@ from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
 from gateway.model import EspMode, IpNetwork
 from kms_client.connect import KeyProtocol
-from kms_client.profiles import DEFAULT_PROFILE, PROFILES, find_profile
+from kms_client.profiles import DEFAULT_PROFILE, PROFILES
 from kms_client.tls import TlsFiles
 from kms_client.tls_psk import PskFile
 
@@ -147,7 +147,8 @@ class Builder:
         )
         if table.protocol is not KeyProtocol.ETSI014 and table.profile != DEFAULT_PROFILE:
             at.error("profile", f'profiles are of ETSI 014, not of protocol = "{table.protocol}"')
-        if not at.failed and find_profile(config.profile).outstanding is not None:
+        profile = PROFILES.get(table.profile)
+        if profile is not None and profile.outstanding is not None:
             at.warn(
                 "profile",
                 "this KME drops a key the peer has not fetched when it gives the next: keys "
