@@ -138,9 +138,10 @@ class SkipClient:
     async def enc_keys(
         self, peer_sae: str, *, number: int = 1, size: int = 256
     ) -> tuple[QkdKey, ...]:
-        """New keys of ``size`` bits: one request for each, and what came before one failed.
+        """New keys of ``size`` bits, at least one, at most ``number``: one request for each.
 
-        The keys of a call that ends in an error before the first are the KP's to forget.
+        Where the KP runs out in between, those that came. Where anything else goes wrong, an
+        error, and those that came are wiped: the peer is told of none of them.
         """
         if not 1 <= number <= MAX_NUMBER:
             raise ValueError(f"number of keys must be 1..{MAX_NUMBER}")

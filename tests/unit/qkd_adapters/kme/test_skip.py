@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import NoReturn
 
 import pytest
 
@@ -12,10 +13,12 @@ from kms_client.errors import (
     KmeUnauthorizedError,
     KmeUnreachableError,
 )
+from kms_client.failover import KmeGroup
+from kms_client.pool import KeyPool, PoolSettings
 from kms_client.skip import SkipClient
 from kms_client.tls import ClientTls, TlsFiles
 from qkd_adapters.kme.faults import Fault
-from tests.support.kme_lab import SITES, KmeLab
+from tests.support.kme_lab import SITES, KmeLab, eventually
 
 Connect = Callable[[str], SkipClient]
 
@@ -107,6 +110,34 @@ async def test_a_lost_answer_costs_one_key_and_is_told(lab: KmeLab, connect: Con
     store = lab.kmes["kme-moon"].store
     direction = next(each for each in store.directions if each.slave == "sun")
     assert store.stored(direction) == 7
+
+
+async def test_a_pool_fills_from_skip_when_etsi_014_fails(lab: KmeLab, connect: Connect) -> None:
+    """Both protocols in one group: to pool and failover they look the same."""
+    etsi = lab.client("moon")
+    etsi.name = "etsi"
+
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise KmeUnreachableError("etsi", "cannot connect")
+
+    etsi.enc_keys = etsi.status = refuse  # type: ignore[method-assign]
+    group = KmeGroup([etsi, connect("moon")])
+    pool = KeyPool(group, peer_sae="sun", settings=PoolSettings(target=2, low_water=1))
+    pool.start()
+    try:
+        await eventually(lambda: pool.stock().ready == 2)
+        key = pool.take()
+        assert key is not None
+        (same,) = await connect("sun").dec_keys("moon", [key.key_id])
+        assert same.key == key.key
+        assert pool.stock().stored_at_kme is None  # SKIP has no count
+        assert [(kme.name, kme.active) for kme in group.health()] == [
+            ("etsi", False),
+            ("kme-moon", True),
+        ]
+    finally:
+        await pool.stop()
+        await group.close()
 
 
 async def test_only_get_is_supported(lab: KmeLab) -> None:
