@@ -162,7 +162,8 @@ class KernelExecutor:
                 self._on_refusal()
             finally:
                 self._queue.task_done()
-            await asyncio.sleep(0)  # it may have been answered at once: let others have a turn
+            if not self._queue.empty():  # else waiting for the next gives others their turn
+                await asyncio.sleep(0)
 
     async def settle(self) -> None:
         """Wait until every kernel command taken so far is done."""

@@ -133,5 +133,4 @@ def refused(what: str, error: NetlinkError) -> DataplaneError:
 def _wipe(message: Any) -> None:
     # The request has gone out or never will; an SA's key stood in it.
     message["attrs"] = []
-    for index in range(len(message.data)):
-        message.data[index] = 0
+    message.data[:] = bytes(len(message.data))  # same size: overwritten in place

@@ -9,9 +9,9 @@ from gateway.dataplane.netlink.xfrm_messages import (
     UDP_ENCAP_ESPINUDP,
     USERPOLICY_INFO,
     XFRM_INF,
+    Layout,
     PolicyDir,
     PolicyVerdict,
-    pack_fields,
 )
 from gateway.errors import StartupError
 
@@ -41,7 +41,7 @@ def exempt_ike_socket(sock: socket.socket) -> None:
             "action": PolicyVerdict.ALLOW,
         }
         try:
-            sock.setsockopt(level, option, pack_fields(USERPOLICY_INFO, policy))
+            sock.setsockopt(level, option, Layout(USERPOLICY_INFO).pack(policy))
         except OSError as error:
             raise StartupError(
                 f"cannot exempt the IKE socket from IPsec policies: {error.strerror}"

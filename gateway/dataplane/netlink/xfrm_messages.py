@@ -1,7 +1,6 @@
 """XFRM messages (linux/xfrm.h) for pyroute2's netlink core: declarations, no behaviour.
 
-Layouts are those of 64-bit Linux. pyroute2 formats every field by itself without alignment, so
-padding is explicit; bytes fields have no default there, so ``_declare`` gives them zeros. A
+Layouts are those of 64-bit Linux. Fields are packed without alignment, so padding is explicit. A
 message class must never be derived from another one (pyroute2 would reuse the parent's compiled
 attribute map): what they share is tuples of fields.
 """
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum, IntFlag
+from itertools import groupby
 from typing import Any, Final
 
 from pyroute2.netlink import nla, nlmsg
@@ -25,6 +25,7 @@ ALL_ALGORITHMS: Final = 0xFFFF_FFFF  # a template's masks: any algorithm the SA 
 AEAD_NAME: Final = b"rfc4106(gcm(aes))"
 AEAD_KEY_SIZE: Final = 36  # octets: AES-256 key | salt, RFC 4106 8.1
 AEAD_ICV_BITS: Final = 128
+_ALIGNMENT: Final = 4  # octets: NLMSG_ALIGNTO, NLA_ALIGNTO
 
 
 class XfrmMessage(IntEnum):
@@ -194,12 +195,65 @@ USER_MAPPING: Fields = (  # xfrm_user_mapping, 64
 )
 
 
+class Layout:
+    """Fields in a row, without alignment. Values that are not given are zero."""
+
+    __slots__ = ("_runs", "size")
+
+    def __init__(self, fields: Fields) -> None:
+        # A struct has one byte order, so there is one for each run of fields in the same.
+        self._runs = [
+            (
+                struct.Struct((">" if big else "=") + "".join(fmt.lstrip(">") for _, fmt in run)),
+                {name: _zero(fmt) for name, fmt in run if not fmt.endswith("x")},
+            )
+            for big, run in _runs(fields)
+        ]
+        self.size = sum(layout.size for layout, _ in self._runs)  # octets
+
+    def pack(self, values: dict[str, Any]) -> bytes:
+        get = dict.get  # pyroute2's messages are dictionaries with a slow one of their own
+        return b"".join(
+            layout.pack(*(get(values, name, zero) for name, zero in zeros.items()))
+            for layout, zeros in self._runs
+        )
+
+    def unpack(self, data: bytes, offset: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layout, names in self._runs:
+            values.update(zip(names, layout.unpack_from(data, offset), strict=True))
+            offset += layout.size
+        return values
+
+
+def _runs(fields: Fields) -> list[tuple[bool, list[tuple[str, str]]]]:
+    """Neighbours of one byte order, each with whether it is the network's."""
+    return [(big, list(run)) for big, run in groupby(fields, key=lambda field: field[1][0] == ">")]
+
+
+def _zero(fmt: str) -> bytes | int:
+    return bytes(struct.calcsize(fmt)) if fmt.endswith("s") else 0
+
+
 # --- classes ---------------------------------------------------------------------------------
 
 
 def _declare(base: Any, name: str, fields: Fields, attributes: Any = (), **nested: Any) -> Any:
-    defaults = {key: bytes(struct.calcsize(fmt)) for key, fmt in fields if fmt.endswith("s")}
-    body = {"fields": fields, "defaults": defaults, **nested}
+    layout = Layout(fields)
+    if layout.size % _ALIGNMENT:
+        raise ValueError(f"{name} has {layout.size} octets")
+
+    # In place of pyroute2's own, which take one field at a time: ten times as long for a policy.
+    def ft_encode(self: Any, offset: int) -> tuple[int, int]:
+        self.data += layout.pack(self)
+        return offset + layout.size, 0
+
+    def ft_decode(self: Any, offset: int) -> None:
+        self.update(layout.unpack(self.data, offset))
+        if self.nla_map:
+            self.decode_nlas(offset + layout.size)
+
+    body = {"fields": fields, "ft_encode": ft_encode, "ft_decode": ft_decode, **nested}
     if attributes:
         body["nla_map"] = attributes
     return type(name, (base,), body)
@@ -281,15 +335,3 @@ EVENT_CLASSES: Final[dict[int, Any]] = {
     XfrmMessage.ACQUIRE: acquire_event,
     XfrmMessage.MAPPING: mapping_event,
 }
-
-
-def pack_fields(fields: Fields, values: dict[str, Any]) -> bytes:
-    """A struct by itself, without a netlink header: what socket options take."""
-    out = bytearray()
-    for name, fmt in fields:
-        if fmt.endswith("x"):
-            out += struct.pack(fmt)
-        else:
-            default = bytes(struct.calcsize(fmt)) if fmt.endswith("s") else 0
-            out += struct.pack(fmt, values.get(name, default))
-    return bytes(out)

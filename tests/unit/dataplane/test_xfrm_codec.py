@@ -23,8 +23,8 @@ from gateway.dataplane.netlink.xfrm_codec import (
 from gateway.dataplane.netlink.xfrm_messages import (
     EVENT_CLASSES,
     USERPOLICY_INFO,
+    Layout,
     XfrmMessage,
-    pack_fields,
     policy_message,
     sa_reply,
 )
@@ -259,7 +259,7 @@ def test_an_allow_policy_is_not_ours():
 
 
 def test_a_struct_without_header():
-    packed = pack_fields(USERPOLICY_INFO, {"sel_family": 2, "dir": 1})
+    packed = Layout(USERPOLICY_INFO).pack({"sel_family": 2, "dir": 1})
     assert len(packed) == 168
     assert packed[40] == 2
     assert packed[160] == 1
