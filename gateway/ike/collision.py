@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.crypto.secret import Secret
+
 
 class Rival(Protocol):
     """The peer's exchange to replace the SA that we are replacing."""
@@ -27,13 +29,19 @@ class Rival(Protocol):
 
 
 class OwnRekey:
-    """Our exchange to replace an SA, as long as it is under way."""
+    """Our exchange to make or replace an SA, as long as it is under way."""
 
-    __slots__ = ("committed", "rival")
+    __slots__ = ("committed", "rival", "secrets")
 
     def __init__(self) -> None:
         self.committed = False  # the peer has agreed: no rival is let in any more
         self.rival: Rival | None = None  # answered by us
+        self.secrets: list[Secret] = []  # SK(0), SK(1), ... as they come
+
+    def wipe(self) -> None:
+        """It is over, one way or the other: its secrets are in the keys, or of no use."""
+        for secret in self.secrets:
+            secret.wipe()
 
     def yields(self, lowest_nonce: bytes) -> bool:
         """The peer has agreed. Whether ours is redundant all the same.

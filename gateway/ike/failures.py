@@ -49,14 +49,18 @@ def failure_of(error: QsgwError) -> Failure:
             return Failure(reason=str(error), notify=None, from_peer=False, ppk_missing=False)
 
 
-def answer_to(error: QsgwError) -> NotifyPayload:
-    """What a responder answers to a request that failed here."""
+def answer_to(error: QsgwError) -> list[NotifyPayload]:
+    """What a responder answers to a request that failed here; the error comes first."""
     match error:
         case ChildNotFoundError():
-            return error.payload
+            return [error.payload]
+        case PpkMissingError(notify=NotifyType.NO_PROPOSAL_CHOSEN):
+            # Ours: the proposals are good, no QKD key is what is wrong (see docs/ikev2.md).
+            kinds = (error.notify, NotifyType.PPK_IDENTITY)
+            return [NotifyPayload(type=kind) for kind in kinds]
         case ProtocolError():
-            return NotifyPayload(type=error.notify, data=error.data)
+            return [NotifyPayload(type=error.notify, data=error.data)]
         case CryptoError():  # RFC 6989 2.5
-            return NotifyPayload(type=NotifyType.INVALID_SYNTAX)
+            return [NotifyPayload(type=NotifyType.INVALID_SYNTAX)]
         case CommandError() | _:
-            return NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)
+            return [NotifyPayload(type=NotifyType.TEMPORARY_FAILURE)]

@@ -15,7 +15,7 @@ from gateway.ike.errors import ProtocolError
 from gateway.ike.events import IkeClosed, IkeRekeyDue
 from gateway.ike.exchanges import Exchanges
 from gateway.ike.failures import Failure, answer_to, failure_of
-from gateway.ike.flow import Flow, Respond, YieldedError
+from gateway.ike.flow import Flow, PpkMissingError, Respond, YieldedError
 from gateway.ike.flows import establish, informational, rekey_ike
 from gateway.ike.lifetime import Lifetime
 from gateway.ike.liveness import Liveness
@@ -37,6 +37,17 @@ from gateway.model import Ended, Role
 
 OPERATORS = ("initiate", "rekey", "rekey-ike")
 """Tasks somebody asked for: each ends in ChildUp, IkeRekeyed or ExchangeFailed."""
+
+
+def _breaks_rekey(task: Task, error: QsgwError) -> bool:
+    """An answer to our rekey of the IKE SA that none of our proposals allows, or of no sense.
+
+    The peer has made the new one, waits for our Delete of this one and would then be alone in
+    the other: it has to be told (RFC 7296 2.21.3).
+    """
+    wrong = isinstance(error, ProtocolError) and not isinstance(error, PpkMissingError)
+    return wrong and task.what == "rekey-ike" and task.exchange is None
+
 
 _CREATING = (ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE)
 
@@ -349,8 +360,8 @@ class Session:
         elif task is self._setting_up:
             self._setting_up = None
             self._give_up(error, failure)
-        elif isinstance(error, CryptoError) or failure.ends_it:  # RFC 6989 2.5: a bad value
-            # Delete would tell a peer that its side of a rekey is good.
+        elif isinstance(error, CryptoError) or failure.ends_it or _breaks_rekey(task, error):
+            # RFC 6989 2.5: a bad value. Delete would tell a peer that its side of a rekey is good.
             self._delete(failure.reason, informational.report_failure(NotifyType.INVALID_SYNTAX))
         if task.what == "rekey-ike":
             self.replacement.go_on(self.sa.now)
@@ -373,8 +384,8 @@ class Session:
         )
 
     def _refuse(self, exchange: ExchangeType, error: QsgwError) -> None:
-        notify = answer_to(error)
-        self._courier.send_response(Respond(payloads=[notify]))
+        notify, *more = answer_to(error)
+        self._courier.send_response(Respond(payloads=[notify, *more]))
         initial = exchange in (ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH)
         # RFC 7296 2.21.3: INVALID_SYNTAX is fatal for both; RFC 9242 3.4 for the initial ones
         if initial or notify.type == NotifyType.INVALID_SYNTAX:

@@ -297,7 +297,7 @@ def test_peer_that_begins_its_rekey_anew_gives_up_the_first(monkeypatch):
     pair = Pair().initiate()
     original = followup_ke.initiate
 
-    def lose_interest(sa, opened, specs):
+    def lose_interest(sa, own, opened, specs):
         yield from ()
         raise ExchangeError("lost interest")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gateway.ike import limits
 from gateway.ike.child import ChildSa
+from gateway.ike.collision import OwnRekey
 from gateway.ike.config import PpkMode
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import CommandError, Flow, PpkMissingError, Respond, refuse
@@ -46,7 +47,9 @@ from gateway.model import Role
 # --- initiator -------------------------------------------------------------------------------
 
 
-def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[tuple[Opened, Traffic]]:
+def initiate(
+    sa: IkeSa, attempt: ChildAttempt, own: OwnRekey, ppk: HeldPpk | None
+) -> Flow[tuple[Opened, Traffic]]:
     """ProtocolError or ExchangeError where it comes to nothing."""
     config = attempt.tunnel.config
     first: list[Payload] = []
@@ -54,6 +57,7 @@ def initiate(sa: IkeSa, attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[tupl
         spi = attempt.replaces.spi_in.to_bytes(limits.ESP_SPI_SIZE, "big")
         first.append(NotifyPayload(type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=spi))
     asked = Asked(
+        own=own,
         specs=config.esp_proposals,
         spi=attempt.spi_octets,
         child=config,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
+from gateway.ike.collision import OwnRekey
 from gateway.ike.flow import CommandError, Flow, Respond, refuse, request
 from gateway.ike.flows.key_exchange import Opened, keep
 from gateway.ike.payloads import KePayload, NotifyPayload, Payload
@@ -25,9 +25,8 @@ from gateway.ike.wire import syntax_error
 # --- initiator -------------------------------------------------------------------------------
 
 
-def initiate(sa: IkeSa, opened: Opened, specs: Sequence[ProposalSpec]) -> Flow[tuple[Secret, ...]]:
-    """All of them. ``specs``: what was proposed. Returns SK(0), SK(1), ... in order."""
-    shared = list(opened.shared)
+def initiate(sa: IkeSa, own: OwnRekey, opened: Opened, specs: Sequence[ProposalSpec]) -> Flow[None]:
+    """All of them, into ``own.secrets``. ``specs``: what was proposed."""
     link = opened.link
     additional = opened.chosen.additional
     for number, (_, method) in enumerate(additional, 1):
@@ -44,13 +43,12 @@ def initiate(sa: IkeSa, opened: Opened, specs: Sequence[ProposalSpec]) -> Flow[t
         ke = received.need(KePayload)
         if ke.method != method:
             raise syntax_error(f"KE payload is for {ke_name(ke.method)}, not {ke_name(method)}")
-        shared.append(kex.finish(ke.data))
+        own.secrets.append(kex.finish(ke.data))
         onward = received.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
         if number < len(additional):
             if onward is None or not onward.data:
                 raise syntax_error("link to the next key exchange is missing")
             link = onward.data
-    return tuple(shared)
 
 
 # --- responder -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from gateway.crypto.secret import Secret
 from gateway.errors import CryptoError
 from gateway.ike import limits
+from gateway.ike.collision import OwnRekey
 from gateway.ike.config import ChildConfig
 from gateway.ike.errors import ProtocolError
 from gateway.ike.flow import ExchangeError, Flow, refuse, request
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 class Asked:
     """What is in a request besides the key exchange."""
 
+    own: OwnRekey  # gets the secrets; who began it wipes them
     specs: Sequence[ProposalSpec]
     spi: bytes  # ours in the new SA
     child: ChildConfig | None = None  # None: an IKE SA
@@ -59,7 +61,6 @@ class Opened:
     chosen: Chosen
     nonce_i: bytes
     nonce_r: bytes
-    shared: tuple[Secret, ...]
     ppk: HeldPpk | None  # taken by the peer
     link: bytes  # for the first IKE_FOLLOWUP_KE
 
@@ -97,19 +98,17 @@ def initiate(sa: IkeSa, asked: Asked) -> Flow[Opened]:
             continue
         _check_error(sa, received, asked)
         chosen = accept_answer(received.need(SaPayload).proposals, offers(specs, asked.spi))
-        shared: tuple[Secret, ...] = ()
         if chosen.key_exchange is not KeMethod.NONE:
             ke = received.need(KePayload)
             if kex is None or ke.method != method or chosen.key_exchange is not method:
                 raise syntax_error("KE payload is not the chosen one")
-            shared = (kex.finish(ke.data),)
+            asked.own.secrets.append(kex.finish(ke.data))
         ppk = asked.ppk
         return Opened(
             received=received,
             chosen=chosen,
             nonce_i=nonce,
             nonce_r=received.nonce(sa.prf),
-            shared=shared,
             ppk=ppk if ppk is not None and ppk_choice.accepted(received, ppk) else None,
             link=_link(received, chosen),
         )
@@ -119,11 +118,9 @@ def initiate(sa: IkeSa, asked: Asked) -> Flow[Opened]:
 def _check_error(sa: IkeSa, received: Received, asked: Asked) -> None:
     error = received.error()
     refused = error is not None and error.type == NotifyType.NO_PROPOSAL_CHOSEN
-    if refused and sa.takes_fresh_ppk:
-        reason = (
-            "peer insists on a QKD key it has not got, or takes none of our "
-            f"{asked.specs[0].protocol.name} proposals (NO_PROPOSAL_CHOSEN)"
-        )
+    # Ours: says that the proposals are good (see docs/ikev2.md).
+    if refused and sa.takes_fresh_ppk and received.has(NotifyType.PPK_IDENTITY):
+        reason = "peer insists on a QKD key, and has got none (NO_PROPOSAL_CHOSEN)"
         if asked.ppk is not None:
             asked.ppk.settle(used=False, reason=reason, refused=True)
         raise ExchangeError(

@@ -66,6 +66,7 @@ def rekey(attempt: ChildAttempt, ppk: HeldPpk | None) -> Flow[None]:
         raise YieldedError("a Child SA") from error  # the peer was quicker
     finally:
         attempt.abandon()
+        own.wipe()
         if ppk is not None:
             ppk.settle(used=False, reason="the Child SA did not come up")
         if old is not None:
@@ -82,7 +83,7 @@ def _negotiate(
     """From the first message to both SAs in the kernel."""
     yield from attempt.reserve()
     try:
-        opened, traffic = yield from create_child.initiate(sa, attempt, ppk)
+        opened, traffic = yield from create_child.initiate(sa, attempt, own, ppk)
         if own.yields(opened.lowest_nonce):
             if not opened.chosen.additional:  # else it never comes into being
                 yield from informational.delete_spis([attempt.spi_octets])
@@ -91,17 +92,15 @@ def _negotiate(
         bare = opened.ppk is None and (attempt.replaces is not None or not sa.shares_ppk)
         if bare:
             ppk_choice.without(sa, attempt.tunnel, ppk, NotifyType.NO_PROPOSAL_CHOSEN)
-        shared = yield from followup_ke.initiate(sa, opened, attempt.tunnel.config.esp_proposals)
+        yield from followup_ke.initiate(sa, own, opened, attempt.tunnel.config.esp_proposals)
         if bare:  # policy may have changed meanwhile
             ppk_choice.without(sa, attempt.tunnel, None, NotifyType.NO_PROPOSAL_CHOSEN)
-        secrets = ChildSecrets(nonces=opened.nonces, shared=shared, ppk=opened.ppk)
+        secrets = ChildSecrets(nonces=opened.nonces, shared=own.secrets, ppk=opened.ppk)
         child = yield from attempt.install(opened.chosen, traffic, secrets)
     except (ProtocolError, CommandError):
         # We do not like the peer's answer: it may have the child in its kernel, we have not.
         yield from informational.delete_spis([attempt.spi_octets])
         raise
-    for secret in shared:
-        secret.wipe()
     if ppk is not None:
         ppk.settle(used=opened.ppk is not None, reason="mixed into a Child SA")
     return child

@@ -68,7 +68,7 @@ def rekey(sa: IkeSa, ppk: HeldPpk | None) -> Flow[Successor]:
     made = False
     try:
         opened, redundant = yield from _open(sa, own, spi, ppk)
-        shared = yield from followup_ke.initiate(sa, opened, _specs(sa))
+        yield from followup_ke.initiate(sa, own, opened, _specs(sa))
         terms = _Terms(
             chosen=opened.chosen,
             spi_i=spi,
@@ -76,7 +76,7 @@ def rekey(sa: IkeSa, ppk: HeldPpk | None) -> Flow[Successor]:
             nonce_i=opened.nonce_i,
             nonce_r=opened.nonce_r,
         )
-        new = _successor(sa, Role.INITIATOR, terms, shared, opened.ppk)
+        new = _successor(sa, Role.INITIATOR, terms, own.secrets, opened.ppk)
         made = True
         return Successor(sa=new, redundant=redundant)
     except ExchangeError as error:
@@ -87,6 +87,7 @@ def rekey(sa: IkeSa, ppk: HeldPpk | None) -> Flow[Successor]:
         raise
     finally:
         sa.own_rekey = None
+        own.wipe()
         if not made:
             sa.env.spis.release(spi)
         if ppk is not None:
@@ -100,7 +101,7 @@ def _open(
 
     With additional key exchanges to come that is an error: the peer has made nothing yet.
     """
-    asked = Asked(specs=_specs(sa), spi=spi, ppk=ppk if sa.takes_fresh_ppk else None)
+    asked = Asked(own=own, specs=_specs(sa), spi=spi, ppk=ppk if sa.takes_fresh_ppk else None)
     opened = yield from key_exchange.initiate(sa, asked)
     redundant: QsgwError | None = None
     if own.yields(opened.lowest_nonce):
