@@ -304,6 +304,20 @@ async def test_the_stream_alone_can_end_a_suspicion(make, kme, clock):
         assert state(pool) == each
 
 
+async def test_events_of_one_stream_keep_their_order_although_each_seems_older(make, kme, clock):
+    """Opening the stream took half a second, so every event is dated that much too early."""
+    pool = make(poll_interval=3600.0)
+    kme.extension = link("up")
+    await settle()
+    await clock.advance(10.0)
+    (queue,) = kme.streams
+    for name in ("suspect", "up"):
+        kme.extension = link(name)
+        queue.put_nowait(kme._event(clock.now - 0.5))
+        await settle()
+        assert state(pool) == name
+
+
 async def test_a_kme_that_ceases_to_report_its_link_is_not_held_to_old_reports(make, kme, clock):
     kme.extension = link("suspect")
     pool = make()

@@ -408,6 +408,20 @@ def test_a_kme_that_was_away_is_told_before_it_gives_another_key() -> None:
     assert not any(sun.account(each).discarded for each in DIRECTIONS)
 
 
+def test_a_key_its_master_has_is_not_kept_for_a_slave_whose_kme_missed_the_quarantine() -> None:
+    """Sun's KME was away, and the link forgot what it had quarantined."""
+    world = stocked()
+    world.disconnect("kme-sun")
+    world.take(DIRECTIONS[0], 256)
+    world.quarantine(len(world.made))
+    world.step("kme-moon", towards_link=False)
+    world.restart_link()
+    world.settle()
+    world.check_agreement()
+    (key_id,) = world.taken
+    assert not world.fetch(key_id)
+
+
 @pytest.mark.parametrize("size", [64, 128, 256, 264, 512, 1024])
 def test_both_sides_make_the_same_key_of_any_size(size: int) -> None:
     world = World()
