@@ -29,7 +29,7 @@ class Published:
 
     secret_rate: float | None = None  # bit/s
     qber: float | None = None
-    tolerance: float = 0.25  # relative; how far the model may be off, for lack of parameters
+    tolerance: float = 0.2  # relative; how far the fitted model may be off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -211,7 +211,7 @@ def _toshiba() -> list[LinkModel]:
             detector=_gigahertz(max_click_rate=rate / 0.18),
             receiver_db=1.5,
             ed=0.02,
-            published=Published(secret_rate=rate, tolerance=0.15),
+            published=Published(secret_rate=rate),
         )
         for name, km, loss, rate in cambridge
     ]
@@ -227,7 +227,7 @@ def _toshiba() -> list[LinkModel]:
             detector=_gigahertz(),
             receiver_db=0.9,
             ed=0.02,
-            published=Published(secret_rate=304e3, tolerance=0.25),
+            published=Published(secret_rate=304e3),
         ),
         decoy(
             "toshiba-2db",
@@ -238,7 +238,7 @@ def _toshiba() -> list[LinkModel]:
             receiver_db=0.9,
             ed=0.02,
             p_z=0.9,
-            published=Published(secret_rate=13.72e6, tolerance=0.25),
+            published=Published(secret_rate=13.72e6),
         ),
         decoy(
             "secoqc-toshiba",
@@ -250,7 +250,7 @@ def _toshiba() -> list[LinkModel]:
             receiver_db=4.4,
             ed=0.015,
             signal=0.55,
-            published=Published(secret_rate=3.1e3, qber=0.026, tolerance=0.25),
+            published=Published(secret_rate=3.1e3, qber=0.026),
         ),
     ]
 
@@ -266,7 +266,7 @@ def _tokyo() -> list[LinkModel]:
             detector=Detector(efficiency=0.15, dark_hz=100.0, gate_ps=400.0, jitter_ps=40.0),
             receiver_db=7.0,
             ed=0.026,
-            published=Published(secret_rate=81.7e3, qber=0.027, tolerance=0.25),
+            published=Published(secret_rate=81.7e3, qber=0.027),
         ),
         decoy(
             "tokyo-mitsubishi",
@@ -276,7 +276,7 @@ def _tokyo() -> list[LinkModel]:
             detector=_slow(1_000.0, efficiency=0.08),
             receiver_db=6.0,
             ed=0.038,
-            published=Published(secret_rate=2e3, qber=0.045, tolerance=0.35),
+            published=Published(secret_rate=2e3, qber=0.045),
         ),
         decoy(
             "tokyo-ntt-dps",
@@ -286,7 +286,7 @@ def _tokyo() -> list[LinkModel]:
             detector=Detector(efficiency=0.15, dark_hz=30.0, gate_ps=400.0, jitter_ps=40.0),
             receiver_db=10.1,
             ed=0.021,
-            published=Published(secret_rate=2.1e3, qber=0.023, tolerance=0.35),
+            published=Published(secret_rate=2.1e3, qber=0.023),
         ),
         decoy(
             "tokyo-idq",
@@ -296,7 +296,7 @@ def _tokyo() -> list[LinkModel]:
             detector=_slow(1_500.0),
             receiver_db=8.4,
             ed=0.014,
-            published=Published(secret_rate=410.0, qber=0.02, tolerance=0.35),
+            published=Published(secret_rate=410.0, qber=0.02),
         ),
     ]
 
@@ -326,7 +326,7 @@ def _fields() -> list[LinkModel]:
             detector=_slow(2_000.0),
             receiver_db=9.0,
             ed=0.02,
-            published=Published(secret_rate=1e3, tolerance=0.35),
+            published=Published(secret_rate=1e3),
         ),
         decoy(
             "beijing-shanghai-span",

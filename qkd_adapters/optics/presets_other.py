@@ -52,7 +52,7 @@ def _continuous() -> list[LinkModel]:
             gaussian=Gaussian(
                 modulation=12.0, excess_noise=0.086, electronic_noise=0.05, beta=0.875
             ),
-            published=Published(secret_rate=8e3, tolerance=0.35),
+            published=Published(secret_rate=8e3),
         ),
         _cv(
             "cv-25km",
@@ -62,7 +62,7 @@ def _continuous() -> list[LinkModel]:
             gaussian=Gaussian(
                 modulation=5.0, excess_noise=0.015, electronic_noise=0.05, heterodyne=True
             ),
-            published=Published(secret_rate=18.93e6, tolerance=0.35),
+            published=Published(secret_rate=18.93e6),
         ),
     ]
 
@@ -123,7 +123,7 @@ def _twin_field() -> list[LinkModel]:
             receiver_db=3.0,
             efficiency=0.1,
             key=0.012,
-            published=Published(secret_rate=110.0, tolerance=0.35),
+            published=Published(secret_rate=110.0),
         ),
     ]
 
@@ -180,7 +180,7 @@ def _entangled() -> list[LinkModel]:
             detector=Detector(efficiency=0.2, dark_hz=1000.0, gate_ps=2000.0, jitter_ps=300.0),
             receiver_db=3.0,
             ed=0.029,
-            published=Published(secret_rate=2.5e3, qber=0.035, tolerance=0.35),
+            published=Published(secret_rate=2.5e3, qber=0.035),
         ),
         _pairs(
             "thuringia-erf-iof",
@@ -191,7 +191,7 @@ def _entangled() -> list[LinkModel]:
             detector=cooled,
             receiver_db=7.9,
             ed=0.057,
-            published=Published(secret_rate=22.2, qber=0.061, tolerance=0.35),
+            published=Published(secret_rate=22.2, qber=0.061),
         ),
         _pairs(
             "thuringia-snd-erf",
@@ -204,7 +204,7 @@ def _entangled() -> list[LinkModel]:
             detector=cooled,
             receiver_db=8.9,
             ed=0.08,
-            published=Published(secret_rate=12.7, tolerance=0.35),
+            published=Published(secret_rate=12.7),
         ),
     ]
 

@@ -64,7 +64,7 @@ CHECKS: tuple[Check, ...] = (
             f"{name}: secret bits of a block of {seconds:g} s",
             expected(name, seconds),
             lambda name=name, seconds=seconds: float(play(name, seconds)[0].estimate.secret_bits),
-            relative=0.35,
+            relative=0.3,
             source=OURS,
         )
         for name, seconds in LINKS.items()

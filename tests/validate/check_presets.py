@@ -1,7 +1,8 @@
 """Presets held against what their publications report.
 
-Asymptotic rates of the model against measured averages: what a real system loses by finite
-blocks, outages and its own limits is in the fitted parameters. The tolerance says how far.
+The parameters were fitted to these figures, so this shows that one plausible set per device
+meets them, and keeps it so; it does not predict them. Rates are the model's asymptotic ones: what
+a real system loses by finite blocks and outages is in the fit.
 """
 
 from __future__ import annotations
