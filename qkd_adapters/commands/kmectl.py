@@ -9,7 +9,7 @@ from qkd_adapters import control
 from qkd_adapters.commands.groups import Subparsers
 from qkd_adapters.commands.output import print_json
 from qkd_adapters.kme.faults import Fault
-from qkd_adapters.kme.quirks import Quirk
+from qkd_adapters.kme.quirk_names import Quirk
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from aiohttp import web
 from kms_client.secret import Secret
 from qkd_adapters.errors import ControlRequestError
 from qkd_adapters.kme.etsi014 import EncRequest
+from qkd_adapters.kme.quirk_names import Quirk
 from qkd_adapters.kme.store import DeliveredKey, KeyStore
 from qkd_adapters.link.messages import BLOCK_BITS, Direction
 
@@ -28,23 +28,6 @@ MAX_REMEMBERED = 1024  # keys for repeatable reads
 _HYPHENATED = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NOT_FOUND = b'"one or more keys specified are not found on KME"'
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Quirk(StrEnum):
-    INTEGER_SAE_IDS = "integer-sae-ids"  # the n-th of all SAE IDs in alphabetical order is n
-    IGNORES_SIZE = "ignores-size"  # every key has the default size
-    FEWER_KEYS = "fewer-keys"  # one key, however many are asked for
-    REPEATABLE_READS = "repeatable-reads"  # dec_keys gives a key again
-    ODD_STATUS = "odd-status"  # 404 for an unknown key and for none left, without an Error body
-    SHORT_RETENTION = "short-retention"  # the slave has RETENTION seconds to fetch a key
-    URL_BASE64 = "url-base64"  # RFC 4648 5, without padding
-    HEX_KEY_IDS = "hex-key-ids"  # key_IDs without hyphens, and no others are known
-    UPPER_KEY_IDS = "upper-key-ids"  # key_IDs in upper case, and no others are known
-    GET_ONLY = "get-only"
-    POST_ONLY = "post-only"
-    PATH_PREFIX = "path-prefix"  # see PREFIX
-    ONE_OUTSTANDING = "one-outstanding"  # a new key ends those the slave has not fetched
-    NO_STATUS = "no-status"  # 404
 
 
 class Quirks:

@@ -30,7 +30,8 @@ from kms_client.profiles import (
 from kms_client.tls import TlsFiles
 from qkd_adapters.errors import ControlRequestError
 from qkd_adapters.kme.faults import Fault
-from qkd_adapters.kme.quirks import PREFIX, Quirk, Quirks
+from qkd_adapters.kme.quirk_names import Quirk
+from qkd_adapters.kme.quirks import PREFIX, Quirks
 from tests.support.kme_lab import SITES, KmeLab
 
 STRICT = PROFILES[DEFAULT_PROFILE]

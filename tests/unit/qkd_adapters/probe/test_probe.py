@@ -12,7 +12,8 @@ from kms_client.profiles import DEFAULT_PROFILE
 from kms_client.tls import TlsFiles
 from qkd_adapters.kme.config import KeySettings
 from qkd_adapters.kme.faults import Fault
-from qkd_adapters.kme.quirks import PREFIX, Quirk
+from qkd_adapters.kme.quirk_names import Quirk
+from qkd_adapters.kme.quirks import PREFIX
 from qkd_adapters.probe.advice import advise
 from qkd_adapters.probe.findings import Findings, Trait, Verdict
 from qkd_adapters.probe.report import table
