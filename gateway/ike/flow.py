@@ -97,6 +97,13 @@ class YieldedError(ExchangeError):
         super().__init__(f"both sides rekeyed {what}: ours gave way to the peer's")
 
 
+class DeletedEarlyError(ExchangeError):
+    """The peer deleted a Child SA of ours while it was being made."""
+
+    def __init__(self) -> None:
+        super().__init__("peer deleted the new Child SA before it was in use", from_peer=True)
+
+
 class PpkMissingError(ProtocolError):
     """Policy wants a QKD key in this SA and there is none."""
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.ike import limits
+from gateway.ike.attempt import ChildAttempt
 from gateway.ike.child import ChildSa
 from gateway.ike.flows import informational, rekey_child
-from gateway.ike.negotiation import ChildAttempt
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.sa import IkeSa
 from gateway.ike.tasks import Task, Tasks

@@ -1,56 +1,36 @@
-"""One IKE SA at work: its life from the first message to the last.
-
-Errors become what RFC 7296 2.21 wants: in a responder flow the notify that answers the
-request, in an initiator flow an ExchangeFailed event.
-"""
+"""One IKE SA at work: its life from the first message to the last."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gateway.errors import CryptoError, QsgwError
+from gateway.errors import QsgwError
 from gateway.ike import limits
 from gateway.ike.child import ChildSa, Origin, PeerSession
-from gateway.ike.errors import ProtocolError
 from gateway.ike.events import IkeClosed, IkeRekeyDue
 from gateway.ike.exchanges import Exchanges
-from gateway.ike.failures import Failure, answer_to, failure_of
-from gateway.ike.flow import Flow, PpkMissingError, Respond, YieldedError
+from gateway.ike.flow import Flow, YieldedError
 from gateway.ike.flows import establish, informational, rekey_ike
 from gateway.ike.lifetime import Lifetime
 from gateway.ike.liveness import Liveness
 from gateway.ike.message import Header
-from gateway.ike.negotiation import activate
 from gateway.ike.outbox import Address
+from gateway.ike.outcomes import Outcomes
 from gateway.ike.peering import Peering
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.reasons import refusal
-from gateway.ike.registry import ExchangeType, NotifyType, notify_name
+from gateway.ike.registry import ExchangeType, notify_name
 from gateway.ike.replacement import Replacement
-from gateway.ike.sa import IkeSa, KeyPolicy
+from gateway.ike.sa import IkeSa
 from gateway.ike.service import Service
 from gateway.ike.states import ChildState, IkeInput, IkeState
+from gateway.ike.steering import activate
 from gateway.ike.succession import Admit, Succession
 from gateway.ike.tasks import Task
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Ended, Role
 
-OPERATORS = ("initiate", "rekey", "rekey-ike")
-"""Tasks somebody asked for: each ends in ChildUp, IkeRekeyed or ExchangeFailed."""
-
-
-def _breaks_rekey(task: Task, error: QsgwError) -> bool:
-    """An answer to our rekey of the IKE SA that none of our proposals allows, or of no sense.
-
-    The peer has made the new one, waits for our Delete of this one and would then be alone in
-    the other: it has to be told (RFC 7296 2.21.3).
-    """
-    wrong = isinstance(error, ProtocolError) and not isinstance(error, PpkMissingError)
-    return wrong and task.what == "rekey-ike" and task.exchange is None
-
-
 _CREATING = (ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE)
-
 
 ServeWaiting = Callable[[Peering, float], None]
 """What waited for the IKE SA we set up need not wait any more."""
@@ -69,10 +49,10 @@ class Session:
         sa.session = self
         self.succession = Succession(self, admit)
         self._ended = ended
-        self._serve_waiting = serve
         self._exchanges = Exchanges(sa, self)
         self._courier = self._exchanges.courier
         self._tasks = self._exchanges.tasks
+        self._outcomes = Outcomes(self, self._courier, serve)
         self.service = Service(sa, self._tasks, self)
         self.replacement = Replacement(self, self.service.only_here)
         self._liveness = Liveness(
@@ -82,8 +62,8 @@ class Session:
             established=lambda: self.established,
         )
         self._lifetime = Lifetime(sa, due=self._lifetime_due, over=self._lifetime_over)
-        self._close_reason = ""
-        self._setting_up: Task | None = None  # our own initial exchanges
+        self.close_reason = ""
+        self.setting_up: Task | None = None  # our own initial exchanges
 
     # --- what the peering wants to know (PeerSession) --------------------------------------
 
@@ -106,7 +86,7 @@ class Session:
     @property
     def connecting(self) -> bool:
         """We are setting it up."""
-        return self._setting_up is not None
+        return self.setting_up is not None
 
     @property
     def half_open(self) -> bool:
@@ -181,9 +161,9 @@ class Session:
     def leave(self, reason: str, *, tell_peer: bool) -> None:
         self.succession.give_way()
         if tell_peer:
-            self._delete(reason, informational.hand_over(self.sa, reason=reason))
+            self.delete(reason, informational.hand_over(self.sa, reason=reason))
         else:
-            self._end(reason)
+            self.end(reason)
 
     # --- wishes ----------------------------------------------------------------------------
 
@@ -193,8 +173,8 @@ class Session:
         ``what`` was asked for, and is what has failed if this does.
         """
         flow = establish.establish(self.sa, ppk)
-        self._setting_up = Task(flow=flow, what=what, tunnel=self.sa.tunnel)
-        self._tasks.start(self._setting_up)
+        self.setting_up = Task(flow=flow, what=what, tunnel=self.sa.tunnel)
+        self._tasks.start(self.setting_up)
 
     def await_auth(self) -> None:
         """Responder: IKE_SA_INIT is answered; the peer has so long to prove who it is."""
@@ -233,12 +213,12 @@ class Session:
     def fail(self, reason: str, now: float) -> None:
         """End it at once; the peer is not asked."""
         self.sa.now = now
-        self._end(reason)
+        self.end(reason)
 
     def bow_out(self, reason: str) -> None:
         """Another IKE SA has taken over; what is still under way in this one comes first."""
         self._lifetime.stop()
-        self._close_reason = reason
+        self.close_reason = reason
         self.sa.happened(IkeInput.DELETE)
         self._tasks.start(Task(flow=informational.delete_ike(), what="delete"))
 
@@ -298,9 +278,9 @@ class Session:
         if self.established:
             for child in tuple(self.sa.children):
                 self.service.drop(child, reason)
-            self._delete(reason, informational.delete_ike())
+            self.delete(reason, informational.delete_ike())
         elif self.sa.state is not IkeState.DELETING:
-            self._end(reason)
+            self.end(reason)
 
     # --- messages --------------------------------------------------------------------------
 
@@ -320,107 +300,24 @@ class Session:
         sa = self.sa
         sa.now = now
         if sa.state is IkeState.DELETING:
-            self._end(self._close_reason)
+            self.end(self.close_reason)
             return
         reason = f"no answer from {sa.remote[0]}"
         notify = self._courier.refusal
         if notify is not None and sa.state is IkeState.INIT_SENT:
             reason = refusal(notify, sa.connection.ike_proposals)
             name = notify_name(notify.type)
-            self._end(reason, ended=Ended.PEER_LOST, notify=name)
+            self.end(reason, ended=Ended.PEER_LOST, notify=name)
         else:
-            self._end(reason, ended=Ended.PEER_LOST)
+            self.end(reason, ended=Ended.PEER_LOST)
 
-    # --- ends of flows ------------------------------------------------------------------
+    # --- ends of flows (ExchangesHost) -----------------------------------------------------
 
     def task_done(self, task: Task, result: object) -> None:
-        if task is self._setting_up:
-            self._setting_up = None
-            self._serve_waiting(self.sa.peering, self.sa.now)
-        if task.what == "delete":
-            self._end(self._close_reason)
-        elif isinstance(result, rekey_ike.Successor):
-            self.succession.made(result)
-            if result.redundant is not None:
-                self._report(task, failure_of(result.redundant))
-        elif result:  # from informational.respond: why the IKE SA is over
-            self._end(str(result), ended=Ended.BY_PEER)
-        if task.what == "rekey-ike":
-            self.replacement.go_on(self.sa.now)
+        self._outcomes.done(task, result)
 
     def task_failed(self, task: Task, error: QsgwError) -> None:
-        failure = failure_of(error)
-        if task.what == "delete":
-            self._end(self._close_reason)
-            return
-        if task.what != "liveness":
-            self._report(task, failure)
-        if task.exchange is not None and not task.answered:
-            self._refuse(task.exchange, error)
-        elif task is self._setting_up:
-            self._setting_up = None
-            self._give_up(error, failure)
-        elif isinstance(error, CryptoError) or failure.ends_it or _breaks_rekey(task, error):
-            # RFC 6989 2.5: a bad value. Delete would tell a peer that its side of a rekey is good.
-            self._delete(failure.reason, informational.report_failure(NotifyType.INVALID_SYNTAX))
-        if task.what == "rekey-ike":
-            self.replacement.go_on(self.sa.now)
-
-    def _report(self, task: Task, failure: Failure) -> None:
-        sa = self.sa
-        if self.half_open and not sa.peering.tells(failure.reason, sa.remote, sa.now):
-            return
-        ours = task.exchange is None and (task.tunnel is not None or task.what in OPERATORS)
-        what = task.what if ours else "respond"
-        if task.fulfilled:  # its wish has ended in ChildUp
-            what = "delete"
-        self._concerned(task).failed(
-            what,
-            failure.reason,
-            notify=failure.notify,
-            from_peer=failure.from_peer,
-            ppk_missing=failure.ppk_missing,
-            yielded=failure.yielded,
-        )
-
-    def _refuse(self, exchange: ExchangeType, error: QsgwError) -> None:
-        notify, *more = answer_to(error)
-        self._courier.send_response(Respond(payloads=[notify, *more]))
-        initial = exchange in (ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH)
-        # RFC 7296 2.21.3: INVALID_SYNTAX is fatal for both; RFC 9242 3.4 for the initial ones
-        if initial or notify.type == NotifyType.INVALID_SYNTAX:
-            self._end(failure_of(error).reason)
-
-    def _give_up(self, error: QsgwError, failure: Failure) -> None:
-        """Setting up failed: tell the peer where it may believe otherwise.
-
-        An IKE SA that is up for all that serves the tunnels that wait for it.
-        """
-        sa, reason, from_peer = self.sa, failure.reason, failure.from_peer
-        waiting = bool(sa.peering.waiting)
-        if sa.state is IkeState.ESTABLISHED and sa.tunnel is not None:
-            children = sa.children_of(sa.tunnel)
-            for child in children:
-                self.service.drop(child, reason)
-            if waiting or sa.children:
-                self.service.delete([child.spi_in for child in children])
-            else:
-                self._delete(reason, informational.delete_ike())
-        elif sa.state in (IkeState.KEYED, IkeState.AUTHENTICATING) and not from_peer:
-            kind = NotifyType.AUTHENTICATION_FAILED
-            if isinstance(error, ProtocolError):
-                kind = error.notify
-            self._delete(reason, informational.report_failure(kind))
-        else:
-            self._end(reason)
-        if sa.established_at is None and not failure.ppk_missing:  # so would the others
-            self._refuse_waiting(reason, failure.notify, from_peer=from_peer)
-        elif waiting:
-            self._serve_waiting(sa.peering, sa.now)
-
-    def _refuse_waiting(self, reason: str, notify: str | None, *, from_peer: bool) -> None:
-        for wish in self.sa.peering.take_waiting():
-            wish.refuse(reason, notify=notify, from_peer=from_peer)
+        self._outcomes.failed(task, error)
 
     # --- life ------------------------------------------------------------------------------
 
@@ -453,11 +350,11 @@ class Session:
             reason = "peer began to set up an IKE SA and did not finish"
             if sa.peering.tells(reason, sa.remote, sa.now):
                 sa.peering.failed("respond", reason)
-        self._end("half-open for too long")
+        self.end("half-open for too long")
 
-    def _delete(self, reason: str, farewell: Flow[None]) -> None:
+    def delete(self, reason: str, farewell: Flow[None]) -> None:
         """Say goodbye and end when that is answered."""
-        self._close_reason = reason
+        self.close_reason = reason
         self._lifetime.stop()
         self.succession.give_way()
         self.sa.happened(IkeInput.DELETE)
@@ -467,24 +364,18 @@ class Session:
 
     def _stop_tasks(self, reason: str, notify: str | None = None) -> None:
         self._exchanges.forget_all()
-        self._setting_up, setting_up = None, self._setting_up
+        self.setting_up, setting_up = None, self.setting_up
         for task in self._tasks.end_all():
-            self._report_stopped(task, reason, notify)
+            self._outcomes.stopped(task, reason, notify)
         if setting_up is not None:
-            self._refuse_waiting(reason, notify, from_peer=notify is not None)
+            self._outcomes.refuse_waiting(reason, notify, from_peer=notify is not None)
 
     def stop(self, task: Task, reason: str) -> None:
         self._exchanges.forget(task)
         self._tasks.end(task)
-        self._report_stopped(task, reason, None)
+        self._outcomes.stopped(task, reason, None)
 
-    def _report_stopped(self, task: Task, reason: str, notify: str | None) -> None:
-        if task.what in OPERATORS and not task.fulfilled:
-            self._concerned(task).failed(
-                task.what, reason, notify=notify, from_peer=notify is not None
-            )
-
-    def _end(self, reason: str, *, ended: Ended = Ended.HERE, notify: str | None = None) -> None:
+    def end(self, reason: str, *, ended: Ended = Ended.HERE, notify: str | None = None) -> None:
         sa = self.sa
         if sa.state is IkeState.CLOSED:
             return
@@ -524,11 +415,6 @@ class Session:
                 )
             )
         self._ended(self)
-
-    def _concerned(self, task: Task) -> KeyPolicy:
-        """Whom a task was for: its tunnel, or the peering where that is not known."""
-        asked = self.sa.asked_for if task.exchange is not None else task.tunnel
-        return asked or self.sa.peering
 
     def _at(self, when: float, name: str, action: Callable[[], None]) -> None:
         def run(now: float) -> None:

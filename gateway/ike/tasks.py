@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from gateway.errors import QsgwError
+from gateway.ike.attempt import ChildAttempt
 from gateway.ike.commands import (
     ActivateOutbound,
     AllocateSpi,
@@ -20,7 +21,6 @@ from gateway.ike.commands import (
 )
 from gateway.ike.desk import AskingCommand
 from gateway.ike.flow import Flow, Fulfilled, Request, Respond, Resume, Step
-from gateway.ike.negotiation import ChildAttempt
 from gateway.ike.registry import ExchangeType
 from gateway.ike.sa import IkeSa
 from gateway.ike.tunnel import Tunnel

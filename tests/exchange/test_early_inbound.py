@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.ike import negotiation
+from gateway.ike import attempt
 from gateway.ike.commands import InstallInbound
 from gateway.ike.config import PpkMode
 from gateway.ike.flows import ike_auth
@@ -229,7 +229,7 @@ def test_peer_that_moves_to_another_port_is_no_other_sa(foreign_peer):
     """Only the UDP ports differ then: the SA that is there stays, and its replay window."""
     pair = running(sun={"force_encap": True})
     seen = []
-    original = negotiation.ChildAttempt._guessed_wrong
+    original = attempt.ChildAttempt._guessed_wrong
 
     def moved(self, inbound):
         ports = replace(inbound.encap, source_port=4711)
@@ -237,7 +237,7 @@ def test_peer_that_moves_to_another_port_is_no_other_sa(foreign_peer):
         return original(self, inbound)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(negotiation.ChildAttempt, "_guessed_wrong", moved)
+        patch.setattr(attempt.ChildAttempt, "_guessed_wrong", moved)
         pair.initiate()
         pair.run(10)
     assert seen[0] is False

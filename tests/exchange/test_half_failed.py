@@ -254,7 +254,7 @@ def test_a_key_that_is_missing_at_the_peer_does():
 def test_the_refusal_names_what_is_missing(monkeypatch):
     """NO_PROPOSAL_CHOSEN alone is what another implementation answers, and about proposals."""
     monkeypatch.setattr(
-        "gateway.ike.session.answer_to",
+        "gateway.ike.outcomes.answer_to",
         lambda _error: [NotifyPayload(type=NotifyType.NO_PROPOSAL_CHOSEN)],
     )
     pair = Watched(esp=PLAIN, sun={"ppk": PpkMode.REQUIRE})

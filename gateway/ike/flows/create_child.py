@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.ike import limits
+from gateway.ike.attempt import ChildAttempt, ChildSecrets
 from gateway.ike.child import ChildSa
 from gateway.ike.collision import OwnRekey
 from gateway.ike.config import PpkMode
@@ -23,17 +24,13 @@ from gateway.ike.flow import CommandError, Flow, PpkMissingError, Respond, refus
 from gateway.ike.flows import key_exchange
 from gateway.ike.flows.key_exchange import Asked, Opened, Pending
 from gateway.ike.negotiation import (
-    ChildAttempt,
-    ChildSecrets,
     Traffic,
     accept_traffic,
-    activate,
     agree_mode,
     check_peer_spi,
     choose_tunnel,
     narrow_traffic,
     traffic_payloads,
-    watch,
 )
 from gateway.ike.payloads import NotifyPayload, Payload
 from gateway.ike.ppk import HeldPpk
@@ -41,6 +38,7 @@ from gateway.ike.received import Received
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildState, IkeState
+from gateway.ike.steering import activate, watch
 from gateway.ike.tunnel import Tunnel
 from gateway.model import Role
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.crypto.secret import Secret
+from gateway.ike.attempt import ChildAttempt, ChildSecrets
 from gateway.ike.auth import signed_octets
 from gateway.ike.auth_hints import announce
 from gateway.ike.child import ChildSa
@@ -38,13 +39,9 @@ from gateway.ike.flow import (
 from gateway.ike.flows import informational, ppk_choice, proof
 from gateway.ike.keymat import IkeKeys, ppk_auth_keys
 from gateway.ike.negotiation import (
-    ChildAttempt,
-    ChildSecrets,
     Traffic,
     accept_child,
-    activate,
     agree_mode,
-    bring_up,
     check_path,
     check_peer_spi,
     choose_tunnel,
@@ -52,7 +49,6 @@ from gateway.ike.negotiation import (
     first_child_specs,
     proposal_payload,
     traffic_payloads,
-    watch,
 )
 from gateway.ike.payloads import (
     AuthPayload,
@@ -74,6 +70,7 @@ from gateway.ike.registry import (
 )
 from gateway.ike.sa import IkeSa, PeerProof
 from gateway.ike.states import IkeInput
+from gateway.ike.steering import activate, bring_up, watch
 from gateway.ike.transforms import Proposal
 from gateway.ike.tunnel import Tunnel
 from gateway.ike.wire import syntax_error

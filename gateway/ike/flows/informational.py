@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from gateway.ike.child import ChildSa
 from gateway.ike.flow import CommandError, Flow, Respond, request
 from gateway.ike.limits import ESP_SPI_SIZE
-from gateway.ike.negotiation import activate
 from gateway.ike.payloads import DeletePayload, NotifyPayload
 from gateway.ike.received import Received
 from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId, notify_name
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState, IkeState
+from gateway.ike.steering import activate
 from gateway.model import Ended
 
 _FATAL = (NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_SYNTAX)

@@ -10,6 +10,7 @@ CREATE_CHILD_SA, IKE_FOLLOWUP_KE for every additional key exchange, then
 from __future__ import annotations
 
 from gateway.errors import QsgwError
+from gateway.ike.attempt import ChildAttempt, ChildSecrets
 from gateway.ike.child import ChildSa
 from gateway.ike.collision import OwnRekey
 from gateway.ike.commands import TakePpk
@@ -25,11 +26,11 @@ from gateway.ike.flow import (
     fetch_ppk,
 )
 from gateway.ike.flows import create_child, followup_ke, informational, ppk_choice
-from gateway.ike.negotiation import ChildAttempt, ChildSecrets, bring_up
 from gateway.ike.ppk import HeldPpk
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import ChildInput, ChildState
+from gateway.ike.steering import bring_up
 from gateway.ike.wish import NO_KEY
 
 
