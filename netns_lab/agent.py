@@ -18,7 +18,7 @@ import struct
 import sys
 import termios
 import tty
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from netns_lab.errors import LabError
 from netns_lab.job import KERNEL
 from netns_lab.lab import Lab
 from netns_lab.process import in_namespace
+from netns_lab.qkd_files import DeviceLink
 from netns_lab.site import Site
+from netns_lab.site_files import SiteOptions
 
 _READ = 64 * 1024
 
@@ -247,13 +249,23 @@ async def _serial_line(line: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
 
 
+def _options(devices: Sequence[str]) -> SiteOptions:
+    """Devices of the first preset feed the link, of the second its twin's, with a tunnel each."""
+    fed = {
+        link: DeviceLink(preset=preset)
+        for link, preset in zip(("link", "link-twin"), devices, strict=False)
+    }
+    two = len(fed) > 1
+    return SiteOptions(devices=fed, twin=two, apart=two)
+
+
 @asynccontextmanager
-async def _lab(*, bare: bool) -> AsyncIterator[Lab]:
+async def _lab(*, bare: bool, devices: Sequence[str]) -> AsyncIterator[Lab]:
     if bare:
         async with Lab.up("up") as lab:
             yield lab
     else:
-        async with Site.up("up") as site:
+        async with Site.up("up", _options(devices)) as site:
             await site.wait_protection("HYBRID")
             yield site.lab
 
@@ -263,7 +275,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         reader, writer = await _serial_line(arguments.line)
     else:
         reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=arguments.fd))
-    async with _lab(bare=arguments.bare) as lab:
+    async with _lab(bare=arguments.bare, devices=arguments.devices) as lab:
         await Agent(reader, writer, lab).serve()
     writer.close()
 
@@ -271,6 +283,7 @@ async def _main(arguments: argparse.Namespace) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bare", action="store_true", help="the network, no daemons")
+    parser.add_argument("--devices", action="append", default=[], metavar="PRESET")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--line", type=Path, help="a serial line")
     where.add_argument("--fd", type=int, help="an inherited socket")

@@ -14,7 +14,6 @@ from netns_lab import doctor, paths, place, terminal, testing, timeline
 from netns_lab.errors import LabError
 from netns_lab.interop import front
 from netns_lab.job import Job
-from netns_lab.lab import RUNS
 
 TEST_SECONDS = 15 * 60.0
 MACHINES_MAX = 4
@@ -42,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-LINK_WORDS = "cut | heal | rate N | suspect [--since SECONDS] [TEXT] | clear | status"
+LINK_WORDS = "status | watch | cut | heal | rate N | suspect [--since SECONDS] [TEXT] | clear"
+ATTACK_WORDS = "NAME [PARAMETER=VALUE] | stop [NAME] | list | script FILE | status"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
     verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
+    verb.add_argument(
+        "--devices",
+        action="append",
+        default=[],
+        metavar="PRESET",
+        help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
+    )
     verb.set_defaults(run=_up)
 
     verb = verbs.add_parser("status", help="show the lab that is up")
@@ -87,8 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_shell)
 
     verb = verbs.add_parser("link", help="steer the quantum link of the lab that is up")
+    _add_which(verb)
     verb.add_argument("words", nargs=argparse.REMAINDER, metavar=LINK_WORDS)
-    verb.set_defaults(run=_link)
+    verb.set_defaults(run=_quantum, verb="link")
+
+    verb = verbs.add_parser("attack", help="attack the quantum link of the lab that is up")
+    _add_which(verb)
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=ATTACK_WORDS)
+    verb.set_defaults(run=_quantum, verb="attack")
+
+    verb = verbs.add_parser("plan", help="what rate and QBER at this loss with this device")
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+    verb.set_defaults(run=_plan)
 
     verb = verbs.add_parser("down", help="take the lab down")
     verb.set_defaults(run=_down)
@@ -103,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_machines(verb)
     verb.set_defaults(run=_test, pytest=True)
     return parser
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--link", default="link", metavar="NAME", help="link (default) or link-twin"
+    )
 
 
 def _add_machines(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +172,7 @@ def _words(command: list[str]) -> tuple[str, ...]:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    terminal.up(say, bare=arguments.bare)
+    terminal.up(say, bare=arguments.bare, devices=arguments.devices)
     print(terminal.describe(terminal.status()))
     return 0
 
@@ -169,9 +192,16 @@ def _shell(arguments: argparse.Namespace) -> int:
     return terminal.execute(arguments.host, ("env", prompt, "bash", "--norc"))
 
 
-def _link(arguments: argparse.Namespace) -> int:
-    control = f'exec qsgw-kme linkctl --socket {RUNS}/*/link/control.sock "$@"'
-    return terminal.execute("kme-moon", ("sh", "-c", control, "linkctl", *arguments.words))
+def _quantum(arguments: argparse.Namespace) -> int:
+    words = arguments.words
+    if words[:1] == ["script"] and len(words) == 2:
+        words = ["script", str(Path(words[1]).resolve())]
+    command = (sys.executable, "-m", "netns_lab.quantum", "--link", arguments.link)
+    return terminal.execute("kme-moon", (*command, arguments.verb, *words))
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    return subprocess.run(["qsgw-kme", "plan", *arguments.words], check=False).returncode
 
 
 def _down(_arguments: argparse.Namespace) -> int:

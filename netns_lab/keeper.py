@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,12 +119,12 @@ class Inside:
 
 
 @contextmanager
-def _inside(stream: socket.socket, *, bare: bool) -> Iterator[Inside]:
+def _inside(stream: socket.socket, *, options: Sequence[str]) -> Iterator[Inside]:
     """The agent running inside the lab with ``stream`` to it."""
     kernel, _ = doctor.where(_say)
     end = ("--line", "/dev/ttyS0") if kernel == "uml" else ("--fd", str(stream.fileno()))
     job = Job(
-        command=(sys.executable, "-m", "netns_lab.agent", *end, *(("--bare",) if bare else ())),
+        command=(sys.executable, "-m", "netns_lab.agent", *end, *options),
         directory=Path("/"),
         writable=(paths.build(),),
     )
@@ -192,10 +192,13 @@ def _say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bare", action="store_true", help="the network, no daemons")
+    parser.add_argument("--devices", action="append", default=[], metavar="PRESET")
     arguments = parser.parse_args()
+    options = ["--bare"] if arguments.bare else []
+    options += [word for preset in arguments.devices for word in ("--devices", preset)]
     ours, theirs = socket.socketpair()
     try:
-        with _inside(theirs, bare=arguments.bare) as inside:
+        with _inside(theirs, options=options) as inside:
             theirs.close()
             asyncio.run(_keep(ours, inside))
     except LabError as error:

@@ -22,12 +22,14 @@ from netns_lab import control, site_files
 from netns_lab.errors import LabError
 from netns_lab.lab import RUNS, Lab
 from netns_lab.process import Completed, Daemon
+from netns_lab.qkd_link import QkdLink
 from netns_lab.readiness import Listening, wait_until
 from netns_lab.site_files import GATEWAYS, MQTT_PORT, Gateway, Kme, SiteOptions
 
 Json = dict[str, Any]
 
 PROTECTION_SECONDS = 30.0
+_SECRETS_AND_SOCKETS = shutil.ignore_patterns("keys", "*.psk", "*.sock", "*.light")
 
 
 class Site:
@@ -37,6 +39,10 @@ class Site:
         self.lab = lab
         self.options = options
         self.kmes = {kme.name: kme for kme in site_files.kmes(options)}
+        self.devices = {
+            link: QkdLink(lab, link, fed, self.kmes.values(), self.folder(link))
+            for link, fed in options.devices.items()
+        }
         lab.collectors.append(self._collect)
 
     @classmethod
@@ -101,6 +107,9 @@ class Site:
             (self.folder(kme.name) / "kme.toml").write_text(text)
         for link in site_files.links(self.options):
             self.folder(link).mkdir()
+            if link in self.devices:
+                await self.devices[link].write_files()
+                continue
             text = site_files.link_file(self.options, link, run_dir)
             (self.folder(link) / "link.toml").write_text(text)
 
@@ -145,6 +154,8 @@ class Site:
         await self.start_gateway(self.options.initiator)
 
     async def start_link(self, link: str = "link") -> Daemon:
+        if link in self.devices:
+            return await self.devices[link].start()
         folder = self.folder(link)
         return await self.lab.start(
             "kme-moon",
@@ -216,7 +227,13 @@ class Site:
         return await self.lab.run(gateway, command)
 
     async def link(self, *words: str, link: str = "link") -> Any:
-        """``cut``, ``heal``, ``rate N``, ``suspect [--since S] [TEXT]``, ``clear``, ``status``."""
+        """``cut``, ``heal``, ``rate N``, ``suspect [--since S] [TEXT]``, ``clear``, ``status``.
+
+        Of a link that devices feed: ``status`` is Alice's, the rest is for the channel.
+        """
+        if link in self.devices:
+            fed = self.devices[link]
+            return await (fed.status() if words == ("status",) else fed.channel(*words))
         return await control.key_side(self.folder(link) / "control.sock", *words)
 
     async def kmectl(self, name: str, *words: str) -> Any:
@@ -260,6 +277,13 @@ class Site:
             await _save(folder / f"{kme}.json", self.kmectl(kme, "status"))
         for link in site_files.links(self.options):
             await _save(folder / f"{link}.json", self.link("status", link=link))
+            if link in self.devices:
+                shutil.copytree(
+                    self.folder(link),
+                    folder / link,
+                    ignore=_SECRETS_AND_SOCKETS,
+                    dirs_exist_ok=True,
+                )
 
 
 async def _save(path: Path, question: Awaitable[Any]) -> None:

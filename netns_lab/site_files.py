@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from netns_lab.qkd_files import DeviceLink
+from netns_lab.toml import Scalar, Table, toml
+
 Gateway = Literal["moon", "sun"]
 GATEWAYS: tuple[Gateway, Gateway] = ("moon", "sun")
 
@@ -14,9 +17,6 @@ GATEWAY_PKI = "gateway-pki"  # folder of the gateways' own certificates
 
 MQTT_PORT = 1883
 METRICS_PORT = 9464
-
-Scalar = str | int | float | bool
-Table = Mapping[str, "Scalar | tuple[str, ...]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,8 @@ class SiteOptions:
     """Subnets of a tunnel of their own in the same IKE SA, if any."""
     twin: bool = False  # a second pair of KMEs with a link of their own
     apart: bool = False  # the twins serve a tunnel of their own, IPv6 inside and outside
+    devices: Mapping[str, DeviceLink] = field(default_factory=dict)
+    """By link: fed by devices and their simulated optics, and not by ``qsgw-kme link``."""
     mqtt: bool = True  # a broker beside each gateway
     metrics: bool = False
     on_stop: str = "keep"
@@ -328,25 +330,3 @@ def _authentication(options: SiteOptions, gateway: Gateway) -> Table:
             "revocation": "require",
         }
     return table
-
-
-def toml(tables: Mapping[str, Table]) -> str:
-    """TOML of tables of strings, numbers, booleans and lists of strings."""
-    parts = []
-    for name, table in tables.items():
-        lines = [f"{key} = {_value(value)}" for key, value in table.items()]
-        parts.append("\n".join([f"[{name}]", *lines]) + "\n")
-    return "\n".join(parts)
-
-
-def _value(value: Scalar | tuple[str, ...]) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return str(value)
-        case str():
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
-        case _:
-            return "[" + ", ".join(_value(item) for item in value) + "]"

@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,17 @@ _POLL_SECONDS = 0.1
 _DOWN_SECONDS = 30.0
 
 
-def up(say: Say, *, bare: bool) -> Kept:
+def up(say: Say, *, bare: bool, devices: Sequence[str] = ()) -> Kept:
     """Bring a lab up in the background and return when it stands."""
+    options = ["--bare"] if bare else []
+    options += [word for preset in devices for word in ("--devices", preset)]
     if keeper.kept() is not None:
         raise LabError("a lab is up already; qsgw-lab status shows it, qsgw-lab down ends it")
     log = paths.build() / "lab" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "netns_lab.keeper", *(["--bare"] if bare else [])],
+            [sys.executable, "-m", "netns_lab.keeper", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -22,6 +22,7 @@ from netns_lab.process import Completed
 from netns_lab.readiness import Listening, wait_until
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions, TunnelOptions
+from netns_lab.toml import toml
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
 
@@ -86,7 +87,7 @@ class Bench:
                 "kme.spare": {**KMES[gateway], **kme},
                 "tunnel.trial": {**TABLES[gateway], **changes.get(gateway, {})},
             }
-            self.site.write_config(gateway, self.base[gateway] + site_files.toml(tables))
+            self.site.write_config(gateway, self.base[gateway] + toml(tables))
 
     async def reload(self, **changes: Table) -> None:
         self.write(**changes)

@@ -14,6 +14,7 @@ from gateway.pki import site
 from kms_client.certificates import KeyAlgorithm
 from netns_lab import site_files
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
+from netns_lab.toml import toml
 from qkd_adapters.kme.config import load_kme
 from qkd_adapters.link.config import load_link
 from qkd_adapters.pki import make_pki, parse_kme_name
@@ -111,6 +112,6 @@ def test_the_key_side_accepts_its_files(options: SiteOptions, tmp_path: Path) ->
 
 def test_toml_text_survives_quotes_and_backslashes() -> None:
     tables = {"a.b": {"text": 'say "\\"', "list": ("x", "y"), "yes": True, "n": 1.5}}
-    assert tomllib.loads(site_files.toml(tables)) == {
+    assert tomllib.loads(toml(tables)) == {
         "a": {"b": {"text": 'say "\\"', "list": ["x", "y"], "yes": True, "n": 1.5}}
     }
