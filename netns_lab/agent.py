@@ -252,7 +252,7 @@ async def _serial_line(line: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
 def _options(devices: Sequence[str]) -> SiteOptions:
     """Devices of the first preset feed the link, of the second its twin's, with a tunnel each."""
     fed = {
-        link: DeviceLink(preset=preset)
+        link: DeviceLink(preset=preset, tap=True)
         for link, preset in zip(("link", "link-twin"), devices, strict=False)
     }
     two = len(fed) > 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from netns_lab import doctor, paths, place, terminal, testing, timeline
 from netns_lab.errors import LabError
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+# Private in argparse by name only: it is what ``add_subparsers`` returns.
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
 LINK_WORDS = "status | watch | cut | heal | rate N | suspect [--since SECONDS] [TEXT] | clear"
 ATTACK_WORDS = "NAME [PARAMETER=VALUE] | stop [NAME] | list | script FILE | status"
 
@@ -69,16 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("words", nargs="*", metavar="WORD", help="only those with it in their name")
     verb.set_defaults(run=_interop)
 
-    verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
-    verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
-    verb.add_argument(
-        "--devices",
-        action="append",
-        default=[],
-        metavar="PRESET",
-        help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
-    )
-    verb.set_defaults(run=_up)
+    _add_up(verbs)
 
     verb = verbs.add_parser("status", help="show the lab that is up")
     verb.add_argument("--json", action="store_true")
@@ -93,19 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("host", metavar="HOST")
     verb.set_defaults(run=_shell)
 
-    verb = verbs.add_parser("link", help="steer the quantum link of the lab that is up")
-    _add_which(verb)
-    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=LINK_WORDS)
-    verb.set_defaults(run=_quantum, verb="link")
-
-    verb = verbs.add_parser("attack", help="attack the quantum link of the lab that is up")
-    _add_which(verb)
-    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=ATTACK_WORDS)
-    verb.set_defaults(run=_quantum, verb="attack")
-
-    verb = verbs.add_parser("plan", help="what rate and QBER at this loss with this device")
-    verb.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGUMENT")
-    verb.set_defaults(run=_plan)
+    _add_quantum(verbs)
 
     verb = verbs.add_parser("down", help="take the lab down")
     verb.set_defaults(run=_down)
@@ -120,6 +103,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_machines(verb)
     verb.set_defaults(run=_test, pytest=True)
     return parser
+
+
+def _add_up(verbs: Verbs) -> None:
+    verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
+    verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
+    verb.add_argument(
+        "--devices",
+        action="append",
+        default=[],
+        metavar="PRESET",
+        help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
+    )
+    verb.set_defaults(run=_up)
+
+
+def _add_quantum(verbs: Verbs) -> None:
+    """The quantum side of the lab that is up, and the calculator."""
+    verb = verbs.add_parser("link", help="steer the quantum link of the lab that is up")
+    _add_which(verb)
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=LINK_WORDS)
+    verb.set_defaults(run=_quantum, verb="link")
+
+    verb = verbs.add_parser("attack", help="attack the quantum link of the lab that is up")
+    _add_which(verb)
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar=ATTACK_WORDS)
+    verb.set_defaults(run=_quantum, verb="attack")
+
+    verb = verbs.add_parser("plan", help="what rate and QBER at this loss with this device")
+    verb.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+    verb.set_defaults(run=_plan)
 
 
 def _add_which(parser: argparse.ArgumentParser) -> None:

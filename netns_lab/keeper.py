@@ -26,7 +26,7 @@ from netns_lab.errors import LabError
 from netns_lab.job import Job
 from netns_lab.uml import launcher
 
-START_SECONDS = 120.0  # boot and every daemon ready
+START_SECONDS = 240.0  # boot and every daemon ready; devices load numpy, slowly in there
 _READ = 64 * 1024
 _WATCH_SECONDS = 0.2
 

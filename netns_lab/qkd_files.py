@@ -1,8 +1,8 @@
 """The configuration files of a QKD link that devices feed. Text only, no I/O.
 
 A link is three processes: the channel that plays the optics and Alice beside kme-moon, Bob
-beside kme-sun. Between Alice and Bob stands a wiretap, which passes everything on until it is
-told to meddle.
+beside kme-sun. If wanted, a wiretap stands between Alice and Bob and passes everything on until
+it is told to meddle.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ class DeviceLink:
 
     preset: str = "lab-decoy"
     loss_db: float | None = None
-    block: str = "400ms"
-    interval: str = "1s"
+    block: str = "300ms"
+    interval: str = "2s"
     drift: str = "stationary"
-    calibration_blocks: int = 600
+    calibration_blocks: int = 300
+    tap: bool = False  # somebody in the middle of the classical channel, for attacks on it
 
 
 def pair_command(link: DeviceLink, folder: Path) -> list[str]:
@@ -66,7 +67,7 @@ def channel_file(link: DeviceLink, name: str, folder: Path) -> str:
     )
 
 
-def device_file(name: str, folder: Path, kme: Kme) -> str:
+def device_file(link: DeviceLink, name: str, folder: Path, kme: Kme) -> str:
     """``alice.toml`` for the KME at moon's site, ``bob.toml`` for that at sun's."""
     alice = kme.gateway == "moon"
     role = "alice" if alice else "bob"
@@ -79,12 +80,16 @@ def device_file(name: str, folder: Path, kme: Kme) -> str:
     }
     if alice:
         device |= {"baseline": "baseline.json", "telemetry": "telemetry.jsonl"}
-    key, address = ("connect", f"unix:{folder / 'tap.light'}")
-    if not alice:
-        key, address = "listen", f"tcp:{BOB_HOST}:{_PORTS[name]}"
+    address = f"tcp:{BOB_HOST}:{_PORTS[name]}"
+    if alice and link.tap:
+        address = f"unix:{folder / 'tap.light'}"
     tables: dict[str, Table] = {
         "device": device,
-        "classical": {key: address, "psk": "pair.psk", "state": f"{role}.state"},
+        "classical": {
+            "connect" if alice else "listen": address,
+            "psk": "pair.psk",
+            "state": f"{role}.state",
+        },
         "kme": {
             "listen": f"unix:{folder / kme.name}.sock",
             "own": kme.name,

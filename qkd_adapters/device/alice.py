@@ -13,7 +13,7 @@ from qkd_adapters.detection.telemetry import Classical
 from qkd_adapters.device.blocks import Run
 from qkd_adapters.device.config import DeviceSettings
 from qkd_adapters.device.delivery import Delivery, WaitingKey
-from qkd_adapters.device.device import MAX_BACKLOG, Device, Moment
+from qkd_adapters.device.device import Device, Moment
 from qkd_adapters.device.health import bias, healthy
 from qkd_adapters.device.messages import (
     Done,
@@ -22,6 +22,7 @@ from qkd_adapters.device.messages import (
     KmeLost,
     KmeSaid,
     Message,
+    Missing,
     Ping,
     Pong,
     Seen,
@@ -39,6 +40,8 @@ from qkd_adapters.postprocessing.blocks import End, NamedKey
 from qkd_adapters.postprocessing.errors import AuthenticationError, PeerMessageError
 from qkd_adapters.records import Record, Role
 
+# Bob's words about light that we have not seen ourselves yet, or no longer have.
+_MAX_SEEN = 16
 # Light that comes while there has been no session for so long is reported as a silent peer. s
 PEER_GRACE = 2.0
 
@@ -59,6 +62,7 @@ class _Progress:
     worked: int = 0
     lost: int = 0
     held_by_bob: int = -1  # last block whose keys Bob says he has
+    missing_at_bob: int = -1  # last block that could not begin there
     undelivered: dict[int, tuple[NamedKey, ...]] = field(default_factory=dict)
 
 
@@ -74,6 +78,7 @@ class _Job:
 class Alice(Device):
     role = Role.ALICE
     end_role = End.SENDER
+    backlog = 2
 
     def __init__(self, settings: DeviceSettings, recorder: KeyRecorder | None = None) -> None:
         super().__init__(settings)
@@ -113,13 +118,16 @@ class Alice(Device):
                 self.compare_stock(message.body)
             case Seen():
                 self._seen[message.block, message.start] = message
-                while len(self._seen) > MAX_BACKLOG:
+                while len(self._seen) > _MAX_SEEN:
                     self._seen.popitem(last=False)
                 self._consider()
             case Done():
                 # Often before our own end of the block, which Bob's last word has yet to close.
                 self.progress.held_by_bob = message.number
                 self._deliver(message.number)
+            case Missing():
+                self.progress.missing_at_bob = message.number
+                self.never_mind()
             case Failed():
                 self._peer_failure = message
                 self._trouble.auth_failures += message.tampered
@@ -160,6 +168,10 @@ class Alice(Device):
         self, job: _Job, run: Run | None, failure: QsgwError | None, heard: bytes
     ) -> None:
         number = job.number
+        if run is None and self.ready and self.progress.missing_at_bob == number:
+            self.skipped += 1
+            asyncio.get_running_loop().call_soon(self._consider)
+            return
         if run is None:
             self.progress.lost += 1
             tampered = isinstance(failure, AuthenticationError | PeerMessageError)

@@ -12,6 +12,9 @@ from kms_client.errors import QsgwError
 from qkd_adapters.errors import PeerSilentError
 from qkd_adapters.postprocessing.blocks import Block, Outcome
 
+# A step of a smaller block takes a few milliseconds, and Cascade has a hundred of them: to go to
+# a thread and back costs more than it spares. Detections.
+THREAD_FROM = 300_000
 # A peer that says nothing for so long in the middle of a block is gone. Seconds.
 PEER_TIMEOUT = 10.0
 
@@ -27,13 +30,14 @@ class Run:
 
 
 class BlockRunner:
-    """Feeds one machine; its computing is done in threads, one call at a time.
+    """Feeds one machine; a large block's computing is done in threads, one call at a time.
 
     ``run`` must not be cancelled while it computes: the thread would go on by itself.
     """
 
-    def __init__(self, block: Block, send: Callable[[bytes], None]) -> None:
+    def __init__(self, block: Block, detections: int, send: Callable[[bytes], None]) -> None:
         self._block = block
+        self._aside = detections >= THREAD_FROM
         self._send = send
         self.heard = b""  # the peer's first message
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -76,6 +80,7 @@ class BlockRunner:
 
     async def _step(self, compute: Callable[[], list[bytes]]) -> float:
         began = time.monotonic()
-        for data in await asyncio.to_thread(compute):
+        messages = await asyncio.to_thread(compute) if self._aside else compute()
+        for data in messages:
             self._send(data)
         return time.monotonic() - began

@@ -20,6 +20,7 @@ from qkd_adapters.device.messages import (
     KmeLost,
     KmeSaid,
     Message,
+    Missing,
     Ping,
     Pong,
     Seen,
@@ -42,6 +43,7 @@ _log = EventLog("qsgw_kme.device")
 class Bob(Device):
     role = Role.BOB
     end_role = End.RECEIVER
+    backlog = 8  # more than Alice's, whose word it is which block is next
 
     def __init__(self, settings: DeviceSettings) -> None:
         super().__init__(settings)
@@ -70,13 +72,13 @@ class Bob(Device):
                     self.relay.alice_said(message.body)
                 except msgspec.DecodeError as error:
                     self.channel.drop(f"a message for the KME that is none: {error}")
-            case Ping() | Pong() | Seen() | Done() | Failed() | KmeSaid() | KmeLost():
+            case Ping() | Pong() | Seen() | Done() | Missing() | Failed() | KmeSaid() | KmeLost():
                 self.channel.drop(f"Alice has no business to say {type(message).__name__}")
 
     def _start(self, start: Start) -> None:
         record = self.records.pop((start.block, start.start), None)
         if record is None or self.busy or not self.ready:
-            self._give_up("no such block of light here", tampered=False)
+            self.tell(Missing(number=start.number))
             return
         self.work_on(start.number, record, partial(self._finish, start.number))
 

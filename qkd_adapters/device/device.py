@@ -28,11 +28,6 @@ from qkd_adapters.postprocessing.settings import Settings
 from qkd_adapters.records import Record, Role
 from qkd_adapters.tasks import until_stopped
 
-# Blocks of light that wait for the peer or for the block before; older ones are given up.
-MAX_BACKLOG = 4
-# Bits of authentication key per direction kept in stock: enough for 85 blocks of three tags.
-AUTH_RESERVE = 32_768
-
 Moment = tuple[int, float]
 """Block number and start of a record: the same at both ends, never the same twice."""
 
@@ -52,6 +47,7 @@ class Device(ABC):
 
     role: Role
     end_role: End
+    backlog: int  # blocks of light kept for the peer or the block before; older ones are given up
 
     def __init__(self, settings: DeviceSettings) -> None:
         self.settings = settings
@@ -195,7 +191,6 @@ class Device(ABC):
             settings=Settings(
                 link=f"{self.settings.link}/{epoch}",
                 scheme=self.settings.datasheet.scheme,
-                auth_reserve=AUTH_RESERVE,
             ),
             psk=region,
             rng=SystemRng(),
@@ -220,6 +215,11 @@ class Device(ABC):
             self.end.ledger.deliver(delivered * self.end.settings.key_bits)
             self.end.ledger.discard(discarded * self.end.settings.key_bits)
 
+    def never_mind(self) -> None:
+        """The block under way has not begun at the peer, and does not go on here."""
+        if self._runner is not None:
+            self._runner.give_up()
+
     def forget_epoch(self, why: str) -> None:
         """Our pads are of no more use: the next session begins with fresh ones."""
         self.new_epoch()
@@ -231,7 +231,7 @@ class Device(ABC):
 
     def keep(self, record: Record) -> None:
         self.records[record.block, record.start] = record
-        while len(self.records) > MAX_BACKLOG:
+        while len(self.records) > self.backlog:
             self.records.popitem(last=False)
             self.skipped += 1
 
@@ -246,6 +246,7 @@ class Device(ABC):
         assert not self.busy
         runner = BlockRunner(
             self.end.block(replace(record, block=number)),
+            record.detections,
             lambda data: self._send(Session.block(data)),
         )
         self._runner = runner

@@ -53,6 +53,12 @@ class Start(_Message, frozen=True, kw_only=True, tag="start"):
     start: float
 
 
+class Missing(_Message, frozen=True, kw_only=True, tag="missing"):
+    """Bob to Alice: I no longer have the light of this block; nothing was begun here."""
+
+    number: int
+
+
 class Done(_Message, frozen=True, kw_only=True, tag="done"):
     """Bob to Alice: I hold the keys of this block."""
 
@@ -91,7 +97,20 @@ class TellKme(_Message, frozen=True, kw_only=True, tag="tell-kme"):
     body: bytes
 
 
-Message = Ping | Pong | Seen | Stock | Start | Done | Failed | Forget | KmeSaid | KmeLost | TellKme
+Message = (
+    Ping
+    | Pong
+    | Seen
+    | Stock
+    | Start
+    | Missing
+    | Done
+    | Failed
+    | Forget
+    | KmeSaid
+    | KmeLost
+    | TellKme
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

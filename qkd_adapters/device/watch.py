@@ -27,6 +27,9 @@ _PATIENCE_LEAST = 5.0
 # Blocks whose time is remembered, to say how long ago the last good one was.
 _REMEMBERED = 10_000
 
+# A key rate that changed by less than this share is told as before.
+_RATE_STEP = 0.3
+
 _log = EventLog("qsgw_kme.device")
 
 
@@ -44,6 +47,7 @@ class LinkWatch:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
         self._light_at: float | None = None
         self._spacing = 0.0  # seconds between the last two blocks of light
+        self._told_rate = 0.0
         self._state = "down"
         self._since = _now()
 
@@ -111,10 +115,16 @@ class LinkWatch:
             state=state,
             since=self._since,
             alarms=(*(str(alarm) for alarm in active), *faults),
-            key_rate=0.0 if state != "up" else self.history.rates()["keys"],
+            key_rate=self._steady(self.history.rates()["keys"]) if state == "up" else 0.0,
             peer_connected=False,
             suspect_age=self._suspect_age() if state == "suspect" else None,
         )
+
+    def _steady(self, rate: float) -> float:
+        """KMEs pass every change on at once: only a change worth that is told."""
+        if abs(rate - self._told_rate) > _RATE_STEP * max(rate, self._told_rate):
+            self._told_rate = round(rate, 2)
+        return self._told_rate
 
     def _faults(self, classical: ClassicalChannel) -> tuple[str, ...]:
         """What the detection cannot see, because there is no block to see it in."""
