@@ -8,6 +8,7 @@ costs no more than its clicks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ from qkd_adapters.optics.conditions import Conditions
 from qkd_adapters.optics.model import LinkModel
 from qkd_adapters.optics.monitors import read
 from qkd_adapters.records import Column, Monitor, Protocol, Record
+
+_PIECE = 1 << 24  # pulses
 
 Totals = Mapping[str, tuple[int, ...]]
 
@@ -219,21 +222,44 @@ def _columns(
 def _spread(exposure: Exposure, rng: np.random.Generator) -> tuple[NDArray[np.uint64], Octets]:
     """Sorted distinct pulse numbers, and the codes in random order.
 
-    A random place in time above the code in one 64-bit number: one sort orders the places and
-    shuffles the codes. Places are drawn from a range that is shorter by the number of clicks
-    and moved up by their rank, which makes them distinct.
+    The block is cut into pieces of 2^24 pulses, so that place in the piece and code fit into 32
+    bits: one sort orders the places and shuffles the codes. Which piece a detection falls into
+    is a multinomial for each code, as it is for pulses that are all alike.
     """
-    clicks = exposure.clicks
-    codes = np.repeat(np.arange(len(exposure.counts), dtype=np.uint64), exposure.counts)
-    room = max(exposure.pulses - clicks, 0) + 1
-    keys = rng.integers(0, room, clicks, dtype=np.uint64)
-    keys <<= np.uint64(8)
-    keys |= codes
-    keys.sort()
-    order = keys.astype(np.uint8)
-    keys >>= np.uint64(8)
-    keys += np.arange(clicks, dtype=np.uint64)
-    return keys, order
+    pieces = max(1, math.ceil(exposure.pulses / _PIECE))
+    last = exposure.pulses - (pieces - 1) * _PIECE
+    shares = np.full(pieces, _PIECE / exposure.pulses)
+    shares[-1] = last / exposure.pulses
+    counts = rng.multinomial(exposure.counts, shares)
+    index = np.empty(exposure.clicks, dtype=np.uint64)
+    order = np.empty(exposure.clicks, dtype=np.uint8)
+    codes = np.arange(len(exposure.counts), dtype=np.uint32)
+    filled = 0
+    for piece in np.flatnonzero(counts.any(axis=0)).tolist():
+        each = counts[:, piece]
+        clicks = int(each.sum())
+        keys = _places(last if piece == pieces - 1 else _PIECE, clicks, rng)
+        keys |= np.repeat(codes, each)
+        keys.sort()
+        here = slice(filled, filled + clicks)
+        order[here] = keys.astype(np.uint8)
+        keys >>= np.uint32(8)
+        keys += np.arange(clicks, dtype=np.uint32)
+        np.add(keys, np.uint64(piece * _PIECE), out=index[here], casting="unsafe")
+        filled += clicks
+    return index, order
+
+
+def _places(pulses: int, clicks: int, rng: np.random.Generator) -> NDArray[np.uint32]:
+    """Random places, above eight free bits.
+
+    Drawn from a range that is shorter by the number of clicks: moved up by their rank, they are
+    distinct.
+    """
+    room = max(pulses - clicks, 0) + 1
+    places = rng.integers(0, room, clicks, dtype=np.uint32)
+    places <<= np.uint32(8)
+    return places
 
 
 def _totals_of_alice(exposure: Exposure) -> Totals:
