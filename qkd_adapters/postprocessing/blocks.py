@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kms_client.secret import Secret
-from qkd_adapters.postprocessing import amplification, clicks
+from qkd_adapters.postprocessing import amplification, clicks, continuous, symbols
 from qkd_adapters.postprocessing import messages as wire
 from qkd_adapters.postprocessing.authentication import TAG_BITS, Authenticator
 from qkd_adapters.postprocessing.errors import PeerMessageError
@@ -38,7 +38,7 @@ from qkd_adapters.postprocessing.messages import Phase
 from qkd_adapters.postprocessing.outcome import End, NamedKey, Outcome, RawBlock
 from qkd_adapters.postprocessing.randomness import Rng
 from qkd_adapters.postprocessing.reconciliation import Reconciled, answer, correct
-from qkd_adapters.postprocessing.settings import Settings
+from qkd_adapters.postprocessing.settings import ContinuousVariable, Settings
 from qkd_adapters.postprocessing.wire import Bits, Reader, Writer
 
 __all__ = [
@@ -157,7 +157,7 @@ class Block:
             failure="verification failed" if failed else "",
             verified=reconciled is not None and reconciled.equal,
             rounds=reconciled.rounds if reconciled else 0,
-            efficiency=_efficiency(self._counts, reconciled),
+            efficiency=_efficiency(self._end.settings, self._counts, reconciled),
         )
 
     def _refuse(self, reason: str) -> None:
@@ -245,6 +245,12 @@ class SenderBlock(Block):
     """Alice's end: answers the receiver's detections; the oracle, but for CV the corrector."""
 
     def _run(self) -> Steps[Outcome]:
+        scheme = self._end.settings.scheme
+        if isinstance(scheme, ContinuousVariable):
+            return (yield from self._symbols(scheme))
+        return (yield from self._clicks())
+
+    def _clicks(self) -> Steps[Outcome]:
         exchange, settings = self._exchange, self._end.settings
         sifted = yield from clicks.sender(exchange, self._raw)
         self._bits.append(sifted.bits)
@@ -262,11 +268,34 @@ class SenderBlock(Block):
         self._counts = known(sifted.counts, reconciled)
         return (yield from self._offer(reconciled, estimate(settings, self._counts)))
 
+    def _symbols(self, scheme: ContinuousVariable) -> Steps[Outcome]:
+        exchange, settings = self._exchange, self._end.settings
+        shared = yield from symbols.sender(exchange, self._raw, scheme)
+        self._counts = symbols.hopeful(shared)
+        preview = estimate(settings, self._counts)
+        if preview.secret_bits <= COST:
+            reason = preview.reason or "the block would not pay for its authentication"
+            self._refuse(reason)
+            return self._nothing(replace(preview, reason=reason))
+        exchange.require_key(TAGS)
+        exchange.send_tag(Phase.SIFTING)
+        yield from exchange.check_tag(Phase.SIFTING)
+        reconciled = yield from symbols.correct(exchange, shared)
+        self._bits.append(reconciled.bits)
+        self._counts = symbols.finished(shared, reconciled, scheme)
+        return (yield from self._accept(reconciled, estimate(settings, self._counts)))
+
 
 class ReceiverBlock(Block):
     """Bob's end: announces what it detected; the corrector, but for CV the oracle."""
 
     def _run(self) -> Steps[Outcome]:
+        scheme = self._end.settings.scheme
+        if isinstance(scheme, ContinuousVariable):
+            return (yield from self._symbols(scheme))
+        return (yield from self._clicks())
+
+    def _clicks(self) -> Steps[Outcome]:
         exchange, end = self._exchange, self._end
         sifted = yield from clicks.receiver(exchange, self._raw)
         self._bits.append(sifted.bits)
@@ -283,6 +312,22 @@ class ReceiverBlock(Block):
         self._bits.append(reconciled.bits)
         self._counts = known(sifted.counts, reconciled)
         return (yield from self._accept(reconciled, estimate(end.settings, self._counts)))
+
+    def _symbols(self, scheme: ContinuousVariable) -> Steps[Outcome]:
+        exchange, end = self._exchange, self._end
+        shared = yield from symbols.receiver(exchange, self._raw, scheme)
+        self._counts = symbols.hopeful(shared)
+        verdict = yield from exchange.either(wire.PhaseTag, wire.Amplify)
+        if isinstance(verdict, wire.Amplify):
+            preview = estimate(end.settings, self._counts)
+            return self._nothing(replace(preview, reason=verdict.reason or "refused by the peer"))
+        exchange.require_key(TAGS)
+        exchange.verify(verdict, Phase.SIFTING)
+        exchange.send_tag(Phase.SIFTING)
+        reconciled = yield from symbols.answer(exchange, shared)
+        self._bits.append(reconciled.bits)
+        self._counts = symbols.finished(shared, reconciled, scheme)
+        return (yield from self._offer(reconciled, estimate(end.settings, self._counts)))
 
 
 def typical_qber(counts: Counts, end: LinkEnd) -> float:
@@ -326,10 +371,13 @@ def known(counts: Counts, reconciled: Reconciled) -> Counts:
     return replace(counts, levels=levels, leak=reconciled.leak, reconciled=True)
 
 
-def _efficiency(counts: Counts | Moments | None, reconciled: Reconciled | None) -> float:
+def _efficiency(
+    settings: Settings, counts: Counts | Moments | None, reconciled: Reconciled | None
+) -> float:
     if reconciled is None or counts is None:
         return 0.0
     if isinstance(counts, Counts):
         qber = ratio(counts.errors_z, counts.sifted_z)
         return ratio(reconciled.leak, counts.sifted_z * entropy(qber))
-    return 0.0
+    scheme = settings.scheme
+    return continuous.beta(scheme, counts) if isinstance(scheme, ContinuousVariable) else 0.0

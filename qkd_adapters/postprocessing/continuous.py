@@ -18,7 +18,13 @@ import math
 from dataclasses import replace
 from statistics import NormalDist
 
-from qkd_adapters.postprocessing.estimate import Estimate, Moments, conclude, verification_leak
+from qkd_adapters.postprocessing.estimate import (
+    Estimate,
+    Moments,
+    conclude,
+    ratio,
+    verification_leak,
+)
 from qkd_adapters.postprocessing.settings import ContinuousVariable, Detection
 
 
@@ -115,6 +121,14 @@ def mutual_information(scheme: ContinuousVariable, transmittance: float, excess:
     return split / 2 * math.log2(1 + snr)
 
 
+def beta(scheme: ContinuousVariable, moments: Moments) -> float:
+    """Reconciliation efficiency that was reached: secret over mutual information."""
+    _, _, t_seen, xi_seen = channel(scheme, moments, 0.5)
+    per_symbol = 2 if scheme.detection is Detection.HETERODYNE else 1
+    most = moments.quadratures / per_symbol * mutual_information(scheme, t_seen, xi_seen)
+    return ratio(moments.quadratures * moments.entropy - moments.leak, most)
+
+
 def _symplectic(a: float, b: float) -> tuple[float, float]:
     root = math.sqrt(max(0.0, a * a - 4 * b))
     return math.sqrt((a + root) / 2), math.sqrt(max(0.0, (a - root) / 2))
@@ -126,4 +140,8 @@ def _thermal(eigenvalue: float) -> float:
 
 
 def _entropy_margin(count: int, eps: float) -> float:
-    return math.log2(count) * math.sqrt(2 * math.log(2 / eps) / count)
+    """How far an empirical entropy of Gaussian values may be above that of the source.
+
+    -log2 of a Gaussian density has standard deviation log2(e) / sqrt(2); central limit theorem.
+    """
+    return -NormalDist().inv_cdf(eps) * math.log2(math.e) / math.sqrt(2 * count)

@@ -61,6 +61,13 @@ def correct(exchange: Exchange, guesses: Guesses) -> Steps[Reconciled]:
         leak += corrector.leak
         rounds += corrector.rounds
         errors += guesses.classify(part, corrector.errors)
+    return (yield from conclude_correct(exchange, done, errors=errors, leak=leak, rounds=rounds))
+
+
+def conclude_correct(
+    exchange: Exchange, done: Sequence[Bits], *, errors: Sequence[int], leak: int, rounds: int
+) -> Steps[Reconciled]:
+    """All parts are corrected: are they right?"""
     joined = _join(done)
     seed = exchange.rng.random_bytes(verification.SEED_OCTETS)
     exchange.send(
@@ -90,20 +97,34 @@ def answer(exchange: Exchange, parts: Sequence[Bits]) -> Steps[Reconciled]:
             raise PeerMessageError("question about no part")
         body = oracles[message.part].answer(message.body)
         exchange.send(wire.Answers(block=exchange.block, part=message.part, body=body))
+    return (
+        yield from conclude_answer(
+            exchange,
+            message,
+            parts,
+            leak=sum(oracle.leak for oracle in oracles),
+            rounds=sum(oracle.rounds for oracle in oracles),
+        )
+    )
+
+
+def conclude_answer(
+    exchange: Exchange,
+    corrected: wire.Corrected,
+    parts: Sequence[Bits],
+    *,
+    leak: int,
+    rounds: int,
+) -> Steps[Reconciled]:
+    """The peer says it is done: does its hash fit?"""
     yield from exchange.check_tag(Phase.RECONCILIATION)
-    if len(message.seed) != verification.SEED_OCTETS:
+    if len(corrected.seed) != verification.SEED_OCTETS:
         raise PeerMessageError("verification hash without its seed")
     joined = _join(parts)
-    equal = hmac.compare_digest(verification.digest(joined, message.seed), message.digest)
+    equal = hmac.compare_digest(verification.digest(joined, corrected.seed), corrected.digest)
     exchange.send(wire.Verified(block=exchange.block, equal=equal))
     exchange.send_tag(Phase.RECONCILIATION)
-    return Reconciled(
-        bits=joined,
-        leak=sum(oracle.leak for oracle in oracles),
-        rounds=sum(oracle.rounds for oracle in oracles),
-        errors=message.errors,
-        equal=equal,
-    )
+    return Reconciled(bits=joined, leak=leak, rounds=rounds, errors=corrected.errors, equal=equal)
 
 
 def _join(parts: Sequence[Bits]) -> Bits:
