@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
+OUTSIDE := $(VENV)/.validate
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-host test-lab interop check bench validate fuzz liboqs lock clean
@@ -16,6 +17,11 @@ setup: $(READY)  ## make .venv, nothing else
 
 $(READY): .ci/venv .ci/lock/dev.txt pyproject.toml
 	@PYTHON=$(PYTHON) .ci/venv $(VENV)
+	@touch $@
+
+$(OUTSIDE): $(READY) .ci/lock/validate.txt  # outside programs to compare with, never needed to run
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    --no-build-isolation -r .ci/lock/validate.txt
 	@touch $@
 
 demo: $(READY)  ## two sites, one hybrid tunnel on a real kernel, cut and healed
@@ -38,10 +44,10 @@ check: $(READY)  ## ruff, mypy --strict, direction of imports
 	$(RUN)/mypy
 	$(RUN)/python -m pytest -q tests/test_architecture.py
 
-bench: $(READY)  ## figures of one run: handshake, rekey, status, memory
+bench: $(OUTSIDE)  ## figures of one run: handshake, rekey, status, memory
 	$(RUN)/python -m tests.bench
 
-validate: $(READY)  ## physics and post-processing against known figures; report in build/validate/
+validate: $(OUTSIDE)  ## physics and post-processing against known figures; report in build/validate/
 	$(RUN)/python -m tests.validate
 
 fuzz: $(READY)  ## a million hostile inputs at the IKE core; report in build/fuzz/
@@ -50,11 +56,14 @@ fuzz: $(READY)  ## a million hostile inputs at the IKE core; report in build/fuz
 liboqs: $(READY)  ## build the liboqs shared library into .cache
 	$(RUN)/python -m gateway.crypto.kem_oqs_build --cache .cache
 
+LOCK_FORM := --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
 lock: $(READY)  ## resolve the dependencies anew
-	$(RUN)/pip-compile --quiet --upgrade --all-extras --build-deps-for editable \
-	    --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
-	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	    --output-file .ci/lock/dev.txt pyproject.toml
+	$(RUN)/pip-compile --upgrade --extra lab --extra plots --extra liboqs --extra dev \
+	    --build-deps-for editable $(LOCK_FORM) --output-file .ci/lock/dev.txt pyproject.toml
+	$(RUN)/pip-compile --upgrade --extra validate --constraint .ci/lock/dev.txt \
+	    $(LOCK_FORM) --output-file .ci/lock/validate.txt pyproject.toml
 
 clean:  ## remove everything the other targets made
 	rm -rf build $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import cli, flood, handshake, keys, memory, rates
+from tests.bench import cli, devices, flood, handshake, keys, memory, rates
 from tests.bench.figures import REPOSITORY, Figure, machine, table
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "cli": cli,
     "memory": memory,
     "rates": rates,
+    "devices": devices,
 }
 REPORT = REPOSITORY / "build" / "bench" / "report.json"
 
