@@ -22,8 +22,8 @@ class Divided:
     remainder: int  # bits too few for a key, gone
 
 
-def seed_octets(count: int, length: int) -> int:
-    return (toeplitz.seed_bits(count, length) + 7) // 8
+def seed_octets(count: int) -> int:
+    return (toeplitz.seed_bits(count) + 7) // 8
 
 
 def auth_share(secret_bits: int, *, left: int, settings: Settings) -> int:
@@ -41,7 +41,7 @@ def amplify(
     bits: Bits, *, seed: bytes, secret_bits: int, auth_bits: int, settings: Settings, block: int
 ) -> Divided:
     """``seed``: ``seed_octets`` of them; what is over in the last octet is not looked at."""
-    count = toeplitz.seed_bits(len(bits), secret_bits)
+    count = toeplitz.seed_bits(len(bits))
     spare = -count % 8
     matrix = unpack(seed, count + spare)[:count]
     final = toeplitz.hash_key(bits, matrix, secret_bits)

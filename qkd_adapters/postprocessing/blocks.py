@@ -178,7 +178,7 @@ class Block:
             auth_bits=amplification.auth_share(  # after this phase's two tags
                 secret, left=sum(end.authenticator.left) - 2 * TAG_BITS, settings=end.settings
             ),
-            seed=end.rng.random_bytes(amplification.seed_octets(len(reconciled.bits), secret)),
+            seed=end.rng.random_bytes(amplification.seed_octets(len(reconciled.bits))),
             reason="",
         )
         exchange.send(offer)
@@ -194,7 +194,7 @@ class Block:
         if not offer.secret_bits:
             return self._nothing(replace(estimated, reason=offer.reason), reconciled)
         yield from exchange.check_tag(Phase.AMPLIFICATION)
-        octets = amplification.seed_octets(len(reconciled.bits), offer.secret_bits)
+        octets = amplification.seed_octets(len(reconciled.bits))
         if (
             not reconciled.equal
             or offer.secret_bits > estimated.secret_bits

@@ -28,7 +28,3 @@ class OutOfAuthKeyError(PostprocessingError):
         super().__init__(f"{needed} bits of authentication key needed, {left} left")
         self.needed = needed
         self.left = left
-
-
-class RandomnessError(PostprocessingError):
-    """A random source failed its health test (NIST SP 800-90B section 4.4)."""

@@ -1,4 +1,4 @@
-"""Random octets as they are injected, and the health tests of a device's own source."""
+"""Random octets as they are injected. Health tests of the source are the device's own task."""
 
 from __future__ import annotations
 

@@ -1,12 +1,15 @@
-"""Privacy amplification: a random Toeplitz matrix over GF(2) times the corrected bits, exactly.
+"""Privacy amplification: (identity | random Toeplitz matrix) over GF(2) times the bits, exactly.
 
-Row i of the matrix is ``seed[i + n - 1 - j]`` for bit j, so that the product is a part of the
-convolution of seed and bits. It is computed over the integers with floating-point transforms of
-pieces and taken modulo 2. The pieces are small enough that rounding errors stay many orders below
-1/2, and every result is checked to lie within 1/4 of an integer.
+n bits become l: the first l are added to the Toeplitz matrix times the other n - l. Row i of that
+matrix is ``seed[i + n - l - 1 - j]`` for bit j, so that the product is part of a convolution. It is
+computed over the integers with floating-point transforms of pieces and taken modulo 2. The pieces
+are small enough that rounding errors stay many orders below 1/2, and every result is checked to
+lie within 1/4 of an integer.
 
-A Toeplitz matrix with uniformly random seed is a universal_2 family: the leftover hash lemma
-applies with no loss (Krawczyk, CRYPTO '94).
+The family is universal_2: strings that differ behind the first l collide with probability 2^-l over
+the seed (Krawczyk, CRYPTO '94), others never. So the leftover hash lemma applies without loss, and
+the seed is l bits shorter than that of a full Toeplitz matrix (Hayashi, IEEE Trans. Inf. Theory 57,
+3989).
 """
 
 from __future__ import annotations
@@ -22,28 +25,35 @@ _SMALLEST, _LARGEST = 1 << 10, 1 << 18  # bits in a piece: transforms that fit t
 _PIECES = 16
 
 
-def seed_bits(count: int, length: int) -> int:
-    """Random bits needed to hash ``count`` bits to ``length``."""
-    return count + length - 1
+def seed_bits(count: int) -> int:
+    """Random bits needed to hash ``count`` bits, to whatever length."""
+    return count - 1
 
 
 def hash_key(bits: Bits, seed: Bits, length: int) -> Bits:
-    """``length`` bits. ``seed``: ``seed_bits(len(bits), length)`` of them, public, fresh."""
+    """``length`` bits. ``seed``: ``seed_bits(len(bits))`` of them, public, fresh."""
+    if not 0 < length <= len(bits) or len(seed) != seed_bits(len(bits)):
+        raise ValueError(f"no hash of {len(bits)} bits to {length}, seed of {len(seed)}")
+    first, rest = bits[:length], bits[length:]
+    return first ^ _product(rest, seed, length) if len(rest) else first.copy()
+
+
+def _product(bits: Bits, seed: Bits, length: int) -> Bits:
     count = len(bits)
-    if not 0 < length <= count or len(seed) != seed_bits(count, length):
-        raise ValueError(f"cannot hash {count} bits to {length} with a seed of {len(seed)}")
     piece = _piece(count)
     columns, rows = -(-count // piece), -(-length // piece)
     spectra = _spectra(bits, piece, columns)
     sums = np.zeros((rows, piece + 1), dtype=np.complex128)
+    term = np.empty(piece + 1, dtype=np.complex128)
     # One stretch of seed serves every pair of pieces whose distance is the same.
     for distance in range(1 - columns, rows):
         stretch = np.fft.rfft(_stretch(seed, (distance - 1) * piece + count, 2 * piece))
         for row in range(max(0, distance), min(rows, columns + distance)):
-            sums[row] += stretch * spectra[row - distance]
+            np.multiply(stretch, spectra[row - distance], out=term)
+            sums[row] += term
     product = np.fft.irfft(sums, n=2 * piece, axis=1)[:, piece - 1 : 2 * piece - 1]
     out = _round(product).ravel()[:length]
-    for secret in (spectra, sums, product):
+    for secret in (spectra, sums, term, product):
         secret[...] = 0
     return out
 
@@ -79,4 +89,4 @@ def _round(product: NDArray[np.float64]) -> Bits:
     margin = float(np.abs(product - whole).max(initial=0.0))
     if margin >= MARGIN:
         raise PostprocessingError(f"rounding error {margin:.2g} in privacy amplification")
-    return (whole.astype(np.int64) & 1).astype(np.uint8)
+    return whole.astype(np.int32).astype(np.uint8) & np.uint8(1)

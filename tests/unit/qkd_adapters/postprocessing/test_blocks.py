@@ -46,7 +46,7 @@ def run(
         (
             TWO_DECOYS,
             {
-                "clicks": 1_000_000,
+                "clicks": 800_000,
                 "intensities": TWO_DECOYS.intensities,
                 "probabilities": TWO_DECOYS.probabilities,
             },
