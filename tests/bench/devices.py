@@ -164,7 +164,7 @@ def _link() -> list[Figure]:
             value=100 * 300e3 * per_bit / 2,
             unit="% of a core",
             aim=100.0,
-            note=f"mean of both ends, sifting to keys; {secret} of {sifted} sifted bits at QBER 2 %",
+            note=f"mean of both ends, all steps; {secret} of {sifted} sifted bits at QBER 2 %",
         )
     ]
 
