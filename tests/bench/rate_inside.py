@@ -35,7 +35,7 @@ from tests.bench.rate_strongswan import StrongSwan
 
 AT_ONCE = 8
 ROUND_SECONDS = 60.0
-CYCLES = ((1, False), (2, False), (1, True), (3, False))  # which, and whether with QKD keys
+CYCLES = ((1, False), (1, True), (2, False), (3, False))  # which, and whether with QKD keys
 LAST_CYCLE = 200.0  # seconds from the start after which no further cycle is begun
 PAIRINGS = (
     ("strongSwan", "strongSwan"),
