@@ -13,6 +13,7 @@ from gateway.ike.courier import Courier
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import DropReason
 from gateway.ike.payloads import AuthPayload, CertPayload, CertReqPayload
+from gateway.ike.sessions import Sessions
 from tests.fuzz import campaign as campaigns
 from tests.fuzz.campaign import Campaign, Failure, replay
 from tests.fuzz.cast import HEALTHY, NET
@@ -124,7 +125,7 @@ def test_the_fault_this_found_first(monkeypatch) -> None:
 
 
 def test_what_is_left_behind_is_found(monkeypatch) -> None:
-    monkeypatch.setattr(Endpoint, "_forget", lambda endpoint, session: None)
+    monkeypatch.setattr(Sessions, "_forget", lambda sessions, session: None)
     assert "left behind" in failure().error
 
 
