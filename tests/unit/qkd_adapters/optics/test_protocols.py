@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qkd_adapters.optics import continuous, entangled, twin_field
-from qkd_adapters.optics.attacks import attack
+from qkd_adapters.optics.attacks import ATTACKS, attack
 from qkd_adapters.optics.conditions import NEUTRAL, Conditions
 from qkd_adapters.optics.model import Gaussian
 from qkd_adapters.optics.presets import preset, presets
@@ -154,3 +155,8 @@ def test_loss_and_distance_are_one_thing() -> None:
     assert model.with_loss(7.25).channel.length_km == pytest.approx(22.5)
     with pytest.raises(ValueError, match="loss"):
         model.with_loss(-1.0)
+
+
+def test_presets_and_attacks_stand_in_the_documentation() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "qkd.md").read_text()
+    assert [name for name in (*presets(), *ATTACKS) if f"`{name}`" not in text] == []
