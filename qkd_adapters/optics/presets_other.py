@@ -39,8 +39,8 @@ def _continuous() -> list[LinkModel]:
     return [
         _cv(
             "cv-metro",
-            "modelled: 1 MHz of symbols, homodyne, short enough for key with the efficiency that the"
-            " post-processing here reaches",
+            "modelled: 1 MHz of symbols, homodyne, short enough for key with the efficiency that"
+            " the post-processing here reaches",
             symbol_hz=1e6,
             channel=Fibre(length_km=3.0),
             gaussian=Gaussian(modulation=15.0, excess_noise=0.005, electronic_noise=0.05, beta=0.8),
