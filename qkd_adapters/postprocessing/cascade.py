@@ -120,6 +120,10 @@ class _Pass:
             parts = np.searchsorted(self.cuts, positions, side="right") - 1
             self.odd ^= (np.bincount(parts, minlength=len(self.odd)) & 1).astype(np.uint8)
 
+    def wipe(self) -> None:
+        self._prefix[...] = 0
+        self.answers[...] = 0
+
     def settle(self) -> None:
         """Take the flips so far into account in ``own``."""
         if self._flips:
@@ -166,6 +170,11 @@ class Corrector:
         except StopIteration:
             self.question = None
 
+    def wipe(self) -> None:
+        """Overwrite what was derived from the bits; they themselves stay."""
+        for each in self._passes:
+            each.wipe()
+
     # --- the protocol, as a generator of questions that is sent the answers ---
 
     def _run(self) -> Generator[bytes, bytes, None]:
@@ -205,7 +214,7 @@ class Corrector:
             self._passes.append(here)
             before = len(self._found)
             yield from self._search_all(base + number)
-            self._passes.pop()
+            self._passes.pop().wipe()
             for indices in self._found[before:]:
                 for i, half in enumerate(halves):
                     odd[i] ^= len(half.positions(indices)) % 2 == 1
@@ -292,6 +301,11 @@ class ParityOracle:
         self._prefixes: dict[int, Prefix] = {}
         self.leak = 0
         self.rounds = 0
+
+    def wipe(self) -> None:
+        """Overwrite what was derived from the bits; they themselves stay."""
+        for prefix in self._prefixes.values():
+            prefix[...] = 0
 
     def answer(self, question: bytes) -> bytes:
         """Raises PeerMessageError; also for more parities than there are bits to protect."""

@@ -173,7 +173,9 @@ def _sifted(
         pulses=counts.pulses, levels=counts.levels, leak=0, reconciled=False, pairs=pairs
     )
     levels = np.zeros_like(intensity[key]) if pairs else intensity[key]
-    return Sifted(bits=bit[key].copy(), levels=levels, counts=counts)
+    bits = bit[key]
+    bit[...] = 0
+    return Sifted(bits=bits, levels=levels, counts=counts)
 
 
 def _per_level(intensity: Bits, count: int) -> tuple[int, ...]:

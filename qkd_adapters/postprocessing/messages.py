@@ -210,10 +210,9 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Questions:
-    """``body`` is Cascade's (``cascade.Corrector``); ``part``: number of the bit string."""
+class _Part:
+    """``part``: number of the bit string that ``body`` is about."""
 
-    TYPE: ClassVar[int] = 6
     PHASE: ClassVar[Phase] = Phase.RECONCILIATION
     block: int
     part: int
@@ -229,22 +228,17 @@ class Questions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answers:
-    """As many parities as were asked for."""
+class Questions(_Part):
+    """``body`` is Cascade's (``cascade.Corrector``); empty where a syndrome is wanted (CV)."""
+
+    TYPE: ClassVar[int] = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers(_Part):
+    """As many parities as were asked for; CV: rows of the code (1 octet), syndrome or slice."""
 
     TYPE: ClassVar[int] = 7
-    PHASE: ClassVar[Phase] = Phase.RECONCILIATION
-    block: int
-    part: int
-    body: bytes
-
-    def write(self, out: Writer) -> None:
-        out.number(self.part, 1)
-        out.octets(self.body)
-
-    @classmethod
-    def read(cls, block: int, source: Reader) -> Self:
-        return cls(block=block, part=source.number(1), body=source.octets(MAX_MESSAGE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

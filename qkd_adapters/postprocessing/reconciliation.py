@@ -61,6 +61,7 @@ def correct(exchange: Exchange, guesses: Guesses) -> Steps[Reconciled]:
         leak += corrector.leak
         rounds += corrector.rounds
         errors += guesses.classify(part, corrector.errors)
+        corrector.wipe()
     return (yield from conclude_correct(exchange, done, errors=errors, leak=leak, rounds=rounds))
 
 
@@ -97,6 +98,8 @@ def answer(exchange: Exchange, parts: Sequence[Bits]) -> Steps[Reconciled]:
             raise PeerMessageError("question about no part")
         body = oracles[message.part].answer(message.body)
         exchange.send(wire.Answers(block=exchange.block, part=message.part, body=body))
+    for oracle in oracles:
+        oracle.wipe()
     return (
         yield from conclude_answer(
             exchange,

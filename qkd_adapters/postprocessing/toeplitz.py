@@ -22,7 +22,7 @@ from qkd_adapters.postprocessing.wire import Bits
 
 MARGIN = 0.25
 _SMALLEST, _LARGEST = 1 << 10, 1 << 18  # bits in a piece: transforms that fit the cache
-_PIECES = 16
+_PIECES = 8
 
 
 def seed_bits(count: int) -> int:
