@@ -52,7 +52,6 @@ class Detections:
     """
 
     TYPE: ClassVar[int] = 1
-    PHASE: ClassVar[Phase] = Phase.SIFTING
     block: int
     pulses: int
     indices: Numbers
@@ -99,7 +98,6 @@ class Sifted:
     """``kept``: one bit per announced detection. The rest is about the kept ones, in order."""
 
     TYPE: ClassVar[int] = 2
-    PHASE: ClassVar[Phase] = Phase.SIFTING
     block: int
     kept: Bits
     intensity: Bits  # intensity numbers, one per kept detection
@@ -131,7 +129,6 @@ class Tested:
     """``errors_x``: wrong bits among the sender's X bits, per intensity number."""
 
     TYPE: ClassVar[int] = 3
-    PHASE: ClassVar[Phase] = Phase.SIFTING
     block: int
     errors_x: tuple[int, ...]
 
@@ -152,7 +149,6 @@ class Revealed:
     """
 
     TYPE: ClassVar[int] = 4
-    PHASE: ClassVar[Phase] = Phase.SIFTING
     block: int
     pulses: int
     indices: Numbers
@@ -185,7 +181,6 @@ class Moments:
     """CV: sums over the ``count`` given-away quadratures; x sent, y received."""
 
     TYPE: ClassVar[int] = 5
-    PHASE: ClassVar[Phase] = Phase.SIFTING
     block: int
     count: int
     xx: float
@@ -213,7 +208,6 @@ class Moments:
 class _Part:
     """``part``: number of the bit string that ``body`` is about."""
 
-    PHASE: ClassVar[Phase] = Phase.RECONCILIATION
     block: int
     part: int
     body: bytes
@@ -249,7 +243,6 @@ class Corrected:
     """
 
     TYPE: ClassVar[int] = 8
-    PHASE: ClassVar[Phase] = Phase.RECONCILIATION
     block: int
     errors: tuple[int, ...]
     seed: bytes
@@ -273,7 +266,6 @@ class Corrected:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Verified:
     TYPE: ClassVar[int] = 9
-    PHASE: ClassVar[Phase] = Phase.RECONCILIATION
     block: int
     equal: bool
 
@@ -291,7 +283,6 @@ class Amplify:
     directions, become authentication key; whole keys are cut from the rest."""
 
     TYPE: ClassVar[int] = 10
-    PHASE: ClassVar[Phase] = Phase.AMPLIFICATION
     block: int
     secret_bits: int
     auth_bits: int
@@ -318,7 +309,6 @@ class Amplify:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Confirmed:
     TYPE: ClassVar[int] = 11
-    PHASE: ClassVar[Phase] = Phase.AMPLIFICATION
     block: int
 
     def write(self, out: Writer) -> None:
