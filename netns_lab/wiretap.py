@@ -1,11 +1,11 @@
 """Somebody in the middle of the classical channel between two QKD devices, as a process.
 
 ``python -m netns_lab.wiretap --listen PATH --connect HOST:PORT --control PATH`` passes octets
-both ways. Over its control socket (as ``qsgw-kme channelctl``) it is told to meddle: ``flip
-[OCTETS]`` changes one bit of the next piece of at least so many octets that Alice sends,
-``delay SECONDS`` holds everything back, ``stall`` passes nothing, ``cut`` closes the
-connection, ``pass`` ends all that, ``status`` says what is so. It knows nothing of what it
-passes on.
+both ways (``unix:PATH`` instead of HOST:PORT does too). Over its control socket (as ``qsgw-kme
+channelctl``) it is told to meddle: ``flip [OCTETS]`` changes one bit of the next piece of at
+least so many octets that Alice sends, ``delay SECONDS`` holds everything back, ``stall`` passes
+nothing, ``cut`` closes the connection, ``pass`` ends all that, ``status`` says what is so. It
+knows nothing of what it passes on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _FLIP_LEAST = 512  # octets: a message of the post-processing rather than a ping
 class Wiretap:
     """``delay`` in seconds; ``flip`` is how many octets a piece must have to be changed."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self, target: str) -> None:
+        self._target = target
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -39,7 +39,7 @@ class Wiretap:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of Alice's."""
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await _connect(self._target)
         except OSError:
             writer.close()
             return
@@ -113,9 +113,16 @@ class Wiretap:
         writer.close()
 
 
-async def run(listen: Path, connect: tuple[str, int], control: Path) -> None:
+async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.startswith("unix:"):
+        return await asyncio.open_unix_connection(target.removeprefix("unix:"))
+    host, _, port = target.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def run(listen: Path, connect: str, control: Path) -> None:
     """Until SIGTERM."""
-    tap = Wiretap(*connect)
+    tap = Wiretap(connect)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     servers = [
@@ -142,8 +149,7 @@ def main() -> None:
     parser.add_argument("--connect", required=True)
     parser.add_argument("--control", type=Path, required=True)
     arguments = parser.parse_args()
-    host, _, port = arguments.connect.rpartition(":")
-    asyncio.run(run(arguments.listen, (host, int(port)), arguments.control))
+    asyncio.run(run(arguments.listen, arguments.connect, arguments.control))
 
 
 if __name__ == "__main__":

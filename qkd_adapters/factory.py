@@ -24,6 +24,10 @@ from qkd_adapters.optics.presets import preset
 from qkd_adapters.optics.sampler import Exposure, expose
 from qkd_adapters.records import Monitor
 
+# From one block of the calibration to the next, at least: the maker takes hours over it, so that
+# what wanders slowly has been everywhere it goes. Seconds; the slow things take 600 to 3600.
+SPACING = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -69,11 +73,12 @@ def datasheet(model: LinkModel) -> str:
 def calibration(order: Order, rng: np.random.Generator) -> Baseline:
     """The record of ``order.blocks`` blocks. Raises FactoryError, BaselineError."""
     model = ordered_model(order)
+    spacing = max(order.block, SPACING)
     try:
         weather = drift(order.drift, rng, model)
         blocks = [
             _telemetry(
-                number, expose(model, weather.conditions(number * order.block), order.block, rng)
+                number, expose(model, weather.conditions(number * spacing), order.block, rng)
             )
             for number in range(order.blocks)
         ]
