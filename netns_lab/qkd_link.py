@@ -122,10 +122,13 @@ class QkdLink:
 
     async def stop(self, name: str | None = None) -> Json:
         """End one attack, or all."""
-        if name is None or name in CLASSICAL:
-            answer = await self.tap("pass")
-            return answer if name is not None else await self.channel("stop")
-        return await self.channel("stop", name)
+        if name in CLASSICAL:
+            return await self.tap("pass")
+        if name is not None:
+            return await self.channel("stop", name)
+        if self._options.tap:
+            await self.tap("pass")
+        return await self.channel("stop")
 
     def telemetry(self) -> list[Json]:
         """What Alice saw of each block so far."""

@@ -6,27 +6,36 @@ nobody on it, so it looks into the simulated optics; the key path never imports 
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from kms_client.secret import Secret
 from qkd_adapters.detection import telemetry
 from qkd_adapters.detection.baseline import Baseline, calibrate
 from qkd_adapters.detection.telemetry import BlockTelemetry
+from qkd_adapters.device.blocks import Run
 from qkd_adapters.device.bootstrap import make_psk
-from qkd_adapters.device.datasheet import level_names
+from qkd_adapters.device.datasheet import Datasheet, level_names, load_datasheet
+from qkd_adapters.device.device import SystemRng
+from qkd_adapters.device.observe import Seat, block_telemetry, seen
 from qkd_adapters.errors import FactoryError
 from qkd_adapters.optics.drift import drift
 from qkd_adapters.optics.model import LinkModel
 from qkd_adapters.optics.presets import preset
-from qkd_adapters.optics.sampler import Exposure, expose
-from qkd_adapters.records import Monitor
+from qkd_adapters.optics.sampler import Exposure, detections, expose
+from qkd_adapters.postprocessing.blocks import Block, End, LinkEnd, Outcome
+from qkd_adapters.postprocessing.settings import Settings
+from qkd_adapters.records import Monitor, Protocol
 
 # From one block of the calibration to the next, at least: the maker takes hours over it, so that
 # what wanders slowly has been everywhere it goes. Seconds; the slow things take 600 to 3600.
 SPACING = 60.0
+_BENCH_SECRET = 1 << 20  # octets: tags of ten thousand blocks that bring no key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,25 +79,62 @@ def datasheet(model: LinkModel) -> str:
     return "\n".join(lines) + "\n"
 
 
-def calibration(order: Order, rng: np.random.Generator) -> Baseline:
+def calibration(order: Order, sheet: Datasheet, rng: np.random.Generator) -> Baseline:
     """The record of ``order.blocks`` blocks. Raises FactoryError, BaselineError."""
     model = ordered_model(order)
     spacing = max(order.block, SPACING)
     try:
         weather = drift(order.drift, rng, model)
-        blocks = [
-            _telemetry(
-                number, expose(model, weather.conditions(number * spacing), order.block, rng)
-            )
+        exposures = (
+            expose(model, weather.conditions(number * spacing), order.block, rng)
             for number in range(order.blocks)
-        ]
+        )
+        if model.protocol in {Protocol.DECOY_BB84, Protocol.BB84}:
+            blocks = [_counted(number, exposure) for number, exposure in enumerate(exposures)]
+        else:
+            blocks = list(_bench(sheet, exposures, rng))
     except ValueError as error:
         raise FactoryError(str(error)) from error
     return calibrate(blocks)
 
 
-def _telemetry(number: int, exposure: Exposure) -> BlockTelemetry:
-    """What the devices would report of this block."""
+def _bench(
+    sheet: Datasheet, exposures: Iterable[Exposure], rng: np.random.Generator
+) -> Iterator[BlockTelemetry]:
+    """Both devices at work on one table: what they report, whatever the protocol."""
+    settings = Settings(link="bench", scheme=sheet.scheme)
+    secret = secrets.token_bytes(_BENCH_SECRET)
+    alice, bob = (
+        LinkEnd(end=end, settings=settings, psk=Secret(secret), rng=SystemRng())
+        for end in (End.SENDER, End.RECEIVER)
+    )
+    for number, exposure in enumerate(exposures):
+        sent, received = detections(exposure, rng, block=number)
+        outcome = _worked(alice.block(sent), bob.block(received))
+        seat = Seat(
+            number=number,
+            record=sent,
+            seen=seen(received, random=True),
+            run=Run(outcome=outcome, stall=0.0, busy=0.0, took=0.0),
+            classical=telemetry.Classical(efficiency=outcome.efficiency or None),
+            random=True,
+            bias=0.0,
+        )
+        yield block_telemetry(sheet, seat)
+
+
+def _worked(alice: Block, bob: Block) -> Outcome:
+    ends = (alice, bob)
+    said = [(1, data) for data in alice.start()] + [(0, data) for data in bob.start()]
+    while said:
+        to, data = said.pop(0)
+        said += [(1 - to, answer) for answer in ends[to].handle(data)]
+    assert alice.outcome is not None
+    return alice.outcome
+
+
+def _counted(number: int, exposure: Exposure) -> BlockTelemetry:
+    """What devices with weak coherent pulses would report: here the counts alone tell it."""
     model = exposure.model
     z0, z1, x0, x1 = exposure.detector_clicks
     return BlockTelemetry(
@@ -142,11 +188,11 @@ def ship(order: Order, directory: Path, *, regions: int) -> tuple[Path, ...]:
     if regions < 1:
         raise FactoryError(f"a secret of {regions} regions")
     sheet = datasheet(ordered_model(order))
-    baseline = calibration(order, np.random.default_rng())
     paths = tuple(directory / name for name in ("pair.toml", "baseline.json", "pair.psk"))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         paths[0].write_text(sheet, encoding="utf-8")
+        baseline = calibration(order, load_datasheet(paths[0]), np.random.default_rng())
         paths[1].write_bytes(msgspec.json.format(msgspec.json.encode(baseline.to_dict()), indent=2))
     except OSError as error:
         raise FactoryError(f"cannot write to {directory}: {error.strerror}") from error

@@ -59,7 +59,7 @@ KEY_SIDE_MAY_IMPORT = {
     "plan": {"optics", "records", "postprocessing"},
     "plan_picture": {"optics", "plan"},
     # The maker of a pair, who calibrates it on a known good fibre. Run by hand, not by a device.
-    "factory": {"errors", "optics", "records", "detection", "device"},
+    "factory": {"errors", "optics", "records", "detection", "device", "postprocessing"},
     # The devices.
     "records": {"errors"},
     "postprocessing": {"errors"},

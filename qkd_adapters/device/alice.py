@@ -36,7 +36,7 @@ from qkd_adapters.link.messages import FromKme
 from qkd_adapters.link.recorder import KeyRecorder
 from qkd_adapters.link.server import HEARTBEAT
 from qkd_adapters.logs import EventLog
-from qkd_adapters.postprocessing.blocks import End, NamedKey
+from qkd_adapters.postprocessing.blocks import End, NamedKey, Outcome
 from qkd_adapters.postprocessing.errors import AuthenticationError, PeerMessageError
 from qkd_adapters.records import Record, Role
 
@@ -44,6 +44,7 @@ from qkd_adapters.records import Record, Role
 _MAX_SEEN = 16
 # Light that comes while there has been no session for so long is reported as a silent peer. s
 PEER_GRACE = 2.0
+MAX_STRIDE = 32  # blocks of which one is worked on, while none brings key
 
 _log = EventLog("qsgw_kme.device")
 
@@ -54,6 +55,26 @@ class _Trouble:
 
     auth_failures: int = 0
     retries: int = 0
+
+
+@dataclass(slots=True)
+class _Thrift:
+    """Blocks that eat authentication key and bring none are worked on less and less often."""
+
+    stride: int = 1
+    passed: int = 0
+
+    def spare(self) -> bool:
+        """Whether the next block is left alone."""
+        self.passed += 1
+        if self.passed < self.stride:
+            return True
+        self.passed = 0
+        return False
+
+    def learn(self, outcome: Outcome) -> None:
+        wasted = outcome.auth_bits_used > 0 and not outcome.estimate.secret_bits
+        self.stride = min(2 * self.stride, MAX_STRIDE) if wasted else 1
 
 
 @dataclass(slots=True)
@@ -94,6 +115,7 @@ class Alice(Device):
         self._recorder = recorder
         self._seen: OrderedDict[Moment, Seen] = OrderedDict()
         self._trouble = _Trouble()
+        self._thrift = _Thrift()
         self._alone_since = time.monotonic()
         self._peer_failure: Failed | None = None
 
@@ -152,6 +174,9 @@ class Alice(Device):
                 self.skipped += 1
             record, seen = self.records.pop(both[0]), self._seen.pop(both[0])
             number = self._next_number(record)
+            if self._thrift.spare():
+                self.skipped += 1
+                continue
             self.tell(Start(number=number, block=record.block, start=record.start))
             self.work_on(
                 number, record, partial(self._finish, _Job(number=number, record=record, seen=seen))
@@ -183,6 +208,7 @@ class Alice(Device):
             self.channel.drop(str(failure), tampered=tampered)
             return
         self.progress.worked += 1
+        self._thrift.learn(run.outcome)
         if self._recorder is not None:
             for named in run.outcome.keys:
                 self._recorder.record(named.key_id, named.key)

@@ -15,7 +15,7 @@ from qkd_adapters.device.datasheet import Datasheet
 from qkd_adapters.device.messages import Seen
 from qkd_adapters.postprocessing import messages as wire
 from qkd_adapters.postprocessing.errors import PostprocessingError
-from qkd_adapters.postprocessing.estimate import Counts
+from qkd_adapters.postprocessing.estimate import Counts, Moments
 from qkd_adapters.records import Monitor, Record
 
 
@@ -93,6 +93,7 @@ def block_telemetry(sheet: Datasheet, seat: Seat) -> BlockTelemetry:
             receiver_ok=other is None or other.random,
             bias=seat.bias,
         ),
+        samples=counts.count if isinstance(counts, Moments) else 0,
         secret_bits=estimate.secret_bits if estimate is not None else None,
         secret_reason=estimate.reason if estimate is not None else "",
         excess_noise=estimate.excess_noise if estimate is not None else None,
@@ -132,11 +133,11 @@ def _clicks(record: Record, levels: int) -> Sequence[int]:
 
 
 def _sent(record: Record, number: int) -> int:
-    found = 0
-    for name in ("sent_z", "sent_x"):
-        row = record.totals.get(name, ())
-        found += row[number] if number < len(row) else 0
-    return found or (record.pulses if number == 0 and not record.totals else 0)
+    """Pulses of this intensity; where a source in the middle sends, pairs, all of one kind."""
+    rows = [record.totals[name] for name in ("sent_z", "sent_x") if name in record.totals]
+    if not rows:
+        return record.pulses if number == 0 else 0
+    return sum(row[number] for row in rows if number < len(row))
 
 
 def _monitor(monitor: Monitor) -> telemetry.Monitor:
