@@ -24,6 +24,7 @@ from qkd_adapters.detection.features import (
     Layout,
     Receiver,
     Vector,
+    knows_dark,
     measure,
 )
 from qkd_adapters.detection.telemetry import BlockTelemetry, Protocol
@@ -33,8 +34,9 @@ MIN_BLOCKS = 40  # fewer do not tell a link's own noise from chance
 BIN = 16  # blocks whose mean is one entry of the reference
 BINS = 32  # entries of which it is the median
 CHANCE = 4.8  # sigma beyond which a calibration block shows that the noise is not normal
-FAR = 0.5  # of the single block's limit, where the farthest calibration block is then put
-CHANCE_RUN, FAR_RUN = 0.6, 0.25  # the same for the CUSUM, in shares of its limit
+FAR = 0.4  # of the single block's limit, where the farthest calibration block is then put
+CHANCE_RUN, FAR_RUN = 0.6, 0.4  # the same for the CUSUM, in shares of its limit
+SLOW = 3.0  # floor of a run over that of a block: what wanders does so for long
 LOSS = "loss"
 MOVED_BY_WEATHER = frozenset({Group.QBER, Group.SPLIT, Group.DOUBLES, Group.EXCESS_NOISE})
 TOGETHER = 0.5  # correlation with the loss from which on a feature is expected to follow it
@@ -136,7 +138,7 @@ def calibrate(blocks: Sequence[BlockTelemetry], receiver: Receiver | None = None
     if len(blocks) < MIN_BLOCKS:
         raise BaselineError(f"{len(blocks)} calibration blocks, at least {MIN_BLOCKS} needed")
     receiver = receiver or Receiver()
-    if not receiver.dark_yield:
+    if not receiver.dark_yield and knows_dark(blocks[0].protocol):
         receiver = replace(receiver, dark_yield=_dark_yield(blocks))
     measured = [measure(block, receiver) for block in blocks]
     layout = measured[0][0]
@@ -216,11 +218,12 @@ def _normal(layout: Layout, index: int, values: Vector, variances: Vector) -> No
     length = min(max(len(rest) // 20, 2), 128)
     batches = rest[: len(rest) // length * length].reshape(-1, length).mean(axis=1)
     run_variance = float(batches.var(ddof=1)) * length
-    run_sigma = math.sqrt(max(run_variance - noise, block_sigma**2))
+    run_sigma = math.sqrt(max(run_variance - noise, block_sigma**2, (SLOW * floor) ** 2))
+    wide = _inside(rest, variances, block_sigma)
     return Normal(
         mean=mean,
-        block_sigma=_inside(rest, variances, block_sigma),
-        run_sigma=_quiet(rest, variances, run_sigma),
+        block_sigma=wide,
+        run_sigma=_quiet(rest, variances, run_sigma * wide / block_sigma),
         drift=max(tolerance.drift, abs(mean) * tolerance.relative_drift),
         slope=slope,
     )

@@ -54,8 +54,8 @@ class Verdict:
     joint: float = 0.0  # T2 over its limit; advisory while a rule explains it
 
 
-NO_SUSPICION = frozenset({AlarmKind.SECRET_ZERO, AlarmKind.EC_INEFFICIENT})
-"""Alarms that are mere consequences while any other alarm stands."""
+CONSEQUENCES = frozenset({AlarmKind.SECRET_ZERO, AlarmKind.EC_INEFFICIENT})
+"""Alarms that are not raised while another one stands that may be their cause."""
 
 
 class LinkDetector:
@@ -137,15 +137,15 @@ class LinkDetector:
 
 def _causes(findings: list[Finding], book: AlarmBook) -> list[Finding]:
     """Without the findings that are consequences of others."""
-    others = any(finding.kind not in NO_SUSPICION for finding in findings) or any(
-        alarm.kind not in NO_SUSPICION for alarm in book.active
+    others = any(finding.kind not in CONSEQUENCES for finding in findings) or any(
+        alarm.kind not in CONSEQUENCES for alarm in book.active
     )
     if not others:
         return findings
     return [
         finding
         for finding in findings
-        if finding.kind not in NO_SUSPICION or book.stands(finding.kind)
+        if finding.kind not in CONSEQUENCES or book.stands(finding.kind)
     ]
 
 
@@ -212,7 +212,10 @@ class _Watch:
             standing=frozenset(alarm.kind for alarm in book.active),
         )
         found = patterns.resolve(observation, self._reference.values)
-        quiet = not (found or findings or book.active or patterns.waiting)
+        # A drift away from the record is no reason to stop following it.
+        quiet = not (found or findings or patterns.waiting) and all(
+            alarm.kind is AlarmKind.QBER_DEGRADED for alarm in book.active
+        )
         score, shares = self._joint.score(block_z)
         found += self._unexplained(telemetry.block, score, shares, book, quiet=quiet)
         if quiet:

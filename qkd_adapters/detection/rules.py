@@ -51,6 +51,12 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         AlarmKind.BLINDING,
+        "errors fall and nothing was realigned: detectors no longer count photons",
+        "QBER-",
+        allows="GAP* SPLIT* DOUBLES*",
+    ),
+    _rule(
+        AlarmKind.BLINDING,
         "the efficiency self-test moved: detectors do not count photons alone",
         "SELF_TEST*",
         allows="QBER* VACUUM* DOUBLES* GAP* RATIO* LOSS* BALANCE* BASIS* ARRIVAL* WIDTH*",
@@ -97,8 +103,8 @@ RULES: tuple[Rule, ...] = (
         AlarmKind.DARK_COUNTS,
         "more clicks without a pulse: light from outside or dark counts",
         "VACUUM+ GAP+ WIDTH+",
-        "VACUUM+ QBER+ RATIO+",
-        allows="QBER+ GAP+ RATIO+ LOSS- DOUBLES* WIDTH+ SPLIT*",
+        "VACUUM+ QBER+ RATIO+ LOSS-",
+        allows="QBER+ GAP+ RATIO* DOUBLES* WIDTH+ SPLIT* SELF_TEST*",
     ),
     _rule(
         AlarmKind.DETECTOR_SHIFT,

@@ -14,7 +14,7 @@ import numpy as np
 
 from qkd_adapters import records
 from qkd_adapters.detection.baseline import Baseline, calibrate
-from qkd_adapters.detection.features import Receiver, is_dark
+from qkd_adapters.detection.features import Receiver
 from qkd_adapters.detection.telemetry import (
     BlockTelemetry,
     Level,
@@ -22,6 +22,7 @@ from qkd_adapters.detection.telemetry import (
     Protocol,
     RandomnessHealth,
 )
+from qkd_adapters.optics.attacks import PULSES
 from qkd_adapters.optics.drift import Drift
 from qkd_adapters.optics.model import LinkModel
 from qkd_adapters.optics.presets import preset
@@ -31,17 +32,22 @@ LINKS: Mapping[str, str] = {
     "2 decoys": "gig-apd",
     "1 decoy": "gig-apd-1decoy",
     "no decoys": "metro-plain",
+    "CV": "cv-metro",
+    "twin-field": "tf-300km",
+    "pairs": "pairs-metro",
 }
-"""Short names and presets. The third is what PNS goes unseen on."""
+"""Short names and presets."""
 
 SECONDS = 1.0  # of a block
 BASIS_SIGMAS = 8.0  # of the receiver's choice of bases, at which its health test fails
 
-NAMES = ("signal", "decoy", "decoy2")
+NAMES = ("signal", "decoy", "decoy2", "decoy3")
 
 
-def telemetry(exposure: Exposure, block: int) -> BlockTelemetry:
+def telemetry(exposure: Exposure, block: int, rng: np.random.Generator) -> BlockTelemetry:
+    """``rng`` is for the estimates of a CV link, which has quadratures to count on."""
     model = exposure.model
+    excess, transmittance = _estimates(exposure, rng)
     return BlockTelemetry(
         block=block,
         seconds=exposure.seconds,
@@ -55,7 +61,26 @@ def telemetry(exposure: Exposure, block: int) -> BlockTelemetry:
         sender=monitor(exposure.alice),
         receiver=monitor(exposure.bob),
         randomness=_randomness(exposure),
+        samples=exposure.quadratures.symbols if exposure.quadratures is not None else 0,
+        excess_noise=excess,
+        transmittance=transmittance,
     )
+
+
+def _estimates(
+    exposure: Exposure, rng: np.random.Generator
+) -> tuple[float, float] | tuple[None, None]:
+    """Excess noise and transmittance as estimated from all samples, with their scatter."""
+    block, source = exposure.quadratures, exposure.model.gaussian
+    if block is None or source is None:
+        return None, None
+    draw = rng.standard_normal(2).tolist()
+    scatter = math.sqrt(block.noise / (block.symbols * block.modulation))
+    gain = block.gain + scatter * draw[0]
+    noise = block.noise * (1 + math.sqrt(2 / block.symbols) * draw[1])
+    overall = max(gain, 1e-6) ** 2
+    efficiency = exposure.model.eta_det * exposure.model.eta_bob
+    return (noise - 1 - source.electronic_noise) / overall, overall / efficiency
 
 
 def monitor(read: records.Monitor) -> Monitor:
@@ -66,7 +91,7 @@ def _levels(exposure: Exposure) -> Iterator[Level]:
     intensities = exposure.model.intensities
     for name, mean, counts in zip(NAMES, intensities, exposure.levels(), strict=False):
         yield Level(
-            name="vacuum" if is_dark(mean) else name,
+            name=name,
             mean_photons=mean,
             sent=counts.sent,
             clicks=counts.clicks,
@@ -79,7 +104,7 @@ def _levels(exposure: Exposure) -> Iterator[Level]:
 
 def _randomness(exposure: Exposure) -> RandomnessHealth:
     book = exposure.cells.codebook
-    if "bit" not in book.alice or "basis" not in book.alice:
+    if exposure.model.protocol not in PULSES:
         return RandomnessHealth()
     crossed = np.where(book.sifted == 0, exposure.counts, 0)
     ones = int(crossed @ book.alice["bit"])
@@ -107,7 +132,8 @@ def blocks(
     """Telemetry of ``count`` blocks with nothing but benign drift."""
     model = preset(LINKS[link])
     for block in range(first, first + count):
-        yield telemetry(expose(model, drift.conditions(block * SECONDS), SECONDS, rng), block)
+        exposure = expose(model, drift.conditions(block * SECONDS), SECONDS, rng)
+        yield telemetry(exposure, block, rng)
 
 
 def calibration(link: str, drift: Drift, rng: np.random.Generator, count: int) -> Baseline:

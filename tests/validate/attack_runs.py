@@ -129,7 +129,8 @@ class _Run:
         conditions = self._drift.conditions(self._block * SECONDS)
         if attacked and self._case.optics is not None:
             conditions = self._case.optics.apply(self._model, conditions)
-        seen = telemetry(expose(self._model, conditions, SECONDS, self._rng), self._block)
+        exposure = expose(self._model, conditions, SECONDS, self._rng)
+        seen = telemetry(exposure, self._block, self._rng)
         if attacked and self._case.edit is not None:
             seen = self._case.edit(seen)
         self._block += 1

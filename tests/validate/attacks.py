@@ -154,7 +154,7 @@ def table(outcomes: Sequence[Outcome], quiet: Sequence[Quiet]) -> str:
 
 def _cell(outcome: Outcome | None) -> str:
     if outcome is None:
-        return ""
+        return "."
     if not outcome.ok:
         return FAILED
     if outcome.case.expected is None:
