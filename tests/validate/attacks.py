@@ -28,7 +28,7 @@ from tests.validate.attack_runs import Outcome, Quiet, false_alarms, run_case, r
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "build" / "validate" / "attacks.json"
 PROFILES = ("stationary", "diurnal", "aerial")
-RUNS = 20
+RUNS = 12
 BLOCKS = 102_000  # of each benign profile, over all links
 MOST_FALSE = 1  # alarms in 100,000 good blocks
 BEGIN, END = "<!-- attack matrix {} -->", "<!-- end of attack matrix -->"
