@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OUTSIDE := $(VENV)/.validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-host test-lab interop check bench validate fuzz liboqs lock clean
+.PHONY: help setup demo test test-host test-lab interop check bench validate attack-matrix fuzz liboqs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +49,9 @@ bench: $(OUTSIDE)  ## figures of one run: handshake, rekey, status, memory
 
 validate: $(OUTSIDE)  ## physics and post-processing against known figures; report in build/validate/
 	$(RUN)/python -m tests.validate
+
+attack-matrix: $(READY)  ## every attack on every link; writes the table of docs/detection.md
+	$(RUN)/python -m tests.validate.attacks --docs docs/detection.md
 
 fuzz: $(READY)  ## a million hostile inputs at the IKE core; report in build/fuzz/
 	$(RUN)/python -m tests.fuzz --inputs 1000000

@@ -73,6 +73,7 @@ KEY_SIDE_MAY_IMPORT = {
 COMPUTES_ONLY = ("qkd_adapters/detection", "qkd_adapters/postprocessing", "qkd_adapters/optics")
 COMPUTES_WITH = {
     *("qkd_adapters", "kms_client.secret", "numpy"),
+    "river",  # an extra, of one module: see test_one_module_imports_river
     "cryptography.hazmat.primitives.poly1305",  # a tag is paid for with key, see authentication
 }
 """What the mathematics of devices and optics may import besides the standard library."""
@@ -222,6 +223,17 @@ def test_one_module_imports_oqs() -> None:
         if name.split(".")[0] == "oqs"
     }
     assert len(found) <= 1
+
+
+def test_one_module_imports_river() -> None:
+    # An extra of a hundred megabytes; the detection proper does without.
+    found = {
+        label(path)
+        for path in sources(*PACKAGES)
+        for name in imports(path)
+        if name.split(".")[0] == "river"
+    }
+    assert found <= {"qkd_adapters/detection/trees.py"}
 
 
 def test_no_file_is_too_long() -> None:

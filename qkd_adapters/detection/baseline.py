@@ -137,13 +137,13 @@ def calibrate(blocks: Sequence[BlockTelemetry], receiver: Receiver | None = None
     """
     if len(blocks) < MIN_BLOCKS:
         raise BaselineError(f"{len(blocks)} calibration blocks, at least {MIN_BLOCKS} needed")
+    if len({(block.protocol, tuple(level.name for level in block.levels)) for block in blocks}) > 1:
+        raise BaselineError("calibration blocks are of different links")
     receiver = receiver or Receiver()
     if not receiver.dark_yield and knows_dark(blocks[0].protocol):
         receiver = replace(receiver, dark_yield=_dark_yield(blocks))
     measured = [measure(block, receiver) for block in blocks]
     layout = measured[0][0]
-    if any(other != layout for other, _ in measured):
-        raise BaselineError("calibration blocks are of different links")
     values = np.array([sample.values for _, sample in measured])
     variances = np.array([sample.variances for _, sample in measured])
     features = {

@@ -7,3 +7,7 @@ from kms_client.errors import QsgwError
 
 class BaselineError(QsgwError):
     """A calibration is too short, damaged, or made for another kind of link."""
+
+
+class MissingExtraError(QsgwError):
+    """An optional part was asked for whose libraries are not installed."""

@@ -78,13 +78,13 @@ RULES: tuple[Rule, ...] = (
         "clocks drift apart",
         "SYNC*",
         # With most of the light gone the self-test measures what is not light.
-        allows="ARRIVAL* WIDTH* BALANCE* LOSS+ QBER* GAP* RATIO* DOUBLES* VACUUM* SELF_TEST*",
+        allows="ARRIVAL* WIDTH* LOSS+ QBER* GAP* RATIO+ DOUBLES* VACUUM* SELF_TEST*",
     ),
     _rule(
         AlarmKind.DEVICE,
         "the receiver is warmer or colder than it was",
         "TEMPERATURE*",
-        allows="VACUUM* QBER* GAP* RATIO* DOUBLES* WIDTH* SYNC* ARRIVAL* SPLIT* LOSS- "
+        allows="VACUUM* QBER* GAP* RATIO+ DOUBLES* WIDTH* SYNC* ARRIVAL* SPLIT* LOSS- "
         "EXCESS_NOISE*",
     ),
     _rule(
@@ -104,7 +104,7 @@ RULES: tuple[Rule, ...] = (
         "more clicks without a pulse: light from outside or dark counts",
         "VACUUM+ GAP+ WIDTH+",
         "VACUUM+ QBER+ RATIO+ LOSS-",
-        allows="QBER+ GAP+ RATIO* DOUBLES* WIDTH+ SPLIT* SELF_TEST*",
+        allows="QBER+ GAP+ RATIO+ DOUBLES* WIDTH+ SPLIT*",
     ),
     _rule(
         AlarmKind.DETECTOR_SHIFT,
