@@ -40,6 +40,7 @@ class Hotelling:
         self._since += 1
         if self._since >= REFRESH:
             self._since = 0
-            diagonal = np.diag(np.maximum(np.diag(self._covariance), 1.0))
-            shrunk = (1 - SHRINKAGE) * self._covariance + SHRINKAGE * diagonal
+            shrunk = (1 - SHRINKAGE) * self._covariance
+            # A z is never taken for less scattered than its baseline says it may be.
+            np.fill_diagonal(shrunk, np.maximum(np.diag(self._covariance), 1.0))
             self._inverse = np.asarray(np.linalg.inv(shrunk), dtype=np.float64)

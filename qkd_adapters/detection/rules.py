@@ -41,6 +41,8 @@ def _rule(kind: AlarmKind, text: str, *needs: str, allows: str = "", patience: i
     return Rule(kind=kind, needs=wanted, allows=allowed, text=text, patience=patience)
 
 
+BESIDES_TIMING = "WIDTH* BASIS* LOSS* DOUBLES* VACUUM- QBER* SPLIT* GAP* RATIO*"
+
 RULES: tuple[Rule, ...] = (
     _rule(
         AlarmKind.BLINDING,
@@ -109,8 +111,22 @@ RULES: tuple[Rule, ...] = (
     _rule(
         AlarmKind.DETECTOR_SHIFT,
         "balance or timing of the detectors moved: time-shift or efficiency mismatch",
-        "BALANCE* ARRIVAL* WIDTH*",
-        allows="BASIS* LOSS* DOUBLES* VACUUM- QBER* SPLIT* GAP* RATIO*",
+        "BALANCE* ARRIVAL*",
+        allows=BESIDES_TIMING,
+    ),
+    _rule(
+        AlarmKind.DETECTOR_SHIFT,
+        "arrivals spread and gain down: time-shift to either side",
+        "WIDTH+",
+        "LOSS+",
+        allows=BESIDES_TIMING,
+    ),
+    _rule(
+        AlarmKind.DETECTOR_SHIFT,
+        "arrivals spread: time-shift to either side",
+        "WIDTH*",
+        allows=BESIDES_TIMING,
+        patience=6,  # noise spreads them, too, and then shows in the errors
     ),
     _rule(
         AlarmKind.DECOY_RATIO,

@@ -29,7 +29,7 @@ CALIBRATION = 3600  # blocks; an hour
 WARM_UP = 40  # good blocks before an attack
 LONGEST = 200  # blocks of an attack that is not seen
 AFTERWARDS = 30  # blocks an attack goes on after its alarm, for others to be raised
-CLEARING = 150  # good blocks within which every alarm must have been cleared
+CLEARING = 300  # good blocks within which every alarm must have been cleared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
