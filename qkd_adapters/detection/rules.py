@@ -105,7 +105,7 @@ RULES: tuple[Rule, ...] = (
         AlarmKind.DARK_COUNTS,
         "more clicks without a pulse: light from outside or dark counts",
         "VACUUM+ GAP+ WIDTH+",
-        "VACUUM+ QBER+ RATIO+ LOSS-",
+        "VACUUM+ GAP+ QBER+ RATIO+ LOSS-",
         allows="QBER+ GAP+ RATIO+ DOUBLES* WIDTH+ SPLIT*",
     ),
     _rule(
