@@ -17,6 +17,7 @@ import numpy as np
 from kms_client.secret import Secret
 from qkd_adapters.detection import telemetry
 from qkd_adapters.detection.baseline import Baseline, calibrate
+from qkd_adapters.detection.features import Receiver
 from qkd_adapters.detection.telemetry import BlockTelemetry
 from qkd_adapters.device.blocks import Run
 from qkd_adapters.device.bootstrap import make_psk
@@ -95,7 +96,9 @@ def calibration(order: Order, sheet: Datasheet, rng: np.random.Generator) -> Bas
             blocks = list(_bench(sheet, exposures, rng))
     except ValueError as error:
         raise FactoryError(str(error)) from error
-    return calibrate(blocks)
+    # With the laser off, on the same table.
+    dark = Receiver(dark_yield=model.y0, gate=model.detector.gate_ps)
+    return calibrate(blocks, dark)
 
 
 def _bench(
