@@ -1,0 +1,401 @@
+"""One interface: its CAKs, its SecY, one clock. The sans-IO face of the MKA core.
+
+Feed it frames, answers, wishes and the time; collect frames, commands and events after every
+call, and call ``handle_timer`` when ``next_deadline`` has come. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from gateway.crypto.rng import Rng
+from gateway.mka import limits
+from gateway.mka.commands import Answer, Command
+from gateway.mka.controlled_port import ControlledPort
+from gateway.mka.errors import DropReason, MkpduError
+from gateway.mka.events import CakRetired, Dropped, Event, PrincipalChanged, SakMade
+from gateway.mka.key_server import Need, agreed_confidentiality, need_of
+from gateway.mka.keys import Cak
+from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
+from gateway.mka.outbox import Outbox
+from gateway.mka.participant import Participant, Saying
+from gateway.mka.peers import Peer
+from gateway.mka.principal import choose, may_follow
+from gateway.mka.registry import Confidentiality
+from gateway.mka.sak import Sak, free_an
+from gateway.mka.sets import DistributedSak, ParameterSet, Xpn
+from gateway.mka.settings import PortSettings, Security
+from gateway.mka.states import State
+from gateway.mka.views import ParticipantFacts, PeerFacts, PortFacts, SakFacts
+
+_STEPS_MAX = 8  # a rollover takes three steps at one moment; more is a fault
+
+
+class Port:
+    """A port access entity with its MKA participants (clause 12)."""
+
+    def __init__(self, settings: PortSettings, *, rng: Rng) -> None:
+        """Nothing is sent before there is a CAK; the port is closed from the first command on."""
+        self._settings = settings
+        self._rng = rng
+        self._outbox = Outbox()
+        self._cp = ControlledPort(settings, self._outbox)
+        self._participants: dict[bytes, Participant] = {}  # by CKN, in the order they came
+        self._principal: Participant | None = None
+        self._requested: str | None = None
+
+    # --- wishes --------------------------------------------------------------------------------
+
+    def add_cak(self, cak: Cak, now: float) -> None:
+        """Speak under this CAK too; it becomes principal when everybody has it (see principal).
+
+        The CAK is ours from here on. ValueError for a CKN that is there, or one CAK too many.
+        """
+        if cak.ckn in self._participants:
+            raise ValueError(f"CKN {cak.ckn.hex()} is there already")
+        if len(self._participants) >= limits.PARTICIPANTS_MAX:
+            raise ValueError(f"more than {limits.PARTICIPANTS_MAX} CAKs on one port")
+        self._participants[cak.ckn] = Participant(cak, self._settings, self._rng, self._outbox, now)
+        self._settle(now)
+
+    def remove_cak(self, ckn: bytes, reason: str, now: float) -> None:
+        """Stop speaking under it at once; SAKs made under it stay only if another CAK has peers."""
+        participant = self._participants.get(ckn)
+        if participant is not None:
+            self._remove(participant, reason)
+            self._settle(now)
+
+    def request_sak(self, reason: str, now: float) -> None:
+        """A new SAK, where we are key server; elsewhere nothing."""
+        principal = self._principal
+        if principal is not None and principal.is_key_server:
+            self._requested = reason
+            self._settle(now)
+
+    def close(self, reason: str, now: float) -> None:
+        """All CAKs go, all SAs are deleted."""
+        for participant in tuple(self._participants.values()):
+            self._remove(participant, reason)
+        self._settle(now)
+
+    # --- what the outside reports --------------------------------------------------------------
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """One frame of Ethertype 0x888e, from its destination address on. Never raises."""
+        try:
+            self._hear(parse_frame(frame), now)
+        except MkpduError as error:
+            source = frame[limits.MAC_SIZE : 2 * limits.MAC_SIZE]
+            dropped = Dropped(reason=error.reason, text=str(error), source=source)
+            self._outbox.events.append(dropped)
+        self._settle(now)
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """The outcome of a command."""
+        tried, state = self._cp.latest, self._cp.state
+        self._cp.answer(answer, now)
+        self._after_failure(tried, state)
+        self._settle(now)
+
+    def transmit_pn(self, an: int, next_pn: int, now: float) -> None:
+        """The next packet number of our transmit SA. To be told each Hello Time, more or less."""
+        self._cp.transmit_pn(an, next_pn)
+        self._settle(now)
+
+    # --- the clock -----------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        tried, state = self._cp.latest, self._cp.state
+        self._settle(now)
+        self._after_failure(tried, state)
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timer`` wants to be called next."""
+        times = [participant.next_deadline() for participant in self._participants.values()]
+        principal = self._principal
+        if principal is not None:
+            deadline = self._cp.next_deadline(key_server=principal.is_key_server)
+            times += [deadline] if deadline is not None else []
+            need = self._need(principal)
+            # One that waits for the rollover under way is looked at again when that is over.
+            times += [need.at] if need is not None and self._room_for(need) else []
+        return min(times, default=None)
+
+    # --- collected by the driver ---------------------------------------------------------------
+
+    def take_frames(self) -> list[bytes]:
+        taken, self._outbox.frames = self._outbox.frames, []
+        return taken
+
+    def take_commands(self) -> list[Command]:
+        taken, self._outbox.commands = self._outbox.commands, []
+        return taken
+
+    def take_events(self) -> list[Event]:
+        taken, self._outbox.events = self._outbox.events, []
+        return taken
+
+    def view(self) -> PortFacts:
+        cp = self._cp
+        return PortFacts(
+            interface=self._settings.interface,
+            port=cp.port,
+            rollover=cp.state,
+            participants=tuple(
+                self._participant_facts(item) for item in self._participants.values()
+            ),
+            saks=tuple(
+                SakFacts(
+                    ckn=sak.ckn,
+                    ki=sak.ki,
+                    an=sak.an,
+                    suite=sak.suite,
+                    confidentiality=sak.confidentiality,
+                    transmits=sak is cp.in_use,
+                    next_pn=sak.pn,
+                )
+                for sak in (cp.latest, cp.old)
+                if sak is not None
+            ),
+        )
+
+    def _participant_facts(self, participant: Participant) -> ParticipantFacts:
+        server = participant.server
+        own = self._settings.sci if participant.is_key_server else None
+        return ParticipantFacts(
+            ckn=participant.ckn,
+            mi=participant.mi,
+            mn=participant.mn,
+            principal=participant is self._principal,
+            key_server=own if server is None else server.sci,
+            peers=tuple(
+                PeerFacts(
+                    sci=peer.sci,
+                    mi=peer.mi,
+                    mn=peer.basic.mn,
+                    priority=peer.basic.priority,
+                    live=peer.live,
+                )
+                for peer in participant.peers.all()
+            ),
+        )
+
+    # --- hearing -------------------------------------------------------------------------------
+
+    def _hear(self, envelope: Envelope, now: float) -> None:
+        ckn = envelope.basic.ckn
+        participant = self._participants.get(ckn)
+        if participant is None:
+            raise MkpduError(DropReason.UNKNOWN_CKN, f"CKN {ckn.hex()} is not ours")
+        mkpdu, peer, gone = participant.receive(envelope, now)
+        for other in gone:
+            self._forget(participant, other)
+        if participant.server is peer:
+            self._take_distributed(participant, mkpdu, peer, now)
+        if participant is self._principal:
+            self._cp.member_seen(peer)
+            newest = self._cp.newest
+            if newest is not None and peer.live and peer.receives(newest.ki):
+                newest.received_by.add(peer.mi)
+
+    def _take_distributed(
+        self, participant: Participant, mkpdu: Mkpdu, server: Peer, now: float
+    ) -> None:
+        distributed = mkpdu.distributed_sak
+        if distributed is None or not self._settings.secures:
+            return
+        self._choose_principal(now)
+        if not may_follow(participant, self._principal, self._participants.values()):
+            return
+        if not distributed.wrapped:  # 9.6: the key server says there is to be no MACsec
+            if self._settings.security is Security.SHOULD_SECURE:
+                self._cp.lose("the key server wants no MACsec", now)
+            return
+        sak = participant.take_sak(distributed, server)
+        if sak is not None:
+            self._make_principal(participant, now)
+            self._cp.offer(sak, participant.peers.all(), now)
+
+    def _after_failure(self, tried: Sak | None, state: State) -> None:
+        """A SAK that the SecY did not take, and nothing was sent under: it may be offered again."""
+        failed = tried is not None and tried is not self._cp.latest and tried is not self._cp.old
+        if failed and tried is not None and state is State.RECEIVE:
+            participant = self._participants.get(tried.ckn)
+            if participant is not None and self._cp.failed_at is not None:
+                participant.may_take_again(tried.ki)
+
+    # --- settling ------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> None:
+        """Everything that follows from what is so now."""
+        for participant in self._participants.values():
+            if participant.used_up:
+                participant.renew("its numbers are used up", now)
+            for peer in participant.expire(now):
+                self._forget(participant, peer)
+        self._choose_principal(now)
+        for _ in range(_STEPS_MAX):
+            before = (self._cp.state, self._cp.newest)
+            self._judge(now)
+            self._serve(now)
+            if before == (self._cp.state, self._cp.newest):
+                break
+        self._retire_caks()
+        self._send(now)
+
+    def _forget(self, participant: Participant, gone: Peer) -> None:
+        for sak in self._cp.saks():
+            if sak.ki.mi == participant.mi:
+                sak.member_left(gone.mi)
+        if participant is self._principal and all(
+            peer.sci != gone.sci for peer in participant.peers.all()
+        ):
+            self._cp.member_gone(gone.sci)
+
+    def _choose_principal(self, now: float) -> None:
+        chosen = choose(self._principal, tuple(self._participants.values()))
+        if chosen is not None:
+            self._make_principal(chosen, now)
+            return
+        if self._principal is not None:
+            self._principal = None
+            self._outbox.events.append(PrincipalChanged(ckn=None))
+        if self._cp.newest is not None:
+            # 9.14, 12.4: without a live peer the SAs go. Whoever comes back needs another SAK, so
+            # it is as another member that we meet him.
+            ckns = {sak.ckn for sak in self._cp.saks()}
+            self._cp.lose("no live peer", now)
+            for participant in self._participants.values():
+                if participant.ckn in ckns:
+                    participant.renew("its SAK was given up", now)
+
+    def _make_principal(self, participant: Participant, now: float) -> None:
+        if participant is not self._principal:
+            self._principal = participant
+            self._requested = None
+            self._outbox.events.append(PrincipalChanged(ckn=participant.ckn))
+            participant.send_soon(now)
+
+    def _judge(self, now: float) -> None:
+        principal = self._principal
+        if principal is None:
+            return
+        self._cp.judge(
+            key_server=principal.is_key_server,
+            peers=principal.peers.securing,
+            server=principal.server,
+            now=now,
+        )
+
+    def _serve(self, now: float) -> None:
+        """As key server: make a SAK where one is needed."""
+        principal = self._principal
+        if principal is None:
+            return
+        should = self._settings.security is Security.SHOULD_SECURE
+        if should and principal.is_key_server and self._agreed(principal) is None:
+            self._cp.lose("no member wants MACsec", now)
+        need = self._need(principal)
+        if need is None or need.at > now or not self._room_for(need):
+            return
+        confidentiality = self._agreed(principal)
+        an = free_an(self._cp.last_an, self._taken_ans(principal))
+        if confidentiality is None or an is None:
+            return
+        self._requested = None
+        sak = principal.make_sak(an, confidentiality, now)
+        event = SakMade(ckn=sak.ckn, ki=sak.ki, an=sak.an, reason=need.reason)
+        self._outbox.events.append(event)
+        self._cp.offer(sak, principal.peers.all(), now)
+        principal.send_soon(now)
+
+    def _need(self, principal: Participant) -> Need | None:
+        if not principal.is_key_server or self._agreed(principal) is None:
+            return None
+        return need_of(
+            principal,
+            self._cp.newest,
+            self._settings,
+            requested=self._requested,
+            failed_at=self._cp.failed_at,
+        )
+
+    def _agreed(self, principal: Participant) -> Confidentiality | None:
+        return agreed_confidentiality(self._settings, principal.peers.live)
+
+    def _room_for(self, need: Need) -> bool:
+        if self._cp.at_rest:
+            return True
+        return need.urgent and self._cp.state in (State.RECEIVE, State.RECEIVING)
+
+    def _taken_ans(self, principal: Participant) -> set[int]:
+        """Ours, and those members say they have: we may have been restarted, they not."""
+        own = {sak.an for sak in self._cp.saks()}
+        theirs = {key.an for peer in principal.peers.live for key in peer.key_uses()}
+        return own | theirs if len(own | theirs) < limits.ASSOCIATION_NUMBERS else own
+
+    def _retire_caks(self) -> None:
+        """A CAK rollover is over when no SAK of another CAK than the principal's is left."""
+        principal = self._principal
+        if principal is None or self._cp.state is not State.RETIRE:
+            return
+        if any(sak.ckn != principal.ckn for sak in self._cp.saks()):
+            return
+        order = list(self._participants.values())
+        for participant in order[: order.index(principal)]:
+            self._remove(participant, "another CAK took its place")
+
+    def _remove(self, participant: Participant, reason: str) -> None:
+        del self._participants[participant.ckn]
+        participant.wipe()
+        self._outbox.events.append(CakRetired(ckn=participant.ckn, reason=reason))
+        if participant is self._principal:
+            self._principal = None
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def _send(self, now: float) -> None:
+        if self._cp.announce:
+            self._cp.announce = False
+            if self._principal is not None:
+                self._principal.send_soon(now)
+        for participant in self._participants.values():
+            if participant.send_due(now):
+                mine = participant is self._principal
+                participant.send(self._saying(participant) if mine else Saying(), now)
+
+    def _saying(self, principal: Participant) -> Saying:
+        sets: list[ParameterSet] = []
+        use = self._cp.sak_use()
+        if use is not None:
+            sets.append(use)
+        distributed, order = self._distribution(principal)
+        if distributed is not None:
+            sets.append(distributed)
+        latest, old = self._cp.latest, self._cp.old
+        if any(sak.suite.xpn for sak in self._cp.saks()):
+            sets.append(Xpn(latest_high=_high(latest), old_high=_high(old)))
+        return Saying(sets=tuple(sets), ssci_order=order)
+
+    def _distribution(self, principal: Participant) -> tuple[DistributedSak | None, Sak | None]:
+        """The SAK, for as long as a member does not have it (9.8.2)."""
+        live = principal.peers.securing
+        if not principal.is_key_server:
+            return None, None
+        if self._agreed(principal) is None:
+            clear = self._settings.security is Security.SHOULD_SECURE
+            return (DistributedSak() if clear else None), None
+        sak = self._cp.newest
+        if sak is None or sak is self._cp.held or sak.ki.mi != principal.mi:
+            return None, None
+        # Whoever joined after it was made waits for the next one: an earlier incarnation of the
+        # same station may have used this one, and would use its packet numbers again.
+        if any(peer.mi not in sak.members for peer in live):
+            return None, None
+        lacking = [peer for peer in live if not peer.receives(sak.ki)]
+        if not lacking or any(peer.mi in sak.received_by for peer in lacking):
+            return None, None
+        return principal.distribute(sak), sak
+
+
+def _high(sak: Sak | None) -> int:
+    return 0 if sak is None else sak.advertised_pn >> 32

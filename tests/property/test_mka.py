@@ -1,0 +1,180 @@
+"""Members of one LAN, whatever happens to frames and members: one SAK in the end, or none.
+
+What must hold all the while (no AN taken twice, no packet numbers begun anew under a SAK, no
+storm) is asserted by the LAN itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.mka import limits
+from gateway.mka.commands import PortState
+from gateway.mka.identifiers import MemberId
+from gateway.mka.registry import CipherSuite, Confidentiality
+from gateway.mka.settings import PortSettings
+from tests.support.mka_lan import CKN, Lan, lan, settings_of
+
+QUIET = 30.0  # seconds without any trouble: life time, retire and transmit delay, and to spare
+SUITES = st.sampled_from(list(CipherSuite))
+FEW = settings(max_examples=15, deadline=None, derandomize=True)
+
+# What happens: when, to whom, what.
+happenings = st.lists(
+    st.tuples(
+        st.floats(0.0, 25.0),
+        st.integers(0, 3),
+        st.sampled_from(["restart", "cut", "join", "equal-mi", "mn-end", "request", "fail"]),
+    ),
+    max_size=6,
+)
+
+
+def happen(one: Lan, who: int, what: str) -> None:
+    who %= len(one.members)
+    member = one.members[who]
+    participant = next(iter(member.port._participants.values()), None)
+    match what:
+        case "restart":
+            one.restart(who)
+        case "cut":
+            one.cut = lambda source, target: who in (source, target)
+        case "join":
+            one.cut = lambda source, target: False
+        case "equal-mi" if participant is not None:
+            other = one.members[(who + 1) % len(one.members)]
+            other = next(iter(other.port._participants.values()))
+            participant.mi = MemberId(bytes(other.mi))
+        case "mn-end" if participant is not None:
+            participant.mn = limits.MN_MAX - 2
+        case "request":
+            one.act(who, lambda port: port.request_sak("asked", one.now))
+        case "fail":
+            member.secy.fail += 1
+
+
+def in_the_clear(one: Lan) -> bool:
+    return any(member.secy.port is PortState.CLEAR for member in one.members)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    count=st.integers(2, 4),
+    seed=st.integers(0, 2**32),
+    loss=st.sampled_from([0.0, 0.1, 0.4]),
+    jitter=st.sampled_from([0.002, 0.5, 3.0]),
+    options=st.tuples(SUITES, st.booleans()),
+    happens=happenings,
+)
+def test_members_end_with_one_sak(count, seed, loss, jitter, options, happens):  # noqa: PLR0917
+    suite, delay_protect = options
+    change = {
+        "suite": suite,
+        "accepted_suites": frozenset({suite}),
+        "delay_protect": delay_protect,
+    }
+    one = lan(count, seed=seed, loss=loss, jitter=jitter, change=change)
+    for when, who, what in happens:
+        one.at(when, lambda who=who, what=what: happen(one, who, what))
+    one.run(25.0)
+    one.cut, one.loss, one.jitter = (lambda source, target: False), 0.0, 0.002
+    one.run(QUIET)
+    assert one.one_sak(), [str(member.port.view()) for member in one.members]
+    assert not in_the_clear(one)
+    before = one.saks()
+    one.run(QUIET)
+    assert one.saks() == before  # and there it stays
+
+
+@FEW
+@given(count=st.integers(2, 4), seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.3]))
+def test_nobody_who_can_hear_nobody_keeps_a_sak(count, seed, loss):
+    one = lan(count, seed=seed, loss=loss)
+    one.run(20.0)
+    one.cut = lambda source, target: True
+    one.run(QUIET)
+    assert one.no_sak()
+    assert {member.secy.port for member in one.members} == {PortState.BLOCKED}
+
+
+@FEW
+@given(count=st.integers(2, 4), seed=st.integers(0, 2**32), staggered=st.floats(0.0, 8.0))
+def test_a_cak_rollover_ends_with_one_sak_under_the_new_one(count, seed, staggered):
+    one = lan(count, seed=seed)
+    one.run(10.0)
+    assert one.one_sak()
+    broken = []
+    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    for index in range(count):
+        one.at(index * staggered, lambda index=index: one.add_cak(index, 2, b"second"))
+    one.run(count * staggered + QUIET)
+    assert one.one_sak()
+    assert not broken  # every frame on the way found its SA
+    for member in one.members:
+        assert [item.ckn for item in member.port.view().participants] == [b"second"]
+
+
+def hears_all(one: Lan) -> bool:
+    up = [member.secy for member in one.members]
+    return all(a is b or a.hears(b) for a in up for b in up)
+
+
+@FEW
+@given(count=st.integers(2, 4), seed=st.integers(0, 2**32), rekeys=st.integers(1, 4))
+def test_no_frame_is_lost_in_a_sak_rollover(count, seed, rekeys):
+    one = lan(count, seed=seed)
+    one.run(10.0)
+    first, broken = one.saks(), []
+    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    for number in range(rekeys):
+        one.at(12.0 * number, lambda: one.act(0, lambda port: port.request_sak("asked", one.now)))
+    one.run(12.0 * rekeys + QUIET)
+    assert not broken
+    assert one.one_sak()
+    assert one.saks() != first
+
+
+@pytest.mark.parametrize("other", ["cak", "ckn"])
+@given(count=st.integers(2, 4), seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.3]))
+@settings(max_examples=5, deadline=None, derandomize=True)
+def test_who_has_another_key_has_no_part(other, count, seed, loss):
+    """The negative twin: the last member's CAK, or only its name, is another."""
+    one = lan(count, seed=seed, loss=loss)
+    stranger = settings_of(count)
+    key = (2, CKN) if other == "cak" else (1, b"other")
+    one.members.append(one._member(stranger, [key]))
+    one._begin(count)
+    one.run(25.0)
+    assert one.members[count].secy.sak is None
+    one.stop(count)
+    one.loss = 0.0
+    one.run(QUIET)
+    assert one.one_sak()
+    assert not any(stranger.sci == sci for member in one.members for sci, _ in member.secy.receive)
+
+
+@FEW
+@given(seed=st.integers(0, 2**32), levels=st.permutations(list(Confidentiality)))
+def test_no_member_is_given_less_than_it_wants(seed, levels):
+    """Each wants another level: whoever has a SAK has one at least as good."""
+    members = []
+    for index, level in enumerate(levels[:3]):
+        one = settings_of(index)
+        suite = CipherSuite.GCM_AES_256
+        members.append(strict(one, level, suite))
+    one = Lan(members, seed=seed)
+    one.run(QUIET)
+    for member in one.members:
+        for sak in member.port.view().saks:
+            wanted = member.settings.confidentiality
+            assert wanted is Confidentiality.NONE or (
+                sak.confidentiality is not Confidentiality.NONE and sak.confidentiality <= wanted
+            )
+
+
+def strict(one: PortSettings, level: Confidentiality, suite: CipherSuite) -> PortSettings:
+    return replace(one, confidentiality=level, capability=level.needs, suite=suite)
