@@ -67,7 +67,7 @@ class Tolerance:
 
 TOLERANCES: dict[Group, Tolerance] = {
     Group.LOSS: Tolerance(floor=0.015, drift=1.0, unit="dB"),
-    Group.QBER: Tolerance(floor=2e-4, drift=6e-3),
+    Group.QBER: Tolerance(floor=3e-4, drift=6e-3),
     Group.GAP: Tolerance(floor=1e-4, drift=6e-3),
     Group.SPLIT: Tolerance(floor=2e-4, drift=1e-2),
     Group.RATIO: Tolerance(floor=5e-4, drift=0.03),
