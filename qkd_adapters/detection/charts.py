@@ -20,7 +20,7 @@ from qkd_adapters.detection.features import Vector
 Mask = npt.NDArray[np.bool_]
 
 SLACK = 0.5  # k: half of the smallest change meant to be found quickly, in sigma
-CUSUM_LIMIT = 16.0  # h: average run length near 2e7 blocks a side (Siegmund 1985)
+CUSUM_LIMIT = 16.0  # h: average run length near 5e7 blocks a side (Siegmund 1985)
 EWMA_WEIGHT = 0.1
 EWMA_LIMIT = 5.5  # in the EWMA's own standard deviations
 SINGLE_LIMIT = 6.5  # one block alone, in sigma; 8e-11 for a normal distribution
