@@ -109,6 +109,7 @@ class Alice(Device):
             tell_kme=self.port.send,
             tell_bob=self.tell,
             book=self.book,
+            buffer=settings.buffer,
         )
         self.link = LinkWatch(settings)
         self.progress = _Progress()

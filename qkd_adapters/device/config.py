@@ -10,6 +10,7 @@ from qkd_adapters.config_file import ConfigFile, Table
 from qkd_adapters.detection.baseline import MIN_BLOCKS
 from qkd_adapters.detection.detector import CALIBRATION_BLOCKS
 from qkd_adapters.device.datasheet import Datasheet, load_datasheet
+from qkd_adapters.device.delivery import MAX_WAITING
 from qkd_adapters.records import Role
 
 
@@ -22,6 +23,7 @@ class _DeviceTable(Table, frozen=True, kw_only=True):
     baseline: str | None = None
     calibration_blocks: int = CALIBRATION_BLOCKS
     telemetry: str | None = None
+    buffer: int = MAX_WAITING
 
 
 class _ClassicalTable(Table, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ class DeviceSettings:
     ``psk`` is the bootstrap secret, ``state`` the account of what was used of it. ``baseline``
     and ``telemetry`` are Alice's: the calibration to judge by (where there is none, the first
     ``calibration_blocks`` good ones become it), and a file that gets one JSON line per block.
+    ``buffer`` is the limit of keys that wait for the KMEs to have room.
     """
 
     role: Role
@@ -60,6 +63,7 @@ class DeviceSettings:
     baseline: Path | None
     calibration_blocks: int
     telemetry: Path | None
+    buffer: int
     classical: Address
     psk: Path
     state: Path
@@ -84,6 +88,7 @@ def load_device(path: Path) -> DeviceSettings:
             raise file.error("device", name, "only alice has it")
     blocks = raw.device.calibration_blocks
     file.between("device", "calibration_blocks", blocks, MIN_BLOCKS, 100_000)
+    file.between("device", "buffer", raw.device.buffer, 1, MAX_WAITING)
     return DeviceSettings(
         role=raw.device.role,
         link=raw.device.link,
@@ -92,6 +97,7 @@ def load_device(path: Path) -> DeviceSettings:
         control_socket=file.file(raw.device.control_socket),
         baseline=None if raw.device.baseline is None else file.file(raw.device.baseline),
         calibration_blocks=raw.device.calibration_blocks,
+        buffer=raw.device.buffer,
         telemetry=None if raw.device.telemetry is None else file.file(raw.device.telemetry),
         classical=file.address("classical", key, address),
         psk=file.file(raw.classical.psk),

@@ -25,7 +25,7 @@ from qkd_adapters.link.messages import (
     decode_from_kme,
 )
 
-# Keys that wait until a KME has room; of more, the oldest are dropped.
+# Keys that may wait until a KME has room, where a device's table does not say.
 MAX_WAITING = 4096
 # Keys handed over whose block is remembered, for quarantine.
 MAX_REMEMBERED = 65_536
@@ -43,7 +43,8 @@ class WaitingKey:
 class Delivery:
     """No I/O of its own: ``tell_kme`` and ``tell_bob`` carry what is to be said.
 
-    ``book`` is told how many keys were handed over, and given up.
+    ``book`` is told how many keys were handed over, and given up. At most ``buffer`` keys wait
+    until both KMEs have room; of more, the oldest are dropped.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Delivery:
         tell_kme: Callable[[FromLink], None],
         tell_bob: Callable[[Message], None],
         book: Callable[[int, int], None] = lambda _delivered, _discarded: None,
+        buffer: int = MAX_WAITING,
     ) -> None:
         self.own = own
+        self._buffer = buffer
         self.peer = peer
         self._tell_kme = tell_kme
         self._tell_bob = tell_bob
@@ -76,7 +79,7 @@ class Delivery:
 
     def add(self, keys: Iterable[WaitingKey]) -> None:
         self._waiting.extend(keys)
-        excess = [self._waiting.popleft() for _ in range(len(self._waiting) - MAX_WAITING)]
+        excess = [self._waiting.popleft() for _ in range(len(self._waiting) - self._buffer)]
         self.overflow += len(excess)
         self._forget(excess)
 
