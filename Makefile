@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OUTSIDE := $(VENV)/.validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-host test-lab interop check bench validate attack-matrix fuzz liboqs lock clean
+.PHONY: help setup demo demo-attack test test-host test-lab interop check bench validate attack-matrix fuzz liboqs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,9 @@ $(OUTSIDE): $(READY) .ci/lock/validate.txt  # outside programs to compare with, 
 
 demo: $(READY)  ## two sites, one hybrid tunnel on a real kernel, cut and healed
 	$(RUN)/qsgw-lab demo
+
+demo-attack: $(READY)  ## two quantum links attacked; one sees it, its tunnel goes on without
+	$(RUN)/qsgw-lab demo-attack
 
 test: test-host test-lab  ## all tests
 

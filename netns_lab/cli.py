@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from netns_lab import doctor, paths, place, terminal, testing, timeline
+from netns_lab import attack_timeline, doctor, paths, place, terminal, testing, timeline
 from netns_lab.errors import LabError
 from netns_lab.interop import front
 from netns_lab.job import Job
@@ -19,6 +19,7 @@ from netns_lab.job import Job
 TEST_SECONDS = 15 * 60.0
 MACHINES_MAX = 4
 DEMO_SECONDS = 4 * 60.0
+DEMO_ATTACK_SECONDS = 8 * 60.0
 
 
 def say(text: str) -> None:
@@ -58,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true")
     verb.set_defaults(run=_doctor)
 
+    _add_trials(verbs)
+    _add_standing(verbs)
+    return parser
+
+
+def _add_trials(verbs: Verbs) -> None:
+    """Commands that bring a lab up, prove something in it and take it down."""
     verb = verbs.add_parser("demo", help="cut and heal the quantum link under a hybrid tunnel")
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_SECONDS)
     verb.add_argument(
@@ -67,13 +75,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=_demo)
 
+    verb = verbs.add_parser("demo-attack", help="attack the quantum links of two tunnels")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_ATTACK_SECONDS)
+    verb.set_defaults(run=_demo_attack)
+
     verb = verbs.add_parser("interop", help="our gateway against strongSwan and libreswan")
     verb.add_argument("--list", action="store_true", help="say which scenarios there are")
     _add_machines(verb)
     verb.add_argument("words", nargs="*", metavar="WORD", help="only those with it in their name")
     verb.set_defaults(run=_interop)
 
-    _add_up(verbs)
+    verb = verbs.add_parser("run", help="run a command inside an empty lab")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    verb.set_defaults(run=_run)
+
+    verb = verbs.add_parser("test", help="run the lab tests; further arguments go to pytest")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=TEST_SECONDS)
+    _add_machines(verb)
+    verb.set_defaults(run=_test, pytest=True)
+
+
+def _add_standing(verbs: Verbs) -> None:
+    """Commands to a lab that stays up."""
+    verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
+    verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
+    verb.add_argument(
+        "--devices",
+        action="append",
+        default=[],
+        metavar="PRESET",
+        help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
+    )
+    verb.set_defaults(run=_up)
 
     verb = verbs.add_parser("status", help="show the lab that is up")
     verb.add_argument("--json", action="store_true")
@@ -92,30 +126,6 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("down", help="take the lab down")
     verb.set_defaults(run=_down)
-
-    verb = verbs.add_parser("run", help="run a command inside an empty lab")
-    verb.add_argument("--timeout", type=float, metavar="SECONDS")
-    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
-    verb.set_defaults(run=_run)
-
-    verb = verbs.add_parser("test", help="run the lab tests; further arguments go to pytest")
-    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=TEST_SECONDS)
-    _add_machines(verb)
-    verb.set_defaults(run=_test, pytest=True)
-    return parser
-
-
-def _add_up(verbs: Verbs) -> None:
-    verb = verbs.add_parser("up", help="bring the two sites up and leave them running")
-    verb.add_argument("--bare", action="store_true", help="the network only, no daemons")
-    verb.add_argument(
-        "--devices",
-        action="append",
-        default=[],
-        metavar="PRESET",
-        help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
-    )
-    verb.set_defaults(run=_up)
 
 
 def _add_quantum(verbs: Verbs) -> None:
@@ -155,6 +165,14 @@ def _demo(arguments: argparse.Namespace) -> int:
     keep = ("--keep-keys",) if arguments.keep_keys else ()
     code = inside((sys.executable, "-m", "netns_lab.scenarios.demo", *keep), arguments.timeout)
     picture = timeline.draw_run(paths.build() / "demo")
+    say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
+    return code
+
+
+def _demo_attack(arguments: argparse.Namespace) -> int:
+    command = (sys.executable, "-m", "netns_lab.scenarios.demo_attack")
+    code = inside(command, arguments.timeout)
+    picture = attack_timeline.draw_run(paths.build() / "demo-attack")
     say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
     return code
 

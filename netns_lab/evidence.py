@@ -15,7 +15,7 @@ from typing import Any
 from netns_lab import keyscan, pcap, proof, traffic
 from netns_lab.lab import Lab
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAYS, Gateway, tunnel_name
+from netns_lab.site_files import GATEWAYS, Gateway
 
 Json = dict[str, Any]
 
@@ -36,34 +36,35 @@ async def agreed_children(
     """The Child SA in use by the tunnel (of the twin KMEs), from both gateways.
 
     Empty unless both carry traffic in the same SA with this protection and key_ID, and both
-    kernels bear that out, for this tunnel and any other.
+    kernels bear that out.
     """
     children: dict[Gateway, Json] = {}
     for gateway in GATEWAYS:
-        carrying = {
-            tunnel["name"]: [child for child in tunnel["children"] if child["carries_outbound"]]
-            for tunnel in (await site.snapshot(gateway))["tunnels"]
-        }
-        mine = carrying[tunnel_name(gateway, twin=twin)]
-        everyone = [child for several in carrying.values() for child in several]
-        if len(mine) != 1 or mine[0]["protection"] != protection:
+        tunnel = await site.tunnel(gateway, twin=twin)
+        carrying = [child for child in tunnel["children"] if child["carries_outbound"]]
+        if len(carrying) != 1 or carrying[0]["protection"] != protection:
             return {}
-        if not await in_kernel(site, gateway, *everyone):
+        if not await in_kernel(site, gateway, carrying[0], alone=not site.options.apart):
             return {}
-        children[gateway] = mine[0]
+        children[gateway] = carrying[0]
     moon, sun = children["moon"], children["sun"]
     mirrored = moon["spi_in"] == sun["spi_out"] and moon["spi_out"] == sun["spi_in"]
     return children if mirrored and moon["key_id"] == sun["key_id"] else {}
 
 
-async def in_kernel(site: Site, gateway: Gateway, *children: Json) -> bool:
-    """iproute2 shows all their SAs, and every outbound policy leads into an outbound one."""
+async def in_kernel(site: Site, gateway: Gateway, *children: Json, alone: bool = True) -> bool:
+    """iproute2 shows all their SAs, and outbound policies that lead into the outbound ones.
+
+    ``alone``: there is no other tunnel whose policies could lead elsewhere.
+    """
     states = await site.lab.run(gateway, ["ip", "xfrm", "state", "list", "nokeys"])
     policies = await site.lab.run(gateway, ["ip", "xfrm", "policy", "list", "dir", "out"])
     present = set(_SPI.findall(states.check().stdout))
     pinned = set(_SPI.findall(policies.check().stdout))
     out = {child["spi_out"] for child in children}
-    return out | {child["spi_in"] for child in children} <= present and pinned == out
+    return out | {child["spi_in"] for child in children} <= present and (
+        pinned == out if alone else out <= pinned
+    )
 
 
 async def esp_sas(site: Site, gateway: Gateway) -> set[str]:

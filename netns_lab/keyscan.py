@@ -71,6 +71,13 @@ def recorded_keys(files: Iterable[Path]) -> list[bytes]:
     ]
 
 
+def recorded_ids(file: Path) -> set[str]:
+    """The key_IDs in such a file; none while there is no file."""
+    if not file.exists():
+        return set()
+    return {line.split()[0] for line in file.read_text().splitlines() if line.strip()}
+
+
 def files_below(folders: Iterable[Path]) -> list[Path]:
     """Every regular file in ``folders``, which may be files themselves."""
     found: list[Path] = []

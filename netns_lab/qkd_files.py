@@ -34,6 +34,7 @@ class DeviceLink:
     interval: str = "2s"
     drift: str = "stationary"
     calibration_blocks: int = 300
+    buffer: int = 64  # keys that wait for the KMEs; with many the keys in use are old ones
     tap: bool = False  # somebody in the middle of the classical channel, for attacks on it
 
 
@@ -71,7 +72,7 @@ def device_file(link: DeviceLink, name: str, folder: Path, kme: Kme) -> str:
     """``alice.toml`` for the KME at moon's site, ``bob.toml`` for that at sun's."""
     alice = kme.gateway == "moon"
     role = "alice" if alice else "bob"
-    device: dict[str, str | float] = {
+    device: dict[str, str | int] = {
         "role": role,
         "link": name,
         "datasheet": "pair.toml",
@@ -79,7 +80,11 @@ def device_file(link: DeviceLink, name: str, folder: Path, kme: Kme) -> str:
         "control_socket": str(folder / f"{role}.sock"),
     }
     if alice:
-        device |= {"baseline": "baseline.json", "telemetry": "telemetry.jsonl"}
+        device |= {
+            "baseline": "baseline.json",
+            "telemetry": "telemetry.jsonl",
+            "buffer": link.buffer,
+        }
     address = f"tcp:{BOB_HOST}:{_PORTS[name]}"
     if alice and link.tap:
         address = f"unix:{folder / 'tap.light'}"

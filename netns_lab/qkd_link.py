@@ -49,6 +49,15 @@ class QkdLink:
         self._options = options
         self._kmes = {kme.gateway: kme for kme in kmes if kme.link == name}
 
+    @property
+    def preset(self) -> str:
+        return self._options.preset
+
+    @property
+    def recorded_keys(self) -> Path:
+        """Every key its devices made, with its key_ID."""
+        return self.folder / "keys"
+
     async def write_files(self) -> None:
         command = qkd_files.pair_command(self._options, self.folder)
         (await self._lab.run("kme-moon", command, timeout=_START_SECONDS)).check()
@@ -82,7 +91,7 @@ class QkdLink:
     async def start_device(self, role: Role) -> Daemon:
         command = ["qsgw-kme", "device", "--config", str(self.folder / f"{role}.toml")]
         if role == "alice":
-            command += ["--record-keys", str(self.folder / "keys")]
+            command += ["--record-keys", str(self.recorded_keys)]
         return await self._start("kme-moon" if role == "alice" else "kme-sun", command, role)
 
     async def _start(self, host: str, command: list[str], name: str) -> Daemon:

@@ -78,13 +78,17 @@ def listens_in(table: str, port: int) -> bool:
 
 @overload
 async def wait_until(
-    predicate: Callable[[], Awaitable[T]], deadline: float, why: str, *, interval: float = ...
+    predicate: Callable[[], Awaitable[T | None]],
+    deadline: float,
+    why: str,
+    *,
+    interval: float = ...,
 ) -> T: ...
 
 
 @overload
 async def wait_until(
-    predicate: Callable[[], T], deadline: float, why: str, *, interval: float = ...
+    predicate: Callable[[], T | None], deadline: float, why: str, *, interval: float = ...
 ) -> T: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,9 +107,8 @@ def _kinds(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
 
 
-def table(report: Report) -> str:
-    """The report for people."""
-    rows = report.checks()
+def table(rows: Sequence[Check]) -> str:
+    """The checks of a report for people."""
     width = max(len(row.what) for row in rows)
     return "\n".join(
         f"  {'ok  ' if row.holds else 'FAIL'}  {row.what:<{width}}  {row.value}" for row in rows
