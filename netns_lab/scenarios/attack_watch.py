@@ -16,6 +16,9 @@ from netns_lab.watch import Watch
 
 Json = dict[str, Any]
 
+TELLING_BITS = 1000
+"""Of fewer sifted bits the error rate says nothing: what clicks in the dark is half wrong."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
@@ -80,7 +83,7 @@ class LinkLog:
             blocks.append(
                 Block(
                     at=at,
-                    qber=noted.get("qber_z") if noted.get("sifted") else None,
+                    qber=noted["qber_z"] if (noted.get("sifted") or 0) >= TELLING_BITS else None,
                     secret=secret / noted["seconds"],
                     suspect=noted["state"] == "suspect",
                 )
