@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from kms_client.secret import Secret
-from qkd_adapters.device import delivery as module
-from qkd_adapters.device.delivery import Delivery, WaitingKey
+from qkd_adapters.device.delivery import MAX_WAITING, Delivery, WaitingKey
 from qkd_adapters.device.messages import Forget, KmeLost, KmeSaid, Message, TellKme
 from qkd_adapters.device.relay import Relay
 from qkd_adapters.link.messages import (
@@ -70,7 +69,7 @@ class Kme:
 class Link:
     """Alice's delivery and Bob's relay with their KMEs; ``wire`` is all that goes between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: int = MAX_WAITING) -> None:
         self.moon, self.sun = Kme(MOON, SUN, "moon", "sun"), Kme(SUN, MOON, "sun", "moon")
         self.wire: list[Message] = []
         self._queue: list[tuple[str, object]] = []
@@ -79,6 +78,7 @@ class Link:
             peer=SUN,
             tell_kme=lambda message: self._queue.append(("moon", message)),
             tell_bob=lambda message: self._say("bob", message),
+            buffer=buffer,
         )
         self.relay = Relay(
             tell_kme=lambda message: self._queue.append(("sun", message)),
@@ -202,10 +202,9 @@ def test_keys_of_blocks_the_peer_lacks_are_dropped(link: Link) -> None:
     assert link.relay.held == 0
 
 
-def test_a_full_queue_drops_the_oldest_at_both_ends(
-    link: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 3)
+def test_a_full_queue_drops_the_oldest_at_both_ends() -> None:
+    link = Link(buffer=3)
+    link.connect()
     link.delivery.own_lost()
     link.block(1)
     link.block(2)
