@@ -193,9 +193,13 @@ class DeviceLab:
         return answer
 
     def stored(self) -> int:
-        """Keys that either KME could give out, the fewer of both."""
+        """Keys for moon as master, at the KME that has the fewer of them."""
         return min(
-            sum(entry["stored"] for entry in self.ask(f"kme-{site}", "status")["directions"])
+            sum(
+                entry["stored"]
+                for entry in self.ask(f"kme-{site}", "status")["directions"]
+                if entry["master"] == "moon"
+            )
             for site in SITES
         )
 
