@@ -31,7 +31,7 @@ from gateway.mka.outbox import Outbox
 from gateway.mka.peers import Peer
 from gateway.mka.sak import Sak
 from gateway.mka.sets import KeyUse, SakUse
-from gateway.mka.settings import PortSettings, Security
+from gateway.mka.settings import InheritedSas, PortSettings, Security
 from gateway.mka.states import TABLE, Action, State, Trigger
 
 
@@ -56,6 +56,14 @@ class ControlledPort:
         self.announce = False  # taken by the port: an MKPDU is due
         self._emit(SetPort(state=self.port))
         self._tell(PortChanged(state=self.port, reason="no SAK yet"))
+
+    def inherit(self, found: InheritedSas) -> None:
+        """At rest with SAs from before our start. Nobody is given their SAK: it is not known."""
+        self.old = Sak.inherit(found)
+        self.last_an = found.an
+        self._channels.update(found.receive)
+        self.state = State.RETIRE
+        self._set_port(PortState.SECURED, "SAs from before the restart are in use")
 
     # --- what there is -----------------------------------------------------------------------
 

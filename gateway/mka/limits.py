@@ -16,6 +16,7 @@ RETIRE_DELAY: Final = 3.0  # SAK Retire Time: old receive SAs stay for frames in
 TRANSMIT_DELAY: Final = 6.0  # 12.4: the key server waits no longer for a member to receive
 SEND_SPACING: Final = 0.1  # ours: between two MKPDUs of one participant, whatever changes
 SCI_SILENCE: Final = 3.0  # ours: one and a half Hello Times; then a restarted peer takes its place
+INHERITED_GRACE: Final = 12.0  # ours: two Life Times to find a peer; then inherited SAs go
 COMMAND_TIMEOUT: Final = 5.0  # ours: netlink answers in milliseconds
 
 # --- key server -------------------------------------------------------------------------------
@@ -28,7 +29,9 @@ ASSOCIATION_NUMBERS: Final = 4  # 802.1AE 9.6: two bits
 
 # --- what others may make us keep -------------------------------------------------------------
 PEERS_MAX: Final = 30  # ours: of one participant; both lists fit into one Ethernet frame
-KEY_SERVERS_REMEMBERED: Final = 64  # ours: then the participant starts over under a new MI
+KEY_SERVERS_REMEMBERED: Final = (
+    1024  # ours: restarts of them; then the participant starts over under a new MI
+)
 PARTICIPANTS_MAX: Final = 4  # ours: CAKs of one port; two in a rollover
 
 # --- sizes ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from gateway.mka.commands import Answer, Command
 from gateway.mka.controlled_port import ControlledPort
 from gateway.mka.errors import DropReason, MkpduError
 from gateway.mka.events import CakRetired, Dropped, Event, PrincipalChanged, SakMade
+from gateway.mka.identifiers import KeyIdentifier
 from gateway.mka.key_server import Need, agreed_confidentiality, need_of
 from gateway.mka.keys import Cak
 from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
@@ -22,9 +23,9 @@ from gateway.mka.principal import choose, may_follow
 from gateway.mka.registry import Confidentiality
 from gateway.mka.sak import Sak, free_an
 from gateway.mka.sets import DistributedSak, ParameterSet, Xpn
-from gateway.mka.settings import PortSettings, Security
+from gateway.mka.settings import InheritedSas, PortSettings, Security
 from gateway.mka.states import State
-from gateway.mka.views import ParticipantFacts, PeerFacts, PortFacts, SakFacts
+from gateway.mka.views import PortFacts, participant_facts, sak_facts
 
 _STEPS_MAX = 8  # a rollover takes three steps at one moment; more is a fault
 
@@ -41,6 +42,7 @@ class Port:
         self._participants: dict[bytes, Participant] = {}  # by CKN, in the order they came
         self._principal: Participant | None = None
         self._requested: str | None = None
+        self._inherited_until: float | None = None  # while there is nobody to make another SAK
 
     # --- wishes --------------------------------------------------------------------------------
 
@@ -54,6 +56,16 @@ class Port:
         if len(self._participants) >= limits.PARTICIPANTS_MAX:
             raise ValueError(f"more than {limits.PARTICIPANTS_MAX} CAKs on one port")
         self._participants[cak.ckn] = Participant(cak, self._settings, self._rng, self._outbox, now)
+        self._settle(now)
+
+    def inherit(self, found: InheritedSas, now: float) -> None:
+        """After a restart, before the first CAK: the SecY has SAs, and traffic is to go on.
+
+        They stay until a SAK takes their place, or no peer was found for a while. The packet
+        numbers of the transmit SA go on where they are; it is never installed again.
+        """
+        self._cp.inherit(found)
+        self._inherited_until = now + limits.INHERITED_GRACE
         self._settle(now)
 
     def remove_cak(self, ckn: bytes, reason: str, now: float) -> None:
@@ -111,6 +123,7 @@ class Port:
     def next_deadline(self) -> float | None:
         """When ``handle_timer`` wants to be called next."""
         times = [participant.next_deadline() for participant in self._participants.values()]
+        times += [] if self._inherited_until is None else [self._inherited_until]
         principal = self._principal
         if principal is not None:
             deadline = self._cp.next_deadline(key_server=principal.is_key_server)
@@ -135,47 +148,18 @@ class Port:
         return taken
 
     def view(self) -> PortFacts:
-        cp = self._cp
         return PortFacts(
             interface=self._settings.interface,
-            port=cp.port,
-            rollover=cp.state,
+            port=self._cp.port,
+            rollover=self._cp.state,
             participants=tuple(
-                self._participant_facts(item) for item in self._participants.values()
+                participant_facts(item, self._settings.sci, principal=item is self._principal)
+                for item in self._participants.values()
             ),
             saks=tuple(
-                SakFacts(
-                    ckn=sak.ckn,
-                    ki=sak.ki,
-                    an=sak.an,
-                    suite=sak.suite,
-                    confidentiality=sak.confidentiality,
-                    transmits=sak is cp.in_use,
-                    next_pn=sak.pn,
-                )
-                for sak in (cp.latest, cp.old)
+                sak_facts(sak, transmits=sak is self._cp.in_use)
+                for sak in (self._cp.latest, self._cp.old)
                 if sak is not None
-            ),
-        )
-
-    def _participant_facts(self, participant: Participant) -> ParticipantFacts:
-        server = participant.server
-        own = self._settings.sci if participant.is_key_server else None
-        return ParticipantFacts(
-            ckn=participant.ckn,
-            mi=participant.mi,
-            mn=participant.mn,
-            principal=participant is self._principal,
-            key_server=own if server is None else server.sci,
-            peers=tuple(
-                PeerFacts(
-                    sci=peer.sci,
-                    mi=peer.mi,
-                    mn=peer.basic.mn,
-                    priority=peer.basic.priority,
-                    live=peer.live,
-                )
-                for peer in participant.peers.all()
             ),
         )
 
@@ -209,6 +193,8 @@ class Port:
         if not distributed.wrapped:  # 9.6: the key server says there is to be no MACsec
             if self._settings.security is Security.SHOULD_SECURE:
                 self._cp.lose("the key server wants no MACsec", now)
+            return
+        if any(sak.ki == KeyIdentifier(server.mi, distributed.kn) for sak in self._cp.saks()):
             return
         sak = participant.take_sak(distributed, server)
         if sak is not None:
@@ -254,15 +240,18 @@ class Port:
     def _choose_principal(self, now: float) -> None:
         chosen = choose(self._principal, tuple(self._participants.values()))
         if chosen is not None:
+            self._inherited_until = None
             self._make_principal(chosen, now)
             return
         if self._principal is not None:
             self._principal = None
             self._outbox.events.append(PrincipalChanged(ckn=None))
-        if self._cp.newest is not None:
+        waits = self._inherited_until is not None and now < self._inherited_until
+        if self._cp.newest is not None and not waits:
             # 9.14, 12.4: without a live peer the SAs go. Whoever comes back needs another SAK, so
             # it is as another member that we meet him.
             ckns = {sak.ckn for sak in self._cp.saks()}
+            self._inherited_until = None
             self._cp.lose("no live peer", now)
             for participant in self._participants.values():
                 if participant.ckn in ckns:

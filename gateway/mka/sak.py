@@ -12,6 +12,7 @@ from gateway.mka.keys import xpn_salt
 from gateway.mka.limits import ASSOCIATION_NUMBERS, PN_PENDING_EXHAUSTION, XPN_PENDING_EXHAUSTION
 from gateway.mka.peers import Peer
 from gateway.mka.registry import CipherSuite, Confidentiality
+from gateway.mka.settings import InheritedSas
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Sak:
     members: set[MemberId]  # for whom the key server made it, itself left out
     sscis: dict[MemberId, int]
     own_ssci: int | None
+    inherited: bool = False  # in the SecY from before our start; its key is not known here
     departed: bool = False  # key server: a member is gone since it was made
     received_by: set[MemberId] = field(default_factory=set)  # key server: who has said so
     receivers: dict[Sci, int] = field(default_factory=dict)  # installed, with their lowest PN
@@ -55,6 +57,8 @@ class Sak:
 
     def receive_sa(self, peer: Peer) -> ReceiveSa | None:
         """None where the peer has no part in this SAK, or its SSCI is not known."""
+        if self.inherited:
+            return None
         if peer.mi not in self.members and peer.mi != self.ki.mi and not peer.receives(self.ki):
             return None
         ssci = self.sscis.get(peer.mi)
@@ -62,6 +66,23 @@ class Sak:
             return None
         # A member that comes back into sight has used the SAK up to here: nothing below counts.
         return ReceiveSa(sci=peer.sci, lowest_pn=peer.lowest_pn(self.ki), ssci=ssci)
+
+    @classmethod
+    def inherit(cls, found: InheritedSas) -> Sak:
+        """What can be said of SAs that are in the SecY already."""
+        return cls(
+            ckn=b"",
+            ki=found.ki,
+            an=found.an,
+            suite=found.suite,
+            confidentiality=found.confidentiality,
+            key=Secret(b""),
+            members=set(),
+            sscis={},
+            own_ssci=None,
+            inherited=True,
+            receivers=dict.fromkeys(found.receive, 1),
+        )
 
     def wipe(self) -> None:
         self.key.wipe()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.mka import limits
-from gateway.mka.identifiers import Sci
+from gateway.mka.identifiers import KeyIdentifier, Sci
 from gateway.mka.registry import Capability, CipherSuite, Confidentiality
 
 
@@ -15,6 +15,17 @@ class Security(StrEnum):
 
     MUST_SECURE = "must-secure"  # nothing
     SHOULD_SECURE = "should-secure"  # everything, unprotected: for a migration, with a warning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InheritedSas:
+    """SAs that were in use before a restart, and still are in the SecY."""
+
+    an: int
+    ki: KeyIdentifier
+    suite: CipherSuite
+    confidentiality: Confidentiality
+    receive: tuple[Sci, ...]  # secure channels with a receive SA of this AN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from gateway.mka.commands import PortState
 from gateway.mka.identifiers import KeyIdentifier, MemberId, Sci
+from gateway.mka.participant import Participant
+from gateway.mka.peers import Peer
 from gateway.mka.registry import CipherSuite, Confidentiality
+from gateway.mka.sak import Sak
 from gateway.mka.states import State
 
 
@@ -31,7 +34,7 @@ class ParticipantFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SakFacts:
-    ckn: bytes
+    ckn: bytes  # empty: from before a restart
     ki: KeyIdentifier
     an: int
     suite: CipherSuite
@@ -47,3 +50,36 @@ class PortFacts:
     rollover: State
     participants: tuple[ParticipantFacts, ...]  # the newest last
     saks: tuple[SakFacts, ...]  # installed; the newest first
+
+
+def participant_facts(participant: Participant, own: Sci, *, principal: bool) -> ParticipantFacts:
+    """``own``: our SCI."""
+    server = participant.server
+    elected = own if participant.is_key_server else None
+    return ParticipantFacts(
+        ckn=participant.ckn,
+        mi=participant.mi,
+        mn=participant.mn,
+        principal=principal,
+        key_server=elected if server is None else server.sci,
+        peers=tuple(map(_peer_facts, participant.peers.all())),
+    )
+
+
+def _peer_facts(peer: Peer) -> PeerFacts:
+    basic = peer.basic
+    return PeerFacts(
+        sci=basic.sci, mi=basic.mi, mn=basic.mn, priority=basic.priority, live=peer.live
+    )
+
+
+def sak_facts(sak: Sak, *, transmits: bool) -> SakFacts:
+    return SakFacts(
+        ckn=sak.ckn,
+        ki=sak.ki,
+        an=sak.an,
+        suite=sak.suite,
+        confidentiality=sak.confidentiality,
+        transmits=transmits,
+        next_pn=sak.pn,
+    )

@@ -138,6 +138,20 @@ def test_no_frame_is_lost_in_a_sak_rollover(count, seed, rekeys):
     assert one.saks() != first
 
 
+@FEW
+@given(count=st.integers(2, 4), seed=st.integers(0, 2**32), who=st.integers(0, 3))
+def test_no_frame_is_lost_where_a_daemon_is_restarted_and_its_kernel_is_not(count, seed, who):
+    one = lan(count, seed=seed)
+    one.run(12.0)
+    first, broken = one.saks(), []
+    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    one.restart(who % count, keep=True)
+    one.run(QUIET)
+    assert not broken
+    assert one.one_sak()
+    assert one.saks() != first
+
+
 @pytest.mark.parametrize("other", ["cak", "ckn"])
 @given(count=st.integers(2, 4), seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.3]))
 @settings(max_examples=5, deadline=None, derandomize=True)

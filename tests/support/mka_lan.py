@@ -30,7 +30,7 @@ from gateway.mka.events import Event
 from gateway.mka.identifiers import Sci
 from gateway.mka.keys import Cak
 from gateway.mka.port import Port
-from gateway.mka.settings import PortSettings
+from gateway.mka.settings import InheritedSas, PortSettings
 
 CKN = b"first"
 STEPS_PER_SECOND_MAX = 100  # deliveries and timers of one member: more is a storm
@@ -203,10 +203,23 @@ class Lan:
     def act(self, index: int, action: Callable[[Port], None]) -> None:
         self._step(index, action)
 
-    def restart(self, index: int, settings: PortSettings | None = None) -> None:
-        """The daemon and its kernel state begin anew; the others do not know."""
+    def restart(self, index: int, *, keep: bool = False) -> None:
+        """The daemon begins anew, its kernel state too unless kept; the others do not know."""
         old = self.members[index]
-        self.members[index] = self._member(settings or old.settings, old.caks)
+        new = self.members[index] = self._member(old.settings, old.caks)
+        if keep:
+            new.secy = old.secy
+            sak = next(sak for sak in old.port.view().saks if sak.transmits)
+            channels = tuple(sci for sci, an in old.secy.receive if an == sak.an)
+            found = InheritedSas(
+                an=sak.an,
+                ki=sak.ki,
+                suite=sak.suite,
+                confidentiality=sak.confidentiality,
+                receive=channels,
+            )
+            new.port.take_commands()  # the port stays as it is
+            self._step(index, lambda port: port.inherit(found, self.now))
         self._begin(index)
 
     def stop(self, index: int) -> None:

@@ -298,6 +298,19 @@ def test_a_restarted_key_server_avoids_the_numbers_that_are_taken():
     assert [item.an for item in early] == [0]  # after the new one is in use
 
 
+def test_inherited_sas_go_when_nobody_is_found():
+    one = lan()
+    one.run(10.0)
+    one.stop(1)
+    one.restart(0, keep=True)
+    assert one.members[0].secy.port is PortState.SECURED
+    one.run(limits.INHERITED_GRACE - 0.1)
+    assert one.members[0].secy.sak is not None
+    one.run(0.2)
+    assert one.members[0].secy.sak is None
+    assert one.members[0].secy.port is PortState.BLOCKED
+
+
 def test_a_sak_from_before_our_time_is_not_taken():
     """A key server that gives a newcomer the SAK in use: we may have used it before."""
     one = lan()
