@@ -12,7 +12,6 @@ from gateway.mka.commands import Answer, Command
 from gateway.mka.controlled_port import ControlledPort
 from gateway.mka.errors import DropReason, MkpduError
 from gateway.mka.events import CakRetired, Dropped, Event, PrincipalChanged, SakMade
-from gateway.mka.identifiers import KeyIdentifier
 from gateway.mka.key_server import Need, agreed_confidentiality, need_of
 from gateway.mka.keys import Cak
 from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
@@ -193,8 +192,6 @@ class Port:
         if not distributed.wrapped:  # 9.6: the key server says there is to be no MACsec
             if self._settings.security is Security.SHOULD_SECURE:
                 self._cp.lose("the key server wants no MACsec", now)
-            return
-        if any(sak.ki == KeyIdentifier(server.mi, distributed.kn) for sak in self._cp.saks()):
             return
         sak = participant.take_sak(distributed, server)
         if sak is not None:
