@@ -38,7 +38,9 @@ from gateway.mka.states import TABLE, Action, State, Trigger
 class ControlledPort:
     """CP state machine and the SecY behind it."""
 
-    def __init__(self, settings: PortSettings, outbox: Outbox) -> None:
+    def __init__(
+        self, settings: PortSettings, outbox: Outbox, inherited: InheritedSas | None = None
+    ) -> None:
         self._settings = settings
         self._outbox = outbox
         self._tokens = 0
@@ -54,16 +56,15 @@ class ControlledPort:
         self.last_an: int | None = None
         self.port = self._closed
         self.announce = False  # taken by the port: an MKPDU is due
+        reason = "no SAK yet"
+        if inherited is not None:  # at rest; nobody is given this SAK, which is not known
+            self.old = Sak.inherit(inherited)
+            self.last_an = inherited.an
+            self._channels.update(inherited.receive)
+            self.state, self.port = State.RETIRE, PortState.SECURED
+            reason = "SAs from before the restart are in use"
         self._emit(SetPort(state=self.port))
-        self._tell(PortChanged(state=self.port, reason="no SAK yet"))
-
-    def inherit(self, found: InheritedSas) -> None:
-        """At rest with SAs from before our start. Nobody is given their SAK: it is not known."""
-        self.old = Sak.inherit(found)
-        self.last_an = found.an
-        self._channels.update(found.receive)
-        self.state = State.RETIRE
-        self._set_port(PortState.SECURED, "SAs from before the restart are in use")
+        self._tell(PortChanged(state=self.port, reason=reason))
 
     # --- what there is -----------------------------------------------------------------------
 

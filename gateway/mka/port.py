@@ -32,15 +32,23 @@ _STEPS_MAX = 8  # a rollover takes three steps at one moment; more is a fault
 class Port:
     """A port access entity with its MKA participants (clause 12)."""
 
-    def __init__(self, settings: PortSettings, *, rng: Rng) -> None:
-        """Nothing is sent before there is a CAK; the port is closed from the first command on."""
+    def __init__(
+        self, settings: PortSettings, *, rng: Rng, inherited: InheritedSas | None = None
+    ) -> None:
+        """Nothing is sent before there is a CAK; the port is closed from the first command on.
+
+        ``inherited``: after a restart the SecY has SAs, and traffic is to go on. They stay until a
+        SAK takes their place, or the first CAK finds no peer for a while. The packet numbers of
+        the transmit SA go on where they are; it is never installed again.
+        """
         self._settings = settings
         self._rng = rng
         self._outbox = Outbox()
-        self._cp = ControlledPort(settings, self._outbox)
+        self._cp = ControlledPort(settings, self._outbox, inherited)
         self._participants: dict[bytes, Participant] = {}  # by CKN, in the order they came
         self._principal: Participant | None = None
         self._requested: str | None = None
+        self._inherits = inherited is not None
         self._inherited_until: float | None = None  # while there is nobody to make another SAK
 
     # --- wishes --------------------------------------------------------------------------------
@@ -54,17 +62,10 @@ class Port:
             raise ValueError(f"CKN {cak.ckn.hex()} is there already")
         if len(self._participants) >= limits.PARTICIPANTS_MAX:
             raise ValueError(f"more than {limits.PARTICIPANTS_MAX} CAKs on one port")
+        if self._inherits:
+            self._inherits = False
+            self._inherited_until = now + limits.INHERITED_GRACE
         self._participants[cak.ckn] = Participant(cak, self._settings, self._rng, self._outbox, now)
-        self._settle(now)
-
-    def inherit(self, found: InheritedSas, now: float) -> None:
-        """After a restart, before the first CAK: the SecY has SAs, and traffic is to go on.
-
-        They stay until a SAK takes their place, or no peer was found for a while. The packet
-        numbers of the transmit SA go on where they are; it is never installed again.
-        """
-        self._cp.inherit(found)
-        self._inherited_until = now + limits.INHERITED_GRACE
         self._settle(now)
 
     def remove_cak(self, ckn: bytes, reason: str, now: float) -> None:
@@ -83,6 +84,7 @@ class Port:
 
     def close(self, reason: str, now: float) -> None:
         """All CAKs go, all SAs are deleted."""
+        self._inherits, self._inherited_until = False, None
         for participant in tuple(self._participants.values()):
             self._remove(participant, reason)
         self._settle(now)
@@ -243,7 +245,8 @@ class Port:
         if self._principal is not None:
             self._principal = None
             self._outbox.events.append(PrincipalChanged(ckn=None))
-        waits = self._inherited_until is not None and now < self._inherited_until
+        until = self._inherited_until
+        waits = self._inherits or (until is not None and now < until)
         if self._cp.newest is not None and not waits:
             # 9.14, 12.4: without a live peer the SAs go. Whoever comes back needs another SAK, so
             # it is as another member that we meet him.

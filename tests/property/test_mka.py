@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.mka import limits
 from gateway.mka.commands import PortState
+from gateway.mka.events import PortChanged
 from gateway.mka.identifiers import MemberId
 from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.settings import PortSettings
@@ -148,6 +149,9 @@ def test_no_frame_is_lost_where_a_daemon_is_restarted_and_its_kernel_is_not(coun
     one.restart(who % count, keep=True)
     one.run(QUIET)
     assert not broken
+    assert [event.state for event in one.members[who % count].saw(PortChanged)] == [
+        PortState.SECURED  # all the time
+    ]
     assert one.one_sak()
     assert one.saks() != first
 

@@ -206,20 +206,10 @@ class Lan:
     def restart(self, index: int, *, keep: bool = False) -> None:
         """The daemon begins anew, its kernel state too unless kept; the others do not know."""
         old = self.members[index]
-        new = self.members[index] = self._member(old.settings, old.caks)
+        found = inherited_from(old) if keep else None
+        new = self.members[index] = self._member(old.settings, old.caks, found)
         if keep:
             new.secy = old.secy
-            sak = next(sak for sak in old.port.view().saks if sak.transmits)
-            channels = tuple(sci for sci, an in old.secy.receive if an == sak.an)
-            found = InheritedSas(
-                an=sak.an,
-                ki=sak.ki,
-                suite=sak.suite,
-                confidentiality=sak.confidentiality,
-                receive=channels,
-            )
-            new.port.take_commands()  # the port stays as it is
-            self._step(index, lambda port: port.inherit(found, self.now))
         self._begin(index)
 
     def stop(self, index: int) -> None:
@@ -249,11 +239,16 @@ class Lan:
 
     # --- machinery -------------------------------------------------------------------------------
 
-    def _member(self, settings: PortSettings, caks: list[tuple[int, bytes]]) -> Member:
+    def _member(
+        self,
+        settings: PortSettings,
+        caks: list[tuple[int, bytes]],
+        inherited: InheritedSas | None = None,
+    ) -> Member:
         self._incarnations += 1
         rng = SeededRng(f"{self._incarnations} {self.random.random()}")
         secy = Secy(settings.sci, self._used)
-        return Member(Port(settings, rng=rng), secy, settings, caks)
+        return Member(Port(settings, rng=rng, inherited=inherited), secy, settings, caks)
 
     def _begin(self, index: int) -> None:
         for number, ckn in self.members[index].caks:
@@ -296,6 +291,18 @@ class Lan:
         if self.random.random() >= self.loss:
             delay = 0.0005 + self.random.random() * self.jitter
             self.at(delay, lambda: self.send(frame, target))
+
+
+def inherited_from(member: Member) -> InheritedSas:
+    """What its SecY has, as a new daemon reads it back."""
+    sak = next(sak for sak in member.port.view().saks if sak.transmits)
+    return InheritedSas(
+        an=sak.an,
+        ki=sak.ki,
+        suite=sak.suite,
+        confidentiality=sak.confidentiality,
+        receive=tuple(sci for sci, an in member.secy.receive if an == sak.an),
+    )
 
 
 def lan(count: int = 2, **options: object) -> Lan:

@@ -13,6 +13,7 @@ from gateway.mka.commands import (
     InstallSas,
     PortState,
     RaiseLowestPn,
+    SetPort,
 )
 from gateway.mka.errors import DropReason
 from gateway.mka.events import (
@@ -31,7 +32,17 @@ from gateway.mka.mkpdu import parse_frame
 from gateway.mka.port import Port
 from gateway.mka.registry import Capability, CipherSuite, Confidentiality
 from gateway.mka.settings import Security
-from tests.support.mka_lan import CKN, Lan, Member, SeededRng, cak, lan, sci_of, settings_of
+from tests.support.mka_lan import (
+    CKN,
+    Lan,
+    Member,
+    SeededRng,
+    cak,
+    inherited_from,
+    lan,
+    sci_of,
+    settings_of,
+)
 
 
 def made(member: Member) -> list[str]:
@@ -309,6 +320,27 @@ def test_inherited_sas_go_when_nobody_is_found():
     one.run(0.2)
     assert one.members[0].secy.sak is None
     assert one.members[0].secy.port is PortState.BLOCKED
+
+
+def test_inherited_sas_wait_for_the_first_cak():
+    one = lan()
+    one.run(10.0)
+    port = Port(settings_of(0), rng=SeededRng(1), inherited=inherited_from(one.members[0]))
+    port.transmit_pn(0, 77, 1000.0)
+    assert port.take_commands() == [SetPort(state=PortState.SECURED)]
+    assert port.next_deadline() is None
+    port.add_cak(cak(), 2000.0)
+    assert port.view().saks[0].next_pn == 77
+
+
+def test_inherited_sas_go_when_the_port_is_closed():
+    one = lan()
+    one.run(10.0)
+    one.restart(0, keep=True)
+    one.act(0, lambda port: port.close("stopped", one.now))
+    assert not one.members[0].secy.transmit
+    assert not one.members[0].secy.receive
+    assert one.members[0].port.next_deadline() is None
 
 
 def test_a_sak_from_before_our_time_is_not_taken():
