@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
@@ -103,6 +103,8 @@ class Roster:
             for name, tunnel in config.tunnels.items()
         }
         before = dict(self._configs)
+        for name in _changed_kmes(before.values(), wanted.values()):
+            self._bulletin.forget(name)  # what is wrong with it now is news, even if it is the same
         old = self._take_out(before, wanted)
         fresh = [name for name in wanted if name not in self.tunnels]
         for name in fresh:
@@ -326,3 +328,10 @@ def _key_source(config: TunnelConfig, kmes: KmeKey) -> tuple[object, ...]:
 def _shortest_retention(kmes: KmeKey) -> float | None:
     known = [seconds for kme in kmes if (seconds := retention(kme)) is not None]
     return min(known, default=None)
+
+
+def _changed_kmes(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[str, ...]:
+    """Names of the KMEs that are configured otherwise than before."""
+    known = {kme.name: kme for _, kmes in before for kme in kmes}
+    wanted = {kme.name: kme for _, kmes in after for kme in kmes}
+    return tuple(name for name, kme in wanted.items() if known.get(name) != kme)

@@ -100,6 +100,8 @@ class EventStreams:
             await self._write_all(stream, response)
         except TimeoutError:
             self._cut(stream)
+        except ConnectionError:
+            pass  # it left between two events
         finally:
             if stream in self._streams:
                 self._streams.remove(stream)

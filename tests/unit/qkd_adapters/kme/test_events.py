@@ -149,6 +149,22 @@ async def test_streams_of_one_sae_are_bounded_and_another_saes_are_not_affected(
             assert fourth.response.status == 200
 
 
+async def test_a_reader_that_leaves_is_no_fault_of_the_kme(
+    lab: KmeLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is said to it in the moment it goes fails, and nobody but the stream has to know."""
+    for number in range(20):
+        async with stream(lab, "moon", "/qsgw/v1/events/sun") as reader:
+            await reader.next()
+            lab.source.suspect(f"{number}")  # an event under way while the connection ends
+            assert reader.response.connection is not None
+            reader.response.close()
+        lab.source.clear()
+        lab.source.suspect(f"{number} again")
+    await eventually(lambda: open_streams(lab, "moon") == 0)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 @pytest.mark.parametrize(("limit", "value"), [("WRITE_TIMEOUT", 0.05), ("MAX_BEHIND", 4)])
 async def test_a_reader_that_does_not_read_is_cut_off_and_the_others_go_on(
     lab: KmeLab, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
