@@ -11,6 +11,7 @@ import inspect
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -37,13 +38,24 @@ class NotifySocket:
         self.path = path
         self.ready = False
         self.status = ""
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(path))
 
     async def wait_ready(self) -> None:
-        loop = asyncio.get_running_loop()
+        """From now on what it says is read as it comes, for as long as the socket is open."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._drain)
         while not self.ready:
-            self._take(await loop.sock_recv(self._socket, _DATAGRAM_MAX))
+            self._news.clear()
+            await self._news.wait()
+
+    def _drain(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                self._take(self._socket.recv(_DATAGRAM_MAX))
+        self._news.set()
 
     def _take(self, datagram: bytes) -> None:
         for line in datagram.decode(errors="replace").splitlines():
@@ -54,6 +66,8 @@ class NotifySocket:
                 self.ready = True
 
     def close(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._socket)
         self._socket.close()
         self.path.unlink(missing_ok=True)
 

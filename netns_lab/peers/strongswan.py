@@ -118,9 +118,6 @@ class StrongSwan:
     async def rekey_ike(self) -> None:
         (await self.swanctl("--rekey", "--ike", files.CONNECTION)).check()
 
-    async def reauthenticate(self) -> None:
-        (await self.swanctl("--rekey", "--ike", files.CONNECTION, "--reauth")).check()
-
     async def terminate(self) -> None:
         words = ("--terminate", "--ike", files.CONNECTION, "--timeout", str(_ACT_SECONDS))
         (await self.swanctl(*words)).check()

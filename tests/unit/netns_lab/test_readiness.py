@@ -66,3 +66,18 @@ async def test_wait_until_gives_the_value_of_a_plain_or_async_predicate() -> Non
 async def test_wait_until_says_what_it_waited_for_and_what_it_saw_last() -> None:
     with pytest.raises(WaitError, match=r"keys in store: not within 0 s; last seen: \[\]"):
         await wait_until(list, 0, "keys in store")
+
+
+async def test_what_a_daemon_says_after_it_is_ready_is_read_too(tmp_path: Path) -> None:
+    """More of it than the kernel would keep for a socket that nobody reads."""
+    notify = NotifySocket(tmp_path / "n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.connect(str(notify.path))
+        daemon.send(b"READY=1\nSTATUS=1 DOWN")
+        await notify.wait_ready()
+        assert notify.status == "1 DOWN"
+        for number in range(100):
+            daemon.send(f"STATUS={number}".encode())
+            while notify.status != str(number):
+                await asyncio.sleep(0)
+    notify.close()
