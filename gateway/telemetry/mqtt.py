@@ -17,9 +17,10 @@ import random
 import re
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aiomqtt
 
@@ -156,7 +157,7 @@ class MqttPublisher:
                 await self._publish(client, "availability", b"offline", retain=True)
         with suppress(aiomqtt.MqttError, OSError, TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
-                await client.__aexit__(None, None, None)
+                await _cancellable(client.__aexit__(None, None, None))
 
     async def _send(self, client: aiomqtt.Client) -> None:
         loop = asyncio.get_running_loop()
@@ -210,7 +211,7 @@ class MqttPublisher:
         not let us subscribe only keeps its leftovers.
         """
         prefix = f"{self._base}/tunnel/"
-        await client.subscribe(f"{prefix}+", qos=0, timeout=CALL_TIMEOUT)
+        await _cancellable(client.subscribe(f"{prefix}+", qos=0, timeout=CALL_TIMEOUT))
         async for message in client.messages:
             name = message.topic.value.removeprefix(prefix)
             if message.retain and message.payload and self._may_be_ours(name):
@@ -224,8 +225,10 @@ class MqttPublisher:
     async def _publish(
         self, client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool = False
     ) -> None:
-        await client.publish(
-            f"{self._base}/{topic}", payload, qos=QOS, retain=retain, timeout=CALL_TIMEOUT
+        await _cancellable(
+            client.publish(
+                f"{self._base}/{topic}", payload, qos=QOS, retain=retain, timeout=CALL_TIMEOUT
+            )
         )
         self._count(published=1)
 
@@ -277,6 +280,20 @@ class MqttPublisher:
             published=self._state.published + published,
             dropped=self._state.dropped + dropped,
         )
+
+
+async def _cancellable(call: Coroutine[Any, Any, Any]) -> None:
+    """Await ``call`` so that being cancelled is never lost.
+
+    aiomqtt waits with ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation
+    that comes together with the result. A publisher that misses its only one never stops.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
 
 
 async def _leave_when_connected(

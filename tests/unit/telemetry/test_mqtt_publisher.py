@@ -330,3 +330,19 @@ async def test_a_broker_cannot_make_us_remember_or_publish_just_anything() -> No
     publisher = MqttPublisher(settings(1883), "moon", Source())
     await publisher._collect_leftovers(Client())  # type: ignore[arg-type]
     assert publisher._known == {f"t{number}" for number in range(mqtt.LEFTOVERS_MAX)}
+
+
+async def test_a_stop_is_never_lost(broker: Any) -> None:
+    """Whatever the publisher is waiting for when it is cancelled, answers just come included."""
+    for steps in range(50):
+        told = asyncio.Event()
+        publisher = MqttPublisher(
+            settings(broker.port), "moon", Source(), on_state=lambda _, up=told: up.set()
+        )
+        task = asyncio.create_task(publisher.run())
+        await told.wait()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=10)
+        assert done, f"still running when cancelled {steps} steps after it had connected"
