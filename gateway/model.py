@@ -216,6 +216,48 @@ class KernelSnapshot:
     policies: tuple[PolicySpec, ...]  # tunnel is "" where the kernel cannot tell
 
 
+# --- MACsec ----------------------------------------------------------------------------------
+
+
+class PortState(StrEnum):
+    """What passes the controlled port of a MACsec link (802.1X 12.4)."""
+
+    BLOCKED = "blocked"
+    CLEAR = "clear"  # unprotected: should-secure only
+    SECURED = "secured"  # protected frames only
+
+
+class PortSecurity(StrEnum):
+    """What passes the controlled port while no SAK is in use."""
+
+    MUST_SECURE = "must-secure"  # nothing
+    SHOULD_SECURE = "should-secure"  # everything, unprotected: for a migration, with a warning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacsecCounters:
+    """Of one MACsec device since it was made, as the kernel counts them (802.1AE 10.7)."""
+
+    out_packets: int  # protected, encrypted or not
+    out_octets: int
+    out_untagged: int  # left in the clear
+    in_ok: int
+    in_octets: int  # decrypted or validated
+    in_untagged: int  # taken in without protection
+    in_no_tag: int  # came in the clear and were dropped
+    in_bad_tag: int
+    in_no_sci: int  # no channel for them, dropped
+    in_unknown_sci: int  # no channel for them, taken
+    in_not_using_sa: int  # no SA for them, dropped
+    in_unused_sa: int
+    in_not_valid: int  # wrong ICV, dropped
+    in_invalid: int
+    in_late: int  # replayed or too old, dropped
+    in_delayed: int
+    in_unchecked: int
+    in_overrun: int
+
+
 # --- what users see --------------------------------------------------------------------------
 # One snapshot type feeds CLI, control socket, MQTT and Prometheus. Times are RFC 3339 in UTC.
 
@@ -327,6 +369,78 @@ class TunnelView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CakView:
+    """One CAK of a MACsec link, without its key."""
+
+    ckn: str  # hex
+    protection: Protection  # what it was made of
+    key_exchanges: tuple[str, ...]  # of the IKE SA it comes from
+    ppk_method: str | None
+    key_id: str | None
+    principal: bool  # it decides which SAK is in use
+    key_server: str | None  # SCI
+    live_peers: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacsecPeerView:
+    """Another member under the principal CAK."""
+
+    sci: str
+    mi: str  # hex
+    live: bool
+    priority: int
+    key_server: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SakView:
+    """One SAK that is installed."""
+
+    an: int
+    ki: str  # key identifier: the key server's MI and the key number, MI.KN
+    kn: int
+    ckn: str  # of the CAK it was distributed under; "" from before a restart
+    suite: str
+    encrypted: bool  # False: integrity only
+    transmits: bool
+    in_kernel: bool  # transmit SA and every live peer's receive SA read back, with this KI
+    next_pn: int  # of our own channel, read back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacsecView:
+    """One MACsec link."""
+
+    name: str
+    interface: str  # the parent
+    device: str
+    sci: str  # ours
+    link: str  # what both ends call it
+    connection: str | None  # its IKE SA gives the CAKs; None: a static one
+    protection: Protection
+    reason: str
+    since: str
+    security: PortSecurity
+    port: PortState  # read back from the kernel
+    we_are_key_server: bool
+    caks: tuple[CakView, ...]  # the newest last
+    cak_at: str | None  # when the next one is due
+    peers: tuple[MacsecPeerView, ...]
+    saks: tuple[SakView, ...]  # the newest first
+    counters: MacsecCounters | None  # None: the device is not there
+    mtu: int | None
+    cak_rollovers: int
+    cak_rollovers_hybrid: int
+    cak_rollovers_pqc_only: int
+    sak_rollovers: int
+    failures: int
+    last_error: str | None
+    drops: dict[str, int]  # EAPOL frames without effect, by reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KmeView:
     name: str
     url: str
@@ -349,6 +463,7 @@ class Snapshot:
     kmes: tuple[KmeView, ...]
     alarms: tuple[Alarm, ...]
     drops: dict[str, int]  # malformed or unexpected datagrams, by reason
+    macsec: tuple[MacsecView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,10 +33,10 @@ GATEWAY_MAY_IMPORT = {
     "mka": {"crypto"},
     "protection": {"ike.config"},  # the words for what is asked of ike
     "keys": {"crypto", "protection"},
-    "dataplane": {"crypto"},
+    "dataplane": {"crypto", "mka.identifiers", "mka.registry"},  # names of channels, SAKs, suites
     # Checks proposals and selectors with the code that will use them.
     "pki": {"crypto", "ike.identity", "ike.registry"},
-    "config": {"crypto", "ike", "dataplane.reconcile", "pki"},
+    "config": {"crypto", "ike", "mka.limits", "mka.registry", "dataplane.reconcile", "pki"},
     "control": {"config", "dataplane", "crypto", "pki"},
     "telemetry": {"config", "crypto", "control"},
 }

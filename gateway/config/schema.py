@@ -7,14 +7,24 @@ they mean the same, so a reload sees which tunnels changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import LocalAuth, RemoteAuth
-from gateway.model import EspMode, IpAddress, IpNetwork, QkdPolicy, Renewal, Revocation
+from gateway.mka.registry import CipherSuite
+from gateway.model import (
+    EspMode,
+    IpAddress,
+    IpNetwork,
+    PortSecurity,
+    QkdPolicy,
+    Renewal,
+    Revocation,
+)
 from kms_client.connect import KeyProtocol
 from kms_client.profiles import DEFAULT_PROFILE
 from kms_client.tls import TlsFiles
@@ -179,6 +189,42 @@ class TunnelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StaticCak:
+    """A CAK that was agreed by hand, for a peer of another make."""
+
+    ckn: bytes  # 1 to 32 octets, public
+    cak: Secret  # 16 or 32 octets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacsecConfig:
+    """Table ``[macsec.NAME]``: one layer-2 link. Either ``connection`` or ``static``."""
+
+    name: str
+    interface: str  # the parent: a port, bond or VLAN with nothing else on it
+    device: str  # the MACsec device we make on it
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]  # of the device
+    mtu: int | None  # of the device; None: as the parent allows
+    connection: str | None  # a [connection.NAME]: each of its IKE SAs gives a CAK
+    link: str  # what both ends call the link; bound into the CAK
+    cak_size: int  # octets of a CAK made from the connection: 16 or 32
+    static: StaticCak | None
+    priority: int  # to be key server: the lowest of 0 to 254 is, 255 never
+    suite: CipherSuite  # that we distribute as key server
+    accept: frozenset[CipherSuite]  # that we take from a key server; with ``suite``
+    encrypt: bool  # False: integrity only
+    security: PortSecurity
+    delay_protect: bool
+    replay_window: int  # frames that may come late
+    sak_lifetime: float | None  # seconds; None: until its packet numbers run out
+
+    @property
+    def table(self) -> str:
+        """Where it stands in the file."""
+        return f"macsec.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """A whole configuration file."""
 
@@ -188,3 +234,4 @@ class GatewayConfig:
     metrics: MetricsConfig | None
     kmes: dict[str, KmeConfig]
     tunnels: dict[str, TunnelConfig]
+    macsec: dict[str, MacsecConfig] = field(default_factory=dict)

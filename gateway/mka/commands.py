@@ -8,12 +8,12 @@ be gone already. They are to be carried out in the order they come in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NewType
 
 from gateway.crypto.secret import Secret
 from gateway.mka.identifiers import KeyIdentifier, Sci
 from gateway.mka.registry import CipherSuite, Confidentiality
+from gateway.model import PortState
 
 Token = NewType("Token", int)
 
@@ -100,14 +100,6 @@ class RaiseLowestPn:
     sci: Sci
     an: int
     lowest_pn: int
-
-
-class PortState(StrEnum):
-    """What passes the controlled port."""
-
-    BLOCKED = "blocked"
-    CLEAR = "clear"  # unprotected: should-secure only
-    SECURED = "secured"  # protected frames only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

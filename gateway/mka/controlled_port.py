@@ -17,7 +17,6 @@ from gateway.mka.commands import (
     EnableTransmitSa,
     InstallReceiveSa,
     InstallSas,
-    PortState,
     RaiseLowestPn,
     ReceiveSa,
     SetPort,
@@ -31,8 +30,9 @@ from gateway.mka.outbox import Outbox
 from gateway.mka.peers import Peer
 from gateway.mka.sak import Sak
 from gateway.mka.sets import KeyUse, SakUse
-from gateway.mka.settings import InheritedSas, PortSettings, Security
+from gateway.mka.settings import InheritedSas, PortSettings
 from gateway.mka.states import TABLE, Action, State, Trigger
+from gateway.model import PortSecurity, PortState
 
 
 class ControlledPort:
@@ -326,7 +326,7 @@ class ControlledPort:
 
     @property
     def _closed(self) -> PortState:
-        must = self._settings.security is Security.MUST_SECURE
+        must = self._settings.security is PortSecurity.MUST_SECURE
         return PortState.BLOCKED if must else PortState.CLEAR
 
     def _set_port(self, state: PortState, reason: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.mka.commands import PortState
 from gateway.mka.errors import DropReason
 from gateway.mka.identifiers import KeyIdentifier, MemberId, Sci
 from gateway.mka.registry import CipherSuite, Confidentiality
+from gateway.model import PortState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

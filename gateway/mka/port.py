@@ -22,9 +22,10 @@ from gateway.mka.principal import choose, may_follow
 from gateway.mka.registry import Confidentiality
 from gateway.mka.sak import Sak, free_an
 from gateway.mka.sets import DistributedSak, ParameterSet, Xpn
-from gateway.mka.settings import InheritedSas, PortSettings, Security
+from gateway.mka.settings import InheritedSas, PortSettings
 from gateway.mka.states import State
 from gateway.mka.views import PortFacts, participant_facts, sak_facts
+from gateway.model import PortSecurity
 
 _STEPS_MAX = 8  # a rollover takes three steps at one moment; more is a fault
 
@@ -192,7 +193,7 @@ class Port:
         if not may_follow(participant, self._principal, self._participants.values()):
             return
         if not distributed.wrapped:  # 9.6: the key server says there is to be no MACsec
-            if self._settings.security is Security.SHOULD_SECURE:
+            if self._settings.security is PortSecurity.SHOULD_SECURE:
                 self._cp.lose("the key server wants no MACsec", now)
             return
         sak = participant.take_sak(distributed, server)
@@ -280,7 +281,7 @@ class Port:
         principal = self._principal
         if principal is None:
             return
-        should = self._settings.security is Security.SHOULD_SECURE
+        should = self._settings.security is PortSecurity.SHOULD_SECURE
         if should and principal.is_key_server and self._agreed(principal) is None:
             self._cp.lose("no member wants MACsec", now)
         need = self._need(principal)
@@ -371,7 +372,7 @@ class Port:
         if not principal.is_key_server:
             return None, None
         if self._agreed(principal) is None:
-            clear = self._settings.security is Security.SHOULD_SECURE
+            clear = self._settings.security is PortSecurity.SHOULD_SECURE
             return (DistributedSak() if clear else None), None
         sak = self._cp.newest
         if sak is None or sak is self._cp.held or sak.ki.mi != principal.mi:

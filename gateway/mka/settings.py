@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from gateway.mka import limits
 from gateway.mka.identifiers import KeyIdentifier, Sci
 from gateway.mka.registry import Capability, CipherSuite, Confidentiality
-
-
-class Security(StrEnum):
-    """What passes the controlled port while no SAK is in use."""
-
-    MUST_SECURE = "must-secure"  # nothing
-    SHOULD_SECURE = "should-secure"  # everything, unprotected: for a migration, with a warning
+from gateway.model import PortSecurity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +34,7 @@ class PortSettings:
     capability: Capability = Capability.CONFIDENTIALITY
     macsec_desired: bool = True
     delay_protect: bool = False
-    security: Security = Security.MUST_SECURE
+    security: PortSecurity = PortSecurity.MUST_SECURE
     sak_lifetime: float | None = None  # seconds until a key server makes another; None: by PN only
 
     def __post_init__(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.mka.commands import PortState
 from gateway.mka.identifiers import KeyIdentifier, MemberId, Sci
 from gateway.mka.participant import Participant
 from gateway.mka.peers import Peer
 from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.sak import Sak
 from gateway.mka.states import State
+from gateway.model import PortState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mka import limits
-from gateway.mka.commands import PortState
 from gateway.mka.events import PortChanged
 from gateway.mka.identifiers import MemberId
 from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.settings import PortSettings
+from gateway.model import PortState
 from tests.support.mka_lan import CKN, Lan, lan, settings_of
 
 QUIET = 30.0  # seconds without any trouble: life time, retire and transmit delay, and to spare

@@ -22,7 +22,6 @@ from gateway.mka.commands import (
     Failed,
     InstallReceiveSa,
     InstallSas,
-    PortState,
     RaiseLowestPn,
     SetPort,
 )
@@ -31,6 +30,7 @@ from gateway.mka.identifiers import Sci
 from gateway.mka.keys import Cak
 from gateway.mka.port import Port
 from gateway.mka.settings import InheritedSas, PortSettings
+from gateway.model import PortState
 
 CKN = b"first"
 STEPS_PER_SECOND_MAX = 100  # deliveries and timers of one member: more is a storm

@@ -11,7 +11,6 @@ from gateway.mka.commands import (
     DeleteSas,
     InstallReceiveSa,
     InstallSas,
-    PortState,
     RaiseLowestPn,
     SetPort,
 )
@@ -31,7 +30,7 @@ from gateway.mka.keys import MkaKeys
 from gateway.mka.mkpdu import parse_frame
 from gateway.mka.port import Port
 from gateway.mka.registry import Capability, CipherSuite, Confidentiality
-from gateway.mka.settings import Security
+from gateway.model import PortSecurity, PortState
 from tests.support.mka_lan import (
     CKN,
     Lan,
@@ -211,7 +210,7 @@ def test_an_offset_is_for_those_who_have_it():
 
 
 def test_should_secure_is_open_until_it_is_secured_and_says_so():
-    one = lan(change={"security": Security.SHOULD_SECURE})
+    one = lan(change={"security": PortSecurity.SHOULD_SECURE})
     assert {member.secy.port for member in one.members} == {PortState.CLEAR}
     one.run(5.0)
     assert {member.secy.port for member in one.members} == {PortState.SECURED}
@@ -222,7 +221,7 @@ def test_should_secure_is_open_until_it_is_secured_and_says_so():
     assert shown == [PortState.CLEAR, PortState.SECURED, PortState.CLEAR]
 
 
-@pytest.mark.parametrize("security", list(Security))
+@pytest.mark.parametrize("security", list(PortSecurity))
 @pytest.mark.parametrize("unwilling", [0, 1])
 def test_a_member_that_wants_no_macsec(security, unwilling):
     members = [replace(settings_of(index), security=security) for index in range(2)]
@@ -230,7 +229,7 @@ def test_a_member_that_wants_no_macsec(security, unwilling):
     one = Lan(members)
     one.run(10.0)
     assert one.no_sak()
-    must = security is Security.MUST_SECURE
+    must = security is PortSecurity.MUST_SECURE
     expected = PortState.BLOCKED if must else PortState.CLEAR
     assert {member.secy.port for member in one.members} == {expected}
 

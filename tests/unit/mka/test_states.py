@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from gateway.crypto.secret import Secret
-from gateway.mka.commands import DeleteSas, Done, EnableTransmitSa, Failed, InstallSas, PortState
+from gateway.mka.commands import DeleteSas, Done, EnableTransmitSa, Failed, InstallSas
 from gateway.mka.controlled_port import ControlledPort
 from gateway.mka.events import SakRetired
 from gateway.mka.identifiers import KeyIdentifier, MemberId
@@ -18,6 +18,7 @@ from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.sak import Sak
 from gateway.mka.sets import KeyUse, SakUse
 from gateway.mka.states import TABLE, Action, State, Trigger
+from gateway.model import PortState
 from tests.support.mka_lan import sci_of, settings_of
 from tests.unit.mka.test_mkpdu import BASIC
 
