@@ -12,9 +12,11 @@ from netns_lab.errors import LabError
 from netns_lab.net import Network
 
 # "list nokeys" keeps the kernel from telling the keys of SAs in the first place.
+# "ip macsec" tells key identifiers only.
 KERNEL_STATE = """\
 for command in 'ip -s address' 'ip route show table all' 'ip -s xfrm state list nokeys' \
-    'ip -s xfrm policy' 'cat /proc/net/xfrm_stat' 'tc -s qdisc' 'ip neighbour'; do
+    'ip -s xfrm policy' 'cat /proc/net/xfrm_stat' 'tc -s qdisc' 'ip neighbour' \
+    'ip -s macsec show'; do
     echo "== $command"
     $command 2>&1
 done

@@ -104,9 +104,12 @@ class Network:
 
     async def plug(self, first: str, second: str) -> None:
         """Put the cable back, and the routes that went with it; return when it works."""
-        for end in self.topology.link(first, second).ends:
+        link = self.topology.link(first, second)
+        for end in link.ends:
             host = self.topology.host(end.host)
             lines = configuration(self.topology, host)
+            if link.raw:
+                lines.append(f"link set dev {link.interface(end.host)} up")
             await self._batch(["-n", self.namespace(end.host)], lines)
         await wait_until(self._all_up, _UP_SECONDS, "every interface is up")
 
@@ -128,7 +131,7 @@ class Network:
 
     async def _all_up(self) -> bool:
         namespaces = [self.namespace(host.name) for host in self.topology.hosts]
-        script = 'for name; do ip -n "$name" address show type veth || exit; done'
+        script = 'for name; do ip -n "$name" address show up type veth || exit; done'
         return usable(await _command(["sh", "-c", script, "sh", *namespaces]))
 
     async def _batch(self, options: list[str], lines: list[str]) -> None:
@@ -146,11 +149,14 @@ def usable(addresses: str) -> bool:
 
 
 def configuration(topology: Topology, host: Host) -> list[str]:
-    """iproute2 batch that gives ``host`` its addresses and routes. May be applied again."""
+    """iproute2 batch that gives ``host`` its addresses and routes. May be applied again.
+
+    Interfaces of raw links stay down: up, they would speak (IPv6) before anyone forbids it.
+    """
     lines = ["link set dev lo up"]
     for link in topology.links:
         for end in link.ends:
-            if end.host == host.name:
+            if end.host == host.name and not link.raw:
                 device = link.interface(host.name)
                 lines += [
                     f"address replace {address} dev {device}"

@@ -18,13 +18,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from netns_lab import control, site_files
+from netns_lab import control, metro, site_files
 from netns_lab.errors import LabError
 from netns_lab.lab import RUNS, Lab
-from netns_lab.process import Completed, Daemon
+from netns_lab.process import START_SECONDS, Completed, Daemon
 from netns_lab.qkd_link import QkdLink
 from netns_lab.readiness import Listening, wait_until
 from netns_lab.site_files import GATEWAYS, MQTT_PORT, Gateway, Kme, SiteOptions
+from netns_lab.topology import METRO, SITE_TO_SITE
 
 Json = dict[str, Any]
 
@@ -59,9 +60,13 @@ class Site:
         cls, name: str, options: SiteOptions | None = None, *, post_mortem: Path | None = None
     ) -> AsyncIterator[Site]:
         """Network and files, nothing started: for scenarios with an order of their own."""
-        async with Lab.up(name, post_mortem=post_mortem) as lab:
-            site = cls(lab, options or SiteOptions())
+        options = options or SiteOptions()
+        topology = SITE_TO_SITE if options.macsec is None else METRO
+        async with Lab.up(name, topology=topology, post_mortem=post_mortem) as lab:
+            site = cls(lab, options)
             await site.write_files()
+            if options.macsec is not None:
+                await site._block_detours()
             yield site
 
     # --- files ---
@@ -183,7 +188,7 @@ class Site:
         )
 
     async def start_gateway(self, gateway: Gateway) -> Daemon:
-        return await self.lab.start(
+        daemon = await self.lab.start(
             gateway,
             [
                 *("qsgwd", "--config", str(self.config(gateway))),
@@ -191,6 +196,24 @@ class Site:
             ],
             name=f"qsgwd-{gateway}",
         )
+        if self.options.macsec is not None:
+            await self._route_over_macsec(gateway)
+        return daemon
+
+    async def _block_detours(self) -> None:
+        """What is for the other site goes through the MACsec device or nowhere."""
+        for gateway in GATEWAYS:
+            lines = metro.blackholes(site_files.peer(gateway))
+            await self.lab.run(gateway, ["ip", "-batch", "-"], text="\n".join(lines) + "\n")
+
+    async def _route_over_macsec(self, gateway: Gateway) -> None:
+        """Once the gateway has made its device."""
+        words = metro.route(site_files.peer(gateway))
+
+        async def routed() -> bool:
+            return (await self.lab.run(gateway, ["ip", *words])).code == 0
+
+        await wait_until(routed, START_SECONDS, f"{metro.DEVICE} with an address on {gateway}")
 
     def gateway(self, gateway: Gateway) -> Daemon:
         """The running daemon: ``await site.gateway("sun").kill()``."""
@@ -215,6 +238,14 @@ class Site:
             if tunnel["name"] == name:
                 return tunnel
         raise LabError(f"{gateway} has no tunnel {name}")
+
+    async def macsec(self, gateway: Gateway) -> Json:
+        """The gateway's view of its MACsec link."""
+        links: list[Json] = (await self.snapshot(gateway))["macsec"]
+        for link in links:
+            if link["name"] == metro.NAME:
+                return link
+        raise LabError(f"{gateway} has no MACsec link {metro.NAME}")
 
     async def act(self, gateway: Gateway, verb: str) -> str:
         """``initiate``, ``terminate`` or ``rekey`` the tunnel, or ``reload`` the gateway."""

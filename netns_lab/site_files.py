@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from netns_lab import metro
+from netns_lab.metro import MacsecOptions
 from netns_lab.qkd_files import DeviceLink
 from netns_lab.toml import Scalar, Table, toml
 
@@ -58,8 +60,7 @@ class SiteOptions:
     key_rate: float = 4.0  # 256-bit keys per second, over both directions
     key_store: int = 64  # keys per direction that a KME holds
     key_lifetime: str = "1h"
-    second: Mapping[Gateway, tuple[str, ...]] = field(default_factory=dict)
-    """Subnets of a tunnel of their own in the same IKE SA, if any."""
+    macsec: MacsecOptions | None = None  # a MACsec link instead of the tunnel, see netns_lab.metro
     twin: bool = False  # a second pair of KMEs with a link of their own
     apart: bool = False  # the twins serve a tunnel of their own, IPv6 inside and outside
     devices: Mapping[str, DeviceLink] = field(default_factory=dict)
@@ -128,6 +129,8 @@ OUTER: Mapping[int, Mapping[Gateway, str]] = {
     6: {"moon": "fd12::1", "sun": "fd23::3"},
 }
 
+_TRAFFIC = {"local_subnets", "remote_subnets", "esp"}  # of a tunnel, and not of a connection
+
 _TWIN_SUBNETS: Mapping[Gateway, str] = {"moon": "fd01::/64", "sun": "fd02::/64"}
 
 NAT_OUTSIDE: Mapping[Gateway, str] = {"moon": "10.0.23.2", "sun": "10.0.12.2"}
@@ -174,7 +177,12 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
             **_certificates(gateway),
             "timeout": tunnel.kme_timeout,
         }
-    tables[f"tunnel.{other}"] = _tunnel(options, gateway, [k for k in own_kmes if k not in twins])
+    main = _tunnel(options, gateway, [kme for kme in own_kmes if kme not in twins])
+    if options.macsec is not None:
+        tables[f"connection.{other}"] = {k: v for k, v in main.items() if k not in _TRAFFIC}
+        tables[f"macsec.{metro.NAME}"] = options.macsec.table(gateway, other)
+    else:
+        tables[f"tunnel.{other}"] = main
     if twins:
         tables[f"tunnel.{tunnel_name(gateway, twin=True)}"] = {
             **_tunnel(options, gateway, twins),
@@ -182,8 +190,6 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         }
     for name, keys in tunnel.beside.items():
         tables[f"tunnel.{name}"] = {"shares": other, **keys}
-    if options.second:
-        tables[f"tunnel.{second(gateway)}"] = _second_tunnel(options, gateway)
     return toml(tables)
 
 
@@ -232,25 +238,6 @@ def _apart(gateway: Gateway) -> Table:
         "local_subnets": (_TWIN_SUBNETS[gateway],),
         "remote_subnets": (_TWIN_SUBNETS[other],),
     }
-
-
-def _second_tunnel(options: SiteOptions, gateway: Gateway) -> Table:
-    tunnel = options.tunnel(gateway)
-    return {
-        "shares": peer(gateway),
-        "local_subnets": options.second[gateway],
-        "remote_subnets": options.second[peer(gateway)],
-        "start": "initiate" if options.initiator == gateway else "respond",
-        "qkd": tunnel.qkd,
-        "rekey_min": tunnel.rekey_min,
-        "rekey_max": tunnel.rekey_max,
-        "esp": tunnel.esp,
-    }
-
-
-def second(gateway: Gateway) -> str:
-    """What the gateway calls its second tunnel, of ``SiteOptions.second``."""
-    return f"{peer(gateway)}-second"
 
 
 def kme_file(options: SiteOptions, kme: Kme, run_dir: Path) -> str:

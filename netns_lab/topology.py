@@ -6,7 +6,7 @@ An interface is called after the host at its other end: moon's interfaces are ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -52,6 +52,11 @@ class Link:
     @property
     def name(self) -> str:
         return f"{self.ends[0].host}-{self.ends[1].host}"
+
+    @property
+    def raw(self) -> bool:
+        """It has no addresses: layer 2, which whoever uses it sets up."""
+        return not any(end.addresses for end in self.ends)
 
     def interface(self, host: str) -> str:
         """Name of this link's interface on ``host``."""
@@ -178,3 +183,6 @@ SITE_TO_SITE = Topology(
         _link(("kme-moon", "10.9.0.1/24"), ("kme-sun", "10.9.0.2/24")),
     ),
 )
+
+# The same with a layer-2 link between the gateways, on which nothing runs yet.
+METRO = replace(SITE_TO_SITE, links=(*SITE_TO_SITE.links, _link(("moon",), ("sun",))))

@@ -20,13 +20,13 @@ from netns_lab.errors import LabError
 from netns_lab.interop import stray, wire
 from netns_lab.interop.agreement import Agreement, KernelSa, child_trouble, kernel_sas, pairs
 from netns_lab.interop.bridge import KeyBridge
-from netns_lab.interop.setup import Setup, peer_settings, site_options
+from netns_lab.interop.setup import SECOND, Setup, peer_settings, site_options
 from netns_lab.nat import Nat
 from netns_lab.peers.fetch import Tree
 from netns_lab.peers.peer import Peer, make
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file, second
+from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file
 from netns_lab.traffic import Direction
 
 Json = dict[str, Any]
@@ -139,7 +139,7 @@ class Pair:
 
     async def rekey_second_child(self) -> None:
         """By our operator."""
-        await control.act(self.site.control_socket("moon"), "rekey", second("moon"))
+        await control.act(self.site.control_socket("moon"), "rekey", SECOND)
 
     async def rekey_ike(self) -> None:
         """By our operator."""

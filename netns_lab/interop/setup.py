@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,11 @@ from netns_lab.site_files import (
     SiteOptions,
     TunnelOptions,
 )
+from netns_lab.toml import Table
 
 IKE = "aes256gcm16-prfsha512-x25519-ke1_mlkem768"
 ESP = "aes256gcm16-x25519-ke1_mlkem768-esn"
+SECOND = "second"  # our name for the tunnel of a second Child SA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +61,33 @@ def site_options(setup: Setup, *, we_initiate: bool) -> SiteOptions:
     common = {"rekey_min": "30m", "qkd": setup.qkd, "ike": (setup.ike,), "esp": (setup.esp,)}
     tunnel = TunnelOptions(**common | dict(setup.tunnel))
     return SiteOptions(
-        moon=tunnel,
+        moon=replace(tunnel, beside=_second(setup, tunnel, we_initiate=we_initiate)),
         sun=tunnel,
         initiator="moon" if we_initiate else "sun",
         outer=setup.outer,
         nat=setup.nat,
         certificates=setup.certificates,
         psk_ends=setup.psk_ends,
-        second=_second(setup.children),
         key_rate=20.0,
         mqtt=False,
     )
 
 
-def _second(children: tuple[Child, ...]) -> Mapping[Gateway, tuple[str, ...]]:
-    return {"moon": children[1].remote, "sun": children[1].local} if len(children) > 1 else {}
+def _second(setup: Setup, first: TunnelOptions, *, we_initiate: bool) -> Mapping[str, Table]:
+    """Our tunnel for a second Child SA, if the peer has one."""
+    if len(setup.children) < 2:
+        return {}
+    child = setup.children[1]
+    table: Table = {
+        "local_subnets": child.remote,
+        "remote_subnets": child.local,
+        "start": "initiate" if we_initiate else "respond",
+        "qkd": first.qkd,
+        "rekey_min": first.rekey_min,
+        "rekey_max": first.rekey_max,
+        "esp": first.esp,
+    }
+    return {SECOND: table}
 
 
 def peer_settings(setup: Setup, psk: str, pki: Path, *, we_initiate: bool) -> PeerSettings:

@@ -12,9 +12,13 @@ from cryptography import x509
 from gateway.config.load import load_config
 from gateway.pki import site
 from kms_client.certificates import KeyAlgorithm
-from netns_lab import site_files
+from netns_lab import metro, site_files
+from netns_lab.interop.setup import Setup, site_options
+from netns_lab.metro import MacsecOptions
+from netns_lab.peers.facts import Child
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from netns_lab.toml import toml
+from netns_lab.topology import METRO
 from qkd_adapters.kme.config import load_kme
 from qkd_adapters.link.config import load_link
 from qkd_adapters.pki import make_pki, parse_kme_name
@@ -25,7 +29,10 @@ VARIANTS = [
     SiteOptions(moon=TunnelOptions(qkd="off"), initiator="sun", mqtt=False),
     SiteOptions(certificates="ed25519"),
     SiteOptions(certificates="ed25519", psk_ends=("moon",)),
-    SiteOptions(second={"moon": ("fd01::/64",), "sun": ("fd02::/64",)}),
+    site_options(
+        Setup(children=(Child(), Child(local=("fd02::/64",), remote=("fd01::/64",)))),
+        we_initiate=True,
+    ),
     SiteOptions(nat=True, initiator="sun"),
 ]
 
@@ -59,9 +66,8 @@ def test_the_gateways_accept_their_files(options: SiteOptions, pki: Path) -> Non
             options.certificates is not None and site_files.peer(gateway) not in options.psk_ends
         )
         assert (tunnel.trust is not None) == shown
-        second = config.tunnels.get(site_files.second(gateway))
-        assert (second is not None) == bool(options.second)
-        assert second is None or second.shares == tunnel.name
+        beside = options.tunnel(gateway).beside
+        assert all(config.tunnels[name].shares == tunnel.name for name in beside)
         assert tunnel.qkd == options.tunnel(gateway).qkd
         assert tunnel.start == ("initiate" if options.initiator == gateway else "respond")
         assert str(tunnel.local) == site_files.OUTER[options.outer][gateway]
@@ -84,6 +90,29 @@ def test_the_two_ends_mirror_each_other(tmp_path: Path) -> None:
         assert at_moon[here] == at_sun[there]
         assert at_moon[there] == at_sun[here]
     assert at_moon["peer_sae"] == sun["gateway"]["sae_id"]
+
+
+def test_a_macsec_link_takes_the_place_of_the_tunnel(tmp_path: Path) -> None:
+    options = SiteOptions(
+        macsec=MacsecOptions(both={"suite": "gcm-aes-xpn-256"}, sun={"link": "elsewhere"})
+    )
+    moon, sun = (
+        tomllib.loads(site_files.gateway_file(options, gateway, tmp_path)) for gateway in GATEWAYS
+    )
+    assert "tunnel" not in moon
+    assert not {"esp", "local_subnets", "remote_subnets"} & set(moon["connection"]["sun"])
+    table = moon["macsec"]["metro"]
+    assert table["interface"] == METRO.link("moon", "sun").interface("moon")
+    assert table["addresses"] == ["10.9.3.1/30"]
+    assert {table["suite"], sun["macsec"]["metro"]["suite"]} == {"gcm-aes-xpn-256"}
+    assert "link" not in table
+    assert sun["macsec"]["metro"]["link"] == "elsewhere"
+
+
+def test_without_its_device_nothing_for_the_other_site_leaves() -> None:
+    over = metro.route("sun")
+    assert over[2:5] == ["10.2.0.0/24", "via", "10.9.3.2"]
+    assert "route replace blackhole 10.2.0.0/24 metric 4096" in metro.blackholes("sun")
 
 
 def test_ends_that_are_told_to_disagree_do() -> None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from netns_lab.net import CUT, PERFECT, Impairment, configuration, usable
-from netns_lab.topology import SITE_TO_SITE, End, Host, Link, Topology, TopologyError
+from netns_lab.topology import METRO, SITE_TO_SITE, End, Host, Link, Topology, TopologyError
 
 
 def end(host: str, *addresses: str) -> End:
@@ -125,6 +125,15 @@ def test_configuration_of_a_host_is_an_iproute2_batch() -> None:
         "route replace default via 10.1.0.1",
         "route replace default via fd01::1",
     ]
+
+
+def test_a_raw_link_is_there_and_nobody_has_set_it_up() -> None:
+    link = METRO.link("moon", "sun")
+    assert link.raw
+    assert not METRO.link("moon", "isp").raw
+    for host in ("moon", "sun"):
+        lines = configuration(METRO, METRO.host(host))
+        assert lines == configuration(SITE_TO_SITE, SITE_TO_SITE.host(host))
 
 
 def test_impairments_in_netem_words() -> None:
