@@ -9,11 +9,13 @@ from gateway.config import units
 from gateway.config.authentication import AuthenticationReader
 from gateway.config.credentials import CredentialReader
 from gateway.config.files import FileResolver, read_secret, why_unreadable
+from gateway.config.macsec import MacsecReader
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import (
     Authentication,
     GatewaySettings,
     KmeConfig,
+    MacsecConfig,
     MetricsConfig,
     MqttConfig,
     TunnelConfig,
@@ -22,6 +24,7 @@ from gateway.config.tables import (
     ConnectionTable,
     GatewayTable,
     KmeTable,
+    MacsecTable,
     MetricsTable,
     MqttTable,
     TunnelTable,
@@ -183,6 +186,10 @@ class Builder:
     def connection(self, name: str, table: ConnectionTable) -> TunnelConfig:
         """An IKE SA without tunnels."""
         return self._tunnel(self._problems.at(f"connection.{name}"), name, table.as_tunnel())
+
+    def macsec(self, name: str, table: MacsecTable) -> MacsecConfig:
+        reader = MacsecReader(credentials=self._credentials)
+        return reader.read(self._problems.at(f"macsec.{name}"), name, table)
 
     def tunnel(self, name: str, table: TunnelTable) -> TunnelConfig:
         return self._tunnel(self._problems.at(f"tunnel.{name}"), name, table)

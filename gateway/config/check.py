@@ -32,10 +32,6 @@ def check_config(
 
     ``kme_names`` are all KMEs the file names, those with errors of their own included.
     """
-    if not tunnels and not problems.errors:
-        problems.at("tunnel").warn(
-            "", "there is no [tunnel.NAME] and no [connection.NAME]: nothing to do"
-        )
     ours = readable(gateway, problems, "gateway")
     read = {
         name: readable(one, problems, one.table, f"tunnel.{one.connection}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from gateway.errors import CredentialError
 CREDENTIAL_PREFIX = "credential:"
 SECRET_FILE_MAX = 4096  # octets; a PSK or password is one line
 PSK_MIN = 16  # octets: 128 bits, the strength of the weakest algorithm we negotiate
+CAK_DIGITS = (32, 64)  # of a CAK in hexadecimal: 128 and 256 bits
+
+_HEX = re.compile(rb"[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,10 @@ def read_secret(path: Path) -> Secret:
 
     ``0x`` introduces hexadecimal and ``0s`` base64 text, as in strongSwan's swanctl.conf.
     """
+    return Secret(_decode(path, _read_line(path)))
+
+
+def _read_line(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(SECRET_FILE_MAX + 1)
@@ -90,7 +98,7 @@ def read_secret(path: Path) -> Secret:
     data = data.removesuffix(b"\n").removesuffix(b"\r")
     if not data:
         raise CredentialError(f"{path} is empty")
-    return Secret(_decode(path, data))
+    return data
 
 
 def read_psk(path: Path) -> Secret:
@@ -102,6 +110,19 @@ def read_psk(path: Path) -> Secret:
             "(make one with: openssl rand -base64 32)"
         )
     return secret
+
+
+def read_cak(path: Path) -> Secret:
+    """A CAK of 16 or 32 octets, in hexadecimal as wpa_supplicant takes it (``mka_cak``).
+
+    Raises CredentialError, which tells nothing of what is in the file.
+    """
+    digits = _read_line(path).strip().removeprefix(b"0x")
+    if len(digits) not in CAK_DIGITS or not _HEX.fullmatch(digits):
+        raise CredentialError(
+            f"{path}: a CAK is 32 or 64 hexadecimal digits (make one with: openssl rand -hex 32)"
+        )
+    return Secret(bytes.fromhex(digits.decode("ascii")))
 
 
 def _decode(path: Path, data: bytes) -> bytes:

@@ -14,20 +14,22 @@ from datetime import UTC, datetime
 from enum import EnumType
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
 from gateway.config import shares
 from gateway.config.build import Builder
 from gateway.config.check import check_config
+from gateway.config.check_macsec import check_macsec
 from gateway.config.files import FileResolver
 from gateway.config.problems import Problems, TableProblems, did_you_mean
-from gateway.config.schema import GatewayConfig
+from gateway.config.schema import GatewayConfig, MacsecConfig, TunnelConfig
 from gateway.config.tables import (
     ConnectionTable,
     GatewayTable,
     KmeTable,
+    MacsecTable,
     MetricsTable,
     MqttTable,
     Table,
@@ -35,7 +37,7 @@ from gateway.config.tables import (
 )
 from gateway.errors import ConfigError, ConfigProblem
 
-TOP_LEVEL = ("gateway", "mqtt", "metrics", "kme", "tunnel", "connection")
+TOP_LEVEL = ("gateway", "mqtt", "metrics", "kme", "tunnel", "connection", "macsec")
 
 TableT = TypeVar("TableT", bound=Table)
 BuiltT = TypeVar("BuiltT")
@@ -144,6 +146,36 @@ def _read(
         kme = _one(problems.at(f"kme.{name}"), entry, KmeTable, partial(build.kme, name))
         if kme is not None:
             kmes[name] = kme
+    tunnels = _tunnels(data, problems, builder)
+    links = _links(data, problems, build)
+    if not tunnels and not links and not problems.errors:
+        text = "there is no [tunnel.NAME], [connection.NAME] or [macsec.NAME]: nothing to do"
+        problems.at("tunnel").warn("", text)
+    check_config(gateway, tunnels, kmes, kme_names=_names(data, "kme"), problems=problems)
+    check_macsec(
+        links,
+        tunnels,
+        connections=_names(data, "connection"),
+        tunnel_names=_names(data, "tunnel"),
+        problems=problems,
+    )
+    if gateway is None:
+        return None
+    return GatewayConfig(
+        file=path,
+        gateway=gateway,
+        mqtt=mqtt,
+        metrics=metrics,
+        kmes=kmes,
+        tunnels=tunnels,
+        macsec=links,
+    )
+
+
+def _tunnels(
+    data: dict[str, Any], problems: Problems, builder: Callable[[Problems], Builder]
+) -> dict[str, TunnelConfig]:
+    """Tunnels, and connections without any."""
     tunnels = {}
     for name, entry in shares.complete(named_tables(problems, data, "tunnel"), problems).items():
         # What is wrong with the peer is told once, of the tunnel that has it.
@@ -159,16 +191,26 @@ def _read(
         if name in tunnels:
             at.error("", f"there is a [tunnel.{name}]: give it another name")
             continue
-        made = _one(at, entry, ConnectionTable, partial(build.connection, name))
+        connection = partial(builder(problems).connection, name)
+        made = _one(at, entry, ConnectionTable, connection)
         if made is not None:
             tunnels[name] = made
-    names = frozenset(named_tables(Problems(), data, "kme"))
-    check_config(gateway, tunnels, kmes, kme_names=names, problems=problems)
-    if gateway is None:
-        return None
-    return GatewayConfig(
-        file=path, gateway=gateway, mqtt=mqtt, metrics=metrics, kmes=kmes, tunnels=tunnels
-    )
+    return tunnels
+
+
+def _links(data: dict[str, Any], problems: Problems, build: Builder) -> dict[str, MacsecConfig]:
+    links = {}
+    for name, entry in named_tables(problems, data, "macsec").items():
+        at = problems.at(f"macsec.{name}")
+        link = _one(at, entry, MacsecTable, partial(build.macsec, name))
+        if link is not None:
+            links[name] = link
+    return links
+
+
+def _names(data: dict[str, Any], kind: str) -> frozenset[str]:
+    """Of all tables ``[kind.NAME]``, those with errors included."""
+    return frozenset(named_tables(Problems(), data, kind))
 
 
 def named_tables(problems: Problems, data: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -187,11 +229,11 @@ def _one(
     build: Callable[[TableT], BuiltT | None],
 ) -> BuiltT | None:
     """One table read and built as far as it can be, errors noted; None when nothing can."""
-    table = _table(at, data, kind)
+    table = read_table(at, data, kind)
     return build(table) if table is not None else None
 
 
-def _table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None:
+def read_table(at: TableProblems, data: object, kind: type[TableT]) -> TableT | None:
     """Check keys and types one by one, so that every wrong one is reported.
 
     Wrong and missing ones are left out of the result: what else is there can still be checked.
@@ -232,14 +274,22 @@ _TYPE_WORDS = {
 }
 
 
+def _choices(expected: object) -> str:
+    """Those of an enum or ``Literal``, as they are written in the file."""
+    for kind in (expected, *get_args(expected)):
+        found = kind if isinstance(kind, EnumType) else get_args(kind)
+        if isinstance(kind, EnumType) or get_origin(kind) is Literal:
+            return ", ".join(f'"{one}"' if isinstance(one, str) else str(one) for one in found)
+    return ""
+
+
 def _in_words(message: str, expected: object) -> str:
     """msgspec's message in the words of a TOML file."""
-    kinds: list[Any] = [one for one in (expected, *get_args(expected)) if isinstance(one, EnumType)]
-    if message.startswith("Invalid enum value") and kinds:
-        choices = ", ".join(f'"{choice}"' for choice in kinds[0])
+    message = re.sub(r" - at `\$\[(\d+)\]`", lambda m: f" (entry {int(m[1]) + 1})", message)
+    choices = _choices(expected)
+    if message.startswith("Invalid enum value") and choices:
         return f"{message.replace('Invalid enum value', 'unknown value')}; use one of {choices}"
     message = message.replace(" | null", "")
-    message = re.sub(r" - at `\$\[(\d+)\]`", lambda m: f" (entry {int(m[1]) + 1})", message)
     message = re.sub(r"`(\w+)`", lambda m: _TYPE_WORDS.get(m[1], m[0]), message)
     message = message.replace("of length >= 1", "that is not empty")
     return message[0].lower() + message[1:]

@@ -1,4 +1,4 @@
-"""What of a configuration is needed to block: the subnets of each tunnel, and nothing else.
+"""What of a configuration is needed to block: subnets of tunnels, devices of MACsec links.
 
 No secret, certificate or KME is looked at, and a table that is wrong costs no other one its
 block policies: this is read at boot, when much may be missing.
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import units
-from gateway.config.load import named_tables, parse_file
+from gateway.config.load import named_tables, parse_file, read_table
+from gateway.config.macsec import LinkDevice, read_device
 from gateway.config.problems import Problems
+from gateway.config.tables import MacsecTable
 from gateway.errors import ConfigProblem
 from gateway.model import EspMode, IpNetwork
 
@@ -57,3 +59,19 @@ def _networks(
         return ()
     networks = at.read_list(key, units.parse_network, texts)
     return tuple(network for network in networks if network is not None)
+
+
+def read_links(path: Path) -> tuple[tuple[LinkDevice, ...], tuple[ConfigProblem, ...]]:
+    """The device of every MACsec link whose interfaces can be read, and what is wrong with it.
+
+    Another value that is wrong is the default; no address that is.
+    """
+    problems = Problems()
+    found = []
+    for name, entry in named_tables(problems, parse_file(path, problems), "macsec").items():
+        at = problems.at(f"macsec.{name}")
+        table = read_table(at, entry, MacsecTable)
+        device = None if table is None else read_device(at, name, table)
+        if device is not None and device.name and device.interface and device.device:
+            found.append(device)
+    return tuple(found), tuple(problems.errors)

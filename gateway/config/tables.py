@@ -6,6 +6,7 @@ A key that is not listed here is an error.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Meta
 
 from gateway.config.schema import OnStop, Start
 from gateway.ike.limits import FRAGMENT_SIZE
-from gateway.model import EspMode, QkdPolicy, Renewal, Revocation
+from gateway.model import EspMode, PortSecurity, QkdPolicy, Renewal, Revocation
 from kms_client.connect import KeyProtocol
 from kms_client.profiles import DEFAULT_PROFILE
 
@@ -144,3 +145,33 @@ class ConnectionTable(Table, frozen=True):
         own = {name: getattr(self, name) for name in self.__struct_fields__}
         own |= {"start": Start(self.start), "ike_rekey": "0", "rekey_bytes": "0"}
         return TunnelTable(**own, esp=(), rekey_packets="0")
+
+
+class Suite(StrEnum):
+    """A cipher suite of 802.1AE, as ``ip macsec`` writes them."""
+
+    GCM_AES_128 = "gcm-aes-128"
+    GCM_AES_256 = "gcm-aes-256"
+    GCM_AES_XPN_128 = "gcm-aes-xpn-128"
+    GCM_AES_XPN_256 = "gcm-aes-xpn-256"
+
+
+class MacsecTable(Table, frozen=True):
+    interface: NonEmpty
+    device: NonEmpty | None = None  # macsec-NAME
+    addresses: tuple[str, ...] = ()
+    mtu: Annotated[int, Meta(ge=68, le=65535)] | None = None  # RFC 791; 16 bits
+    connection: NonEmpty | None = None  # or cak and ckn
+    link: NonEmpty | None = None  # NAME
+    cak_bits: Literal[128, 256] | None = None  # 256
+    cak: NonEmpty | None = None
+    ckn: NonEmpty | None = None
+    allow_classical: bool = False
+    priority: Annotated[int, Meta(ge=0, le=255)] = 16
+    suite: Suite = Suite.GCM_AES_256
+    accept: tuple[Suite, ...] = ()  # the suite alone
+    encryption: bool = True
+    security: PortSecurity = PortSecurity.MUST_SECURE
+    delay_protect: bool = False
+    replay_window: Annotated[int, Meta(ge=0, lt=1 << 30)] = 64  # 802.1AEbw 10.7.8, of XPN
+    sak_lifetime: str = "0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from urllib.parse import urlsplit
 
 from gateway.model import IpAddress, IpNetwork
@@ -24,6 +24,8 @@ _OCTETS = {
 }
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)(?: packets)?", re.ASCII)
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_CKN = re.compile(r"(?:[0-9a-fA-F]{2}){1,32}")  # 1 to 32 octets, 802.1X 9.3.1
+_INTERFACE_MAX = 15  # octets: <linux/if.h>, IFNAMSIZ less its terminator
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -85,6 +87,38 @@ def parse_network(text: str) -> IpNetwork:
     if "/" in text and ip_address(text.partition("/")[0]) != network.network_address:
         raise ValueError(f'"{text}" has host bits set: did you mean "{network}"?')
     return network
+
+
+def parse_interface_address(text: str) -> IPv4Interface | IPv6Interface:
+    """An address of one of our devices, with the length of its prefix."""
+    try:
+        found = ip_interface(text)
+    except ValueError:
+        found = None
+    if found is None or "/" not in text:
+        raise ValueError(f'"{text}" is not an address with its prefix, like "10.9.3.1/30"')
+    if found.ip.is_unspecified or found.ip.is_multicast or found.ip.is_loopback:
+        raise ValueError(f'"{text}" cannot be the address of a device')
+    ends = (found.network.network_address, found.network.broadcast_address)
+    if found.version == 4 and found.network.prefixlen < 31 and found.ip in ends:  # RFC 3021
+        raise ValueError(f'"{text}" is not of one host: it stands for the network or all in it')
+    return found
+
+
+def parse_interface(text: str) -> str:
+    """The name of a network interface, as the kernel takes it (``dev_valid_name``)."""
+    if len(text.encode()) > _INTERFACE_MAX:
+        raise ValueError(f'"{text}" is too long for an interface: {_INTERFACE_MAX} octets at most')
+    if text in {"", ".", ".."} or set(text) & set("/:") or not text.isprintable() or " " in text:
+        raise ValueError(f'"{text}" cannot be the name of an interface: no "/", ":" or spaces')
+    return text
+
+
+def parse_ckn(text: str) -> bytes:
+    """The name of a CAK: 1 to 32 octets in hexadecimal."""
+    if not _CKN.fullmatch(text):
+        raise ValueError(f'"{text}" is not a CKN: write 1 to 32 octets in hexadecimal')
+    return bytes.fromhex(text)
 
 
 def is_name(text: str) -> bool:
