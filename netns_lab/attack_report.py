@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from netns_lab.report import Check
+from netns_lab.report import Check, TrialReport
 
 SCHEMA = 1
 REPLACED_SECONDS = 2.0
@@ -52,8 +51,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttackReport:
-    kernel: str  # "host" or "uml"
+class AttackReport(TrialReport):
     episodes: tuple[Episode, ...]
     protection: dict[str, tuple[str, ...]]  # tunnel -> what both gateways showed, in order
     packets_sent: int
@@ -65,12 +63,6 @@ class AttackReport:
     esp_sas_decrypted: int
     esp_decrypted_by_scapy: bool
     xfrm_errors: int
-    key_bytes_in_artifacts: int
-    keys_searched_for: int
-    timings: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
 
     def checks(self) -> list[Check]:
         """Everything the demonstration promises, in the order of the table."""

@@ -161,12 +161,12 @@ class Search:
     findings: tuple[keyscan.Finding, ...]
 
 
-def search_for_keys(site: Site, folders: Sequence[Path]) -> Search:
-    """Look in ``folders`` for every QKD key made, every ESP key installed and the PSKs."""
+def search_for_keys(site: Site, folders: Sequence[Path], more: Sequence[bytes] = ()) -> Search:
+    """Look for every QKD key made, every ESP key installed, the PSKs, and ``more``."""
     logs = [site.esp_keys(gateway) for gateway in GATEWAYS]
     psks = [(site.folder(gateway) / "psk").read_text().strip().encode() for gateway in GATEWAYS]
     scanner = keyscan.KeyScanner(
-        keyscan.recorded_keys(site.recorded_keys()) + proof.secrets_in(logs) + psks
+        keyscan.recorded_keys(site.recorded_keys()) + proof.secrets_in(logs) + psks + list(more)
     )
     files = [file for file in keyscan.files_below(folders) if file.suffix != ".notify"]
     return Search(keys=len(scanner.keys), files=len(files), findings=tuple(scanner.scan(files)))

@@ -1,14 +1,32 @@
-"""The report of the demonstration, and whether it holds. ``schema`` 1."""
+"""What demonstrations report, and whether it holds; the main one's report. ``schema`` 1."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 1
 PROTECTION = ("HYBRID", "PQC_ONLY", "HYBRID")
 REKEYS_MIN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialReport(ABC):
+    """What every report has. Durations in seconds."""
+
+    kernel: str  # "host" or "uml"
+    key_bytes_in_artifacts: int = 0
+    keys_searched_for: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @abstractmethod
+    def checks(self) -> list[Check]:
+        """Everything the demonstration promises, in the order of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +41,9 @@ class Rekey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(TrialReport):
     """Durations in seconds. Both gateways agree on what stands here, or it is not here."""
 
-    kernel: str  # "host" or "uml"
     protection: tuple[str, ...]  # as both gateways showed it and the kernel had it
     rekeys: tuple[Rekey, ...]
     packets_sent: int
@@ -42,15 +59,9 @@ class Report:
     esp_decrypted_by_scapy: bool
     esp_sas_decrypted: int
     xfrm_errors: int
-    key_bytes_in_artifacts: int
-    keys_searched_for: int
     blocked_when_down: bool
     mqtt_matches: bool
     ike: dict[str, dict[str, Any]]  # gateway -> what it says was negotiated
-    timings: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
 
     def checks(self) -> list[Check]:
         """Everything the demonstration promises, in the order of the table."""

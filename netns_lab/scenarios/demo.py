@@ -15,16 +15,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netns_lab import doctor, evidence, paths, proof, traffic
+from netns_lab import evidence, proof, traffic
 from netns_lab.errors import LabError
 from netns_lab.job import KERNEL
 from netns_lab.readiness import wait_until
-from netns_lab.report import REKEYS_MIN, Rekey, Report, table
+from netns_lab.report import REKEYS_MIN, Rekey, Report
+from netns_lab.scenarios import trial
+from netns_lab.scenarios.trial import Trial
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from netns_lab.timeline import Timeline
@@ -42,32 +44,19 @@ PQC_ONLY_REKEYS = 3
 PHASE_SECONDS = 60.0
 
 
-class Demo:
-    """One run, step by step. ``out`` is what remains of it."""
+class Demo(Trial[Report]):
+    opening = "alice - moon = isp = sun - bob, kme-moon - kme-sun: up, with a PKI of their own"
 
-    def __init__(self, site: Site, out: Path, started: float) -> None:
-        self.site = site
-        self.lab = site.lab
-        self.out = out
-        self.started = started
+    def __init__(self, site: Site, out: Path, started: float, *, keep_keys: bool = False) -> None:
+        super().__init__(site, out, started)
+        self.keep_keys = keep_keys
         self.watch = Watch(site)
-        self.timings: dict[str, float] = {}
         self.marks: list[tuple[float, str]] = []
         self.protection: list[str] = []
-
-    def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.started:6.1f} s]  {text}", flush=True)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.timings[name] = round(time.monotonic() - begin, 2)
 
     # --- the steps ------------------------------------------------------------------------
 
     async def play(self) -> Report:
-        """Everything but taking it down again. Raises LabError where it cannot go on."""
         async with AsyncExitStack() as stack:
             with self.timed("start"):
                 await self.start_key_side()
@@ -104,13 +93,11 @@ class Demo:
             esp_decrypted_by_scapy=decryption.proven,
             esp_sas_decrypted=decryption.decrypted,
             xfrm_errors=errors,
-            key_bytes_in_artifacts=0,
-            keys_searched_for=0,
             blocked_when_down=blocked,
             ike=ike,
             timings=self.timings,
         )
-        return await self.search_for_keys(report)
+        return self.search_for_keys(report)
 
     async def play_under_traffic(self) -> dict[str, Any]:
         """Rekeys, fallback and return while alice and bob talk; what the report says of it."""
@@ -277,28 +264,9 @@ class Demo:
         )
         return counts, decryption
 
-    async def search_for_keys(self, report: Report) -> Report:
-        """Look for every key in everything that remains; the report is written first."""
-        with self.timed("search"):
-            shutil.copytree(self.lab.log_dir, self.out / "log", ignore=_sockets)
-            self.write_report(report)
-            folders = [self.out, self.lab.log_dir, self.lab.capture_dir]
-            search = evidence.search_for_keys(self.site, folders)
-        for finding in search.findings:
-            self.say(f"KEY BYTES in {finding.file} at {finding.offset} ({finding.form})")
-        self.say(f"{search.keys} keys searched for in {search.files} files")
-        found = {
-            "key_bytes_in_artifacts": len(search.findings),
-            "keys_searched_for": search.keys,
-            "timings": {**self.timings, "total": round(time.monotonic() - self.started, 2)},
-        }
-        final = Report(**{name: getattr(report, name) for name in report.__slots__} | found)
-        self.write_report(final)
-        return final
-
-    def write_report(self, report: Report) -> None:
-        text = json.dumps(report.as_json(), indent=2) + "\n"
-        (self.out / "report.json").write_text(text)
+    def finish(self) -> None:
+        if self.keep_keys:  # nothing but this folder has a key in it
+            shutil.copytree(self.site.key_log("moon"), self.out / "wireshark")
 
     def rekey_list(self) -> tuple[Rekey, ...]:
         return tuple(
@@ -311,11 +279,6 @@ class Demo:
             )
             for child in self.watch.rekeys()
         )
-
-    async def save_status(self, name: str) -> None:
-        for gateway in GATEWAYS:
-            text = json.dumps(await self.site.snapshot(gateway), indent=2)
-            (self.out / f"status-{name}-{gateway}.json").write_text(text + "\n")
 
     def save_timeline(
         self, begin: float, end: float, directions: dict[str, traffic.Direction]
@@ -362,42 +325,11 @@ def _totals(directions: dict[str, traffic.Direction]) -> dict[str, Any]:
     }
 
 
-def _sockets(_folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.endswith(".notify")]
-
-
-async def run(out: Path, *, keep_keys: bool = False) -> Report:
-    """Play the demonstration. Raises LabError with a post-mortem when something did not hold."""
-    started = time.monotonic()
-    features = doctor.probe()
-    print(f"kernel {os.uname().release}: " + ", ".join(f"{f.name} {f.answer}" for f in features))
-    async with Site.prepared("demo", OPTIONS) as site:
-        demo = Demo(site, out, started)
-        demo.say("alice - moon = isp = sun - bob, kme-moon - kme-sun: up, with a PKI of their own")
-        report = await demo.play()
-        if keep_keys:  # after the search: nothing but this folder has a key in it
-            shutil.copytree(site.key_log("moon"), out / "wireshark")
-        print(table(report.checks()), flush=True)
-        failed = [check.what for check in report.checks() if not check.holds]
-        if failed:
-            raise LabError(f"did not hold: {', '.join(failed)}")
-    return report
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="The demonstration, inside the lab.")
     parser.add_argument("--keep-keys", action="store_true")
     arguments = parser.parse_args()
-    out = paths.build() / "demo"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    try:
-        asyncio.run(run(out, keep_keys=arguments.keep_keys))
-    except LabError as error:
-        print(f"demo: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        return 1
-    print(f"everything held; {out / 'report.json'}")
-    return 0
+    return trial.main("demo", OPTIONS, partial(Demo, keep_keys=arguments.keep_keys))
 
 
 if __name__ == "__main__":

@@ -10,25 +10,24 @@ everything held. What it measured is in ``build/demo-attack/report.json``.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from netns_lab import doctor, evidence, paths, proof, traffic
+from netns_lab import evidence, proof, traffic
 from netns_lab.attack_report import AttackReport, Episode
 from netns_lab.errors import LabError
 from netns_lab.job import KERNEL
 from netns_lab.keyscan import recorded_ids
 from netns_lab.qkd_files import DeviceLink
 from netns_lab.readiness import wait_until
-from netns_lab.report import table
+from netns_lab.scenarios import trial
 from netns_lab.scenarios.attack_watch import LinkLog, draw_file
+from netns_lab.scenarios.trial import Trial
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions, tunnel_name
 from netns_lab.watch import Watch
@@ -61,32 +60,18 @@ PHASE_SECONDS = 120.0
 PNS, INTERCEPT, CUT, BLINDING = "QKD-SEC-022", "QKD-SEC-021", "QKD-FAULT-201", "QKD-SEC-023"
 
 
-class DemoAttack:
-    """One run, step by step. ``out`` is what remains of it."""
+class DemoAttack(Trial[AttackReport]):
+    opening = "two tunnels between moon and sun, each with KMEs and a QKD link of its own: up"
 
     def __init__(self, site: Site, out: Path, started: float) -> None:
-        self.site = site
-        self.lab = site.lab
-        self.out = out
-        self.started = started
+        super().__init__(site, out, started)
         self.watches = {DECOY: Watch(site), PLAIN: Watch(site, twin=True)}
         self.logs = {name: LinkLog(site.devices[name], started) for name in LINKS}
         self.episodes: list[Episode] = []
-        self.timings: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.started:6.1f} s]  {text}", flush=True)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.timings[name] = round(time.monotonic() - begin, 2)
 
     # --- the steps ------------------------------------------------------------------------
 
     async def play(self) -> AttackReport:
-        """Everything but taking it down again. Raises LabError where it cannot go on."""
         async with AsyncExitStack() as stack:
             with self.timed("start"):
                 await self.start(stack)
@@ -111,6 +96,9 @@ class DemoAttack:
             shutil.copy(self.lab.capture_dir / "isp.pcap", self.out)
             counts = proof.count_kinds(frames)
             decryption = evidence.decrypt(self.site, frames)
+            for name in LINKS:
+                telemetry = self.site.devices[name].folder / "telemetry.jsonl"
+                shutil.copy(telemetry, self.out / f"telemetry-{name}.jsonl")
         report = AttackReport(
             kernel=os.environ.get(KERNEL, "host"),
             episodes=tuple(self.episodes),
@@ -127,8 +115,6 @@ class DemoAttack:
             esp_sas_decrypted=decryption.decrypted,
             esp_decrypted_by_scapy=decryption.proven,
             xfrm_errors=errors,
-            key_bytes_in_artifacts=0,
-            keys_searched_for=0,
             timings=self.timings,
         )
         return self.search_for_keys(report)
@@ -332,34 +318,6 @@ class DemoAttack:
                 self.say(f"{way}, tunnel of the {TITLES[name]}: {seen.sent} sent, {seen.lost} lost")
         return directions
 
-    # --- what remains ---------------------------------------------------------------------
-
-    def search_for_keys(self, report: AttackReport) -> AttackReport:
-        """Look for every key in everything that remains; the report is written first."""
-        with self.timed("search"):
-            shutil.copytree(self.lab.log_dir, self.out / "log", ignore=_sockets)
-            for name in LINKS:
-                shutil.copy(self.site.devices[name].folder / "telemetry.jsonl",
-                            self.out / f"telemetry-{name}.jsonl")  # fmt: skip
-            self.write_report(report)
-            folders = [self.out, self.lab.log_dir, self.lab.capture_dir]
-            search = evidence.search_for_keys(self.site, folders)
-        for finding in search.findings:
-            self.say(f"KEY BYTES in {finding.file} at {finding.offset} ({finding.form})")
-        self.say(f"{search.keys} keys searched for in {search.files} files")
-        found = {
-            "key_bytes_in_artifacts": len(search.findings),
-            "keys_searched_for": search.keys,
-            "timings": {**self.timings, "total": round(time.monotonic() - self.started, 2)},
-        }
-        final = AttackReport(**{name: getattr(report, name) for name in report.__slots__} | found)
-        self.write_report(final)
-        return final
-
-    def write_report(self, report: AttackReport) -> None:
-        text = json.dumps(report.as_json(), indent=2) + "\n"
-        (self.out / "report.json").write_text(text)
-
 
 def _first_block(status: dict[str, Any], attack: str) -> int:
     """The first block of light under this attack, as the channel tells it."""
@@ -369,37 +327,8 @@ def _first_block(status: dict[str, Any], attack: str) -> int:
     raise LabError(f"the channel knows of no {attack}: {status['attacks']}")
 
 
-def _sockets(_folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.endswith(".notify")]
-
-
-async def run(out: Path) -> AttackReport:
-    """Play the demonstration. Raises LabError with a post-mortem when something did not hold."""
-    started = time.monotonic()
-    features = doctor.probe()
-    print(f"kernel {os.uname().release}: " + ", ".join(f"{f.name} {f.answer}" for f in features))
-    async with Site.prepared("demo-attack", OPTIONS) as site:
-        demo = DemoAttack(site, out, started)
-        demo.say("two tunnels between moon and sun, each with KMEs and a QKD link of its own: up")
-        report = await demo.play()
-        print(table(report.checks()), flush=True)
-        failed = [check.what for check in report.checks() if not check.holds]
-        if failed:
-            raise LabError(f"did not hold: {', '.join(failed)}")
-    return report
-
-
 def main() -> int:
-    out = paths.build() / "demo-attack"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    try:
-        asyncio.run(run(out))
-    except LabError as error:
-        print(f"demo-attack: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        return 1
-    print(f"everything held; {out / 'report.json'}")
-    return 0
+    return trial.main("demo-attack", OPTIONS, DemoAttack)
 
 
 if __name__ == "__main__":

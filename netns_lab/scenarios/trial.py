@@ -1,0 +1,121 @@
+"""What all demonstrations have in common: a site, a clock, a report, the search for keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from netns_lab import doctor, evidence, paths
+from netns_lab.errors import LabError
+from netns_lab.report import TrialReport, table
+from netns_lab.site import Site
+from netns_lab.site_files import GATEWAYS, SiteOptions
+
+R = TypeVar("R", bound=TrialReport)
+
+
+class Trial(ABC, Generic[R]):
+    """One run, step by step. ``out`` is what remains of it."""
+
+    opening = "the sites are up"  # what is said first
+
+    def __init__(self, site: Site, out: Path, started: float) -> None:
+        self.site = site
+        self.lab = site.lab
+        self.out = out
+        self.started = started
+        self.timings: dict[str, float] = {}
+
+    @abstractmethod
+    async def play(self) -> R:
+        """Everything but taking it down again. Raises LabError where it cannot go on."""
+
+    def finish(self) -> None:
+        """When the search for keys is over."""
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.started:6.1f} s]  {text}", flush=True)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.timings[name] = round(time.monotonic() - begin, 2)
+
+    async def save_status(self, name: str) -> None:
+        for gateway in GATEWAYS:
+            text = json.dumps(await self.site.snapshot(gateway), indent=2)
+            (self.out / f"status-{name}-{gateway}.json").write_text(text + "\n")
+
+    def search_for_keys(self, report: R, more: Sequence[bytes] = ()) -> R:
+        """Look for every key in everything that remains; the report is written first.
+
+        ``more``: keys beside QKD keys, ESP keys and PSKs.
+        """
+        with self.timed("search"):
+            shutil.copytree(self.lab.log_dir, self.out / "log", ignore=_sockets)
+            self.write_report(report)
+            folders = [self.out, self.lab.log_dir, self.lab.capture_dir]
+            search = evidence.search_for_keys(self.site, folders, more)
+        for finding in search.findings:
+            self.say(f"KEY BYTES in {finding.file} at {finding.offset} ({finding.form})")
+        self.say(f"{search.keys} keys searched for in {search.files} files")
+        final = replace(
+            report,
+            key_bytes_in_artifacts=len(search.findings),
+            keys_searched_for=search.keys,
+            timings={**self.timings, "total": round(time.monotonic() - self.started, 2)},
+        )
+        self.write_report(final)
+        return final
+
+    def write_report(self, report: R) -> None:
+        text = json.dumps(report.as_json(), indent=2) + "\n"
+        (self.out / "report.json").write_text(text)
+
+
+def _sockets(_folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith(".notify")]
+
+
+Make = Callable[[Site, Path, float], Trial[Any]]
+
+
+async def run(name: str, options: SiteOptions, make: Make, out: Path) -> None:
+    """Play the demonstration. Raises LabError with a post-mortem when something did not hold."""
+    started = time.monotonic()
+    features = doctor.probe()
+    print(f"kernel {os.uname().release}: " + ", ".join(f"{f.name} {f.answer}" for f in features))
+    async with Site.prepared(name, options) as site:
+        trial = make(site, out, started)
+        trial.say(trial.opening)
+        report = await trial.play()
+        trial.finish()
+        print(table(report.checks()), flush=True)
+        failed = [check.what for check in report.checks() if not check.holds]
+        if failed:
+            raise LabError(f"did not hold: {', '.join(failed)}")
+
+
+def main(name: str, options: SiteOptions, make: Make) -> int:
+    """Exit code 0 only if everything held. What it measured is in ``build/NAME/report.json``."""
+    out = paths.build() / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    try:
+        asyncio.run(run(name, options, make, out))
+    except LabError as error:
+        print(f"{name}: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        return 1
+    print(f"everything held; {out / 'report.json'}")
+    return 0
