@@ -1,4 +1,4 @@
-"""IKE and ESP keys in Wireshark's table formats, for the lab only.
+"""IKE, ESP and MACsec keys in Wireshark's table formats, for the lab only.
 
 The folder is a Wireshark configuration: ``WIRESHARK_CONFIG_DIR=FOLDER wireshark isp.pcap``.
 Whoever holds it can read the traffic, so the daemon writes it only on an explicit switch and
@@ -8,21 +8,29 @@ Wireshark finds IKE keys by the SPIs alone and of several rows for the same SPIs
 last. IKE_INTERMEDIATE changes the keys under the same SPIs, so the table in the folder itself
 opens everything from IKE_AUTH on, and ``generation-N`` holds a table for the messages that
 went under the N-th generation: in ``generation-0`` those of the first IKE_INTERMEDIATE.
+
+Wireshark takes SAKs out of MKA, with the CAKs. ``macsec_sak`` is a table of our own, for those
+who would rather not rely on MKA.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
 from gateway.crypto.algorithms import EncryptionId
+from gateway.crypto.secret import Secret
 from gateway.errors import StartupError
 from gateway.ike.commands import RecordIkeKeys
+from gateway.mka.commands import ReceiveSa, SaKey, TransmitSa
 from gateway.model import SaSpec
 
 ESP_TABLE: Final = "esp_sa"
 IKE_TABLE: Final = "ikev2_decryption_table"
+CAK_TABLE: Final = "mka_ckn_info"
+SAK_TABLE: Final = "macsec_sak"
 _PREFERENCES: Final = "preferences"
 _SWITCHES: Final = "esp.enable_encryption_decode: TRUE\n"
 
@@ -32,7 +40,7 @@ _SALT: Final = 4  # octets at the end of SK_e (RFC 5282 7.1)
 
 
 class KeyLog:
-    """Appends one row per ESP SA and per generation of an IKE SA's keys."""
+    """Appends a row per ESP SA, per generation of an IKE SA's keys, per CAK and MACsec SA."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder, mode 0700. Raises StartupError under systemd or if it cannot."""
@@ -79,6 +87,22 @@ class KeyLog:
         folder.mkdir(mode=0o700, exist_ok=True)
         with _private(folder / IKE_TABLE) as table:
             table.write(row)
+
+    def write_cak(self, link: str, ckn: bytes, cak: Secret) -> None:
+        """A row of Wireshark's ``mka_ckn_info`` table, with the CAK as later than 4.0 has it."""
+        with _private(self._folder / CAK_TABLE) as table:
+            table.write(f'{ckn.hex()},"{link}",{cak.expose().hex()}\n')
+
+    def write_sak(self, sak: SaKey, channels: Iterable[TransmitSa | ReceiveSa]) -> None:
+        """Rows of ``macsec_sak``: KI, AN, SCI, SSCI, suite, SAK, salt; "" for what only XPN has."""
+        salt = "" if sak.salt is None else sak.salt.hex()
+        with _private(self._folder / SAK_TABLE) as table:
+            for each in channels:
+                ssci = "" if each.ssci is None else str(each.ssci)
+                fields = (sak.ki.encode().hex(), str(sak.an), each.sci.encode().hex(), ssci)
+                table.write(
+                    ",".join((*fields, sak.suite.name, sak.key.expose().hex(), salt)) + "\n"
+                )
 
     def close(self) -> None:
         self._esp.close()

@@ -13,6 +13,9 @@ from gateway.crypto.secret import Secret
 from gateway.daemon.keylog import KeyLog
 from gateway.errors import StartupError
 from gateway.ike.commands import RecordIkeKeys
+from gateway.mka.commands import ReceiveSa, SaKey, TransmitSa
+from gateway.mka.identifiers import KeyIdentifier, MemberId, Sci
+from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.model import Direction, SaSpec
 
 SA = SaSpec(
@@ -122,3 +125,39 @@ def test_refused_under_systemd(tmp_path: Path, monkeypatch) -> None:
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="No such file or directory"):
         KeyLog(tmp_path / "missing" / "log")
+
+
+@pytest.mark.parametrize("suite", [CipherSuite.GCM_AES_256, CipherSuite.GCM_AES_XPN_256])
+def test_a_sak_is_a_row_for_each_of_its_channels(suite: CipherSuite, tmp_path: Path) -> None:
+    ours, peers = (Sci(bytes.fromhex(f"02000000000{end}")) for end in (1, 2))
+    salt = bytes(range(12)) if suite.xpn else None
+    sak = SaKey(
+        an=3,
+        ki=KeyIdentifier(MemberId(bytes(range(12))), 7),
+        key=Secret(bytes(range(32))),
+        suite=suite,
+        confidentiality=Confidentiality.OFFSET_0,
+        salt=salt,
+    )
+    log = KeyLog(tmp_path / "log")
+    numbers = (1, 2) if suite.xpn else (None, None)
+    log.write_sak(
+        sak,
+        (
+            TransmitSa(sci=ours, ssci=numbers[0]),
+            ReceiveSa(sci=peers, lowest_pn=1, ssci=numbers[1]),
+        ),
+    )
+    log.write_cak("core", bytes.fromhex("6d6f"), Secret(bytes(16)))
+    log.close()
+    table = tmp_path / "log" / "macsec_sak"
+    ki = bytes(range(12)).hex() + "00000007"
+    tail = f"{suite.name},{bytes(range(32)).hex()},{salt.hex() if salt else ''}"
+    ssci = [str(number or "") for number in numbers]
+    assert table.read_text().splitlines() == [
+        f"{ki},3,{ours.encode().hex()},{ssci[0]},{tail}",
+        f"{ki},3,{peers.encode().hex()},{ssci[1]},{tail}",
+    ]
+    ckns = tmp_path / "log" / "mka_ckn_info"
+    assert ckns.read_text() == f'6d6f,"core",{"00" * 16}\n'
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (table, ckns)} == {0o600}
