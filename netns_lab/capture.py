@@ -1,8 +1,10 @@
 """Writes every packet that arrives at a host to a pcap file, until SIGTERM.
 
     python -m netns_lab.capture isp.pcap
+    python -m netns_lab.capture link.pcap --interface sun
 
-All interfaces, inbound only: a router's packets are there once each, as they came in.
+All interfaces, inbound only: a router's packets are there once each, as they came in. Of one
+interface both directions: all that passes that link.
 Stdlib only: it starts fast where the lab is slow.
 """
 
@@ -25,7 +27,9 @@ _BUFFER = 8 << 20
 _POLL_SECONDS = 0.25
 
 
-def capture(sock: socket.socket, file: BinaryIO, stopped: list[bool]) -> None:
+def capture(
+    sock: socket.socket, file: BinaryIO, stopped: list[bool], interface: str | None = None
+) -> None:
     """Write frames until ``stopped`` has something in it."""
     while not stopped:
         readable, _, _ = select.select([sock], [], [], _POLL_SECONDS)
@@ -33,13 +37,16 @@ def capture(sock: socket.socket, file: BinaryIO, stopped: list[bool]) -> None:
             file.flush()
             continue
         data, address = sock.recvfrom(pcap.SNAPLEN)
-        if address[2] != _PACKET_OUTGOING:
+        # Not by bind(2): a socket bound to an interface errs when that goes down.
+        wanted = address[2] != _PACKET_OUTGOING if interface is None else address[0] == interface
+        if wanted:
             pcap.write_frame(file, time.time_ns(), data)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--interface", metavar="NAME", help="of this one, both directions")
     arguments = parser.parse_args()
     stopped: list[bool] = []
 
@@ -55,7 +62,7 @@ def main() -> None:
         pcap.write_header(file)
         file.flush()
         announce.ready()
-        capture(sock, file, stopped)
+        capture(sock, file, stopped, arguments.interface)
 
 
 if __name__ == "__main__":
