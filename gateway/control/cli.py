@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("keys", "show QKD keys and KMEs").set_defaults(run=commands.keys)
     verb("monitor", "show events as they happen").set_defaults(run=commands.monitor)
     for name, summary in (
-        (Verb.REKEY, "rekey a tunnel now"),
+        (Verb.REKEY, "rekey a tunnel now; of a MACsec link, what gives its CAKs"),
         (Verb.INITIATE, "set a tunnel up now"),
         (Verb.TERMINATE, "take a tunnel down; its traffic is then dropped"),
     ):
@@ -104,13 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("tunnel", metavar="TUNNEL")
         action.set_defaults(run=commands.act, verb=name)
         if name is Verb.REKEY:
-            action.add_argument(
-                "--ike",
-                dest="verb",
-                action="store_const",
-                const=Verb.REKEY_IKE,
-                help="its IKE SA; ESP goes on with the keys it has",
-            )
+            _add_rekey_kinds(action)
     verb("reload", "read the configuration again").set_defaults(run=commands.act, verb=Verb.RELOAD)
     _add_config(verb)
     doctor = verb("doctor", "check this machine, without the daemon")
@@ -134,6 +128,15 @@ def _common(parser: argparse.ArgumentParser, *, socket: str, as_json: bool | str
     parser.add_argument(
         "--json", action="store_true", default=as_json, help="machine-readable output"
     )
+
+
+def _add_rekey_kinds(rekey: argparse.ArgumentParser) -> None:
+    kinds = rekey.add_mutually_exclusive_group()
+    for flag, verb, text in (
+        ("--ike", Verb.REKEY_IKE, "its IKE SA; ESP goes on with the keys it has"),
+        ("--sak", Verb.REKEY_SAK, "of a MACsec link: a new SAK under the CAK it has"),
+    ):
+        kinds.add_argument(flag, dest="verb", action="store_const", const=verb, help=text)
 
 
 def _add_config(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:

@@ -4,7 +4,8 @@ Request:  {"schema": 1, "verb": "rekey", "tunnel": "sun"}
 Answer:   {"schema": 1, "result": ...} or {"schema": 1, "error": "...", "exit_code": 4}
 Monitor:  an answer, then {"schema": 1, "event": {...}} for every event until one side hangs up.
 
-``result`` is a Snapshot for "snapshot" and a line of text for the verbs that change something.
+``tunnel`` names a tunnel, a connection or a MACsec link: no two of them have one name. ``result``
+is a Snapshot for "snapshot" and a line of text for the verbs that change something.
 Standard library only: ``qsgw`` imports this on every start.
 """
 
@@ -25,10 +26,13 @@ class Verb(StrEnum):
     TERMINATE = "terminate"
     REKEY = "rekey"
     REKEY_IKE = "rekey-ike"
+    REKEY_SAK = "rekey-sak"
     RELOAD = "reload"
 
 
-TUNNEL_VERBS = frozenset({Verb.INITIATE, Verb.TERMINATE, Verb.REKEY, Verb.REKEY_IKE})
+TUNNEL_VERBS = frozenset(
+    {Verb.INITIATE, Verb.TERMINATE, Verb.REKEY, Verb.REKEY_IKE, Verb.REKEY_SAK}
+)
 WRITE_VERBS = TUNNEL_VERBS | {Verb.RELOAD}
 
 

@@ -47,9 +47,15 @@ class ControlHandler(Protocol):
 
     async def terminate(self, tunnel: str) -> str: ...
 
-    async def rekey(self, tunnel: str) -> str: ...
+    async def rekey(self, tunnel: str) -> str:
+        """Of a MACsec link: the connection that gives its CAKs."""
+        ...
 
     async def rekey_ike(self, tunnel: str) -> str: ...
+
+    async def rekey_sak(self, link: str) -> str:
+        """A new SAK for a MACsec link. ControlError where the peer is key server."""
+        ...
 
     async def reload(self) -> str: ...
 
@@ -198,6 +204,8 @@ class ControlServer:
                 return await handler.rekey(tunnel)
             case Verb.REKEY_IKE:
                 return await handler.rekey_ike(tunnel)
+            case Verb.REKEY_SAK:
+                return await handler.rekey_sak(tunnel)
             case Verb.RELOAD:
                 return await handler.reload()
             case Verb.SNAPSHOT | Verb.MONITOR:

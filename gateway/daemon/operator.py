@@ -71,6 +71,9 @@ class Operator:
         found.rekey_ike()
         return f"{tunnel}: rekeying the IKE SA"
 
+    async def rekey_sak(self, link: str) -> str:
+        raise ControlError(f"no MACsec link named {link}", exit_code=ExitCode.NOT_FOUND)
+
     async def reload(self) -> str:
         return await self._application.reload()
 

@@ -37,6 +37,15 @@ class PretendDaemon:
         self.calls.append(f"rekey {tunnel}")
         return f"{tunnel}: rekeying"
 
+    async def rekey_sak(self, link: str) -> str:
+        found = {view.name: view for view in self.current.macsec}.get(link)
+        if found is None:
+            raise ControlError(f"no MACsec link named {link}", ExitCode.NOT_FOUND)
+        if not found.we_are_key_server:
+            raise ControlError(f"{link}: the peer is key server")
+        self.calls.append(f"rekey-sak {link}")
+        return f"{link}: a new SAK is made"
+
     async def reload(self) -> str:
         problem = ConfigProblem("tunnel.sun", "psk", "is empty")
         raise ConfigError("/etc/qsgw/qsgw.toml", (problem,))
