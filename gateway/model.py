@@ -419,6 +419,7 @@ class MacsecView:
     sci: str  # ours
     link: str  # what both ends call it
     connection: str | None  # its IKE SA gives the CAKs; None: a static one
+    qkd: QkdPolicy  # of the connection; OFF with a static CAK
     protection: Protection
     reason: str
     since: str
