@@ -84,15 +84,18 @@ def _parser() -> argparse.ArgumentParser:
         _common(added, socket=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
         return added
 
-    status = verb("status", "show tunnels, keys and alarms (the default)")
+    status = verb("status", "show tunnels, MACsec links, keys and alarms (the default)")
     status.add_argument(
         "--check", action="store_true", help="one line; exit 5 unless all is as it should be"
     )
-    status.add_argument("tunnel", nargs="?", metavar="TUNNEL")
+    status.add_argument("tunnel", nargs="?", metavar="NAME")
     status.set_defaults(run=commands.status)
-    sas = verb("sas", "show IKE and ESP security associations")
-    sas.add_argument("tunnel", nargs="?", metavar="TUNNEL")
+    sas = verb("sas", "show IKE, ESP and MACsec security associations")
+    sas.add_argument("tunnel", nargs="?", metavar="NAME")
     sas.set_defaults(run=commands.sas)
+    macsec = verb("macsec", "show MACsec links: CAKs, members, SAKs, counters")
+    macsec.add_argument("tunnel", nargs="?", metavar="LINK")
+    macsec.set_defaults(run=commands.macsec)
     verb("keys", "show QKD keys and KMEs").set_defaults(run=commands.keys)
     verb("monitor", "show events as they happen").set_defaults(run=commands.monitor)
     for name, summary in (
@@ -101,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         (Verb.TERMINATE, "take a tunnel down; its traffic is then dropped"),
     ):
         action = verb(name.value, summary)
-        action.add_argument("tunnel", metavar="TUNNEL")
+        action.add_argument("tunnel", metavar="NAME")
         action.set_defaults(run=commands.act, verb=name)
         if name is Verb.REKEY:
             _add_rekey_kinds(action)

@@ -32,7 +32,9 @@ def status(arguments: Namespace) -> int:
 def sas(arguments: Namespace) -> int:
     snapshot = _snapshot(arguments)
     if arguments.json:
-        _print_part(snapshot, "name", "protection", "ike", "children")
+        fields = ("name", "protection", "port", "caks", "saks")
+        links = [{key: link[key] for key in fields} for link in render.links_of(snapshot)]
+        _print_part(snapshot, "name", "protection", "ike", "children", macsec=links)
     else:
         print(render.render_sas(snapshot, Style.for_stdout()))
     return ExitCode.OK
@@ -44,6 +46,15 @@ def keys(arguments: Namespace) -> int:
         _print_part(snapshot, "name", "keys", kmes=snapshot["kmes"])
     else:
         print(render.render_keys(snapshot))
+    return ExitCode.OK
+
+
+def macsec(arguments: Namespace) -> int:
+    snapshot = _snapshot(arguments, links_only=True)
+    if arguments.json:
+        _print_json({**_head(snapshot), "macsec": render.links_of(snapshot)})
+    else:
+        print(render.render_links(snapshot, Style.for_stdout()))
     return ExitCode.OK
 
 
@@ -125,19 +136,24 @@ def doctor(arguments: Namespace) -> int:
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _snapshot(arguments: Namespace) -> Json:
-    """The daemon's snapshot, narrowed to one tunnel if one was named."""
+def _snapshot(arguments: Namespace, *, links_only: bool = False) -> Json:
+    """The daemon's snapshot, narrowed to one tunnel or MACsec link if one was named."""
     with ControlClient(arguments.socket) as client:
         snapshot = client.snapshot()
     name = getattr(arguments, "tunnel", None)
     if name is None:
         return snapshot
     tunnels = [tunnel for tunnel in snapshot["tunnels"] if tunnel["name"] == name]
-    if not tunnels:
-        known = ", ".join(tunnel["name"] for tunnel in snapshot["tunnels"]) or "none"
-        raise ControlError(f'no tunnel "{name}" (configured: {known})', ExitCode.NOT_FOUND)
+    links = [link for link in render.links_of(snapshot) if link["name"] == name]
+    if not (links or (tunnels and not links_only)):
+        known = [link["name"] for link in render.links_of(snapshot)]
+        if not links_only:
+            known = [tunnel["name"] for tunnel in snapshot["tunnels"]] + known
+        what = "MACsec link" if links_only else "tunnel"
+        text = f'no {what} "{name}" (configured: {", ".join(known) or "none"})'
+        raise ControlError(text, ExitCode.NOT_FOUND)
     alarms = [alarm for alarm in snapshot["alarms"] if alarm["subject"] == name]
-    return {**snapshot, "tunnels": tunnels, "alarms": alarms}
+    return {**snapshot, "tunnels": tunnels, "macsec": links, "alarms": alarms}
 
 
 def _problem(problem: ConfigProblem) -> Json:
@@ -148,11 +164,15 @@ def _print_part(snapshot: Json, *fields: str, **more: object) -> None:
     """Some fields of every tunnel, under the snapshot's own head."""
     _print_json(
         {
-            **{key: snapshot[key] for key in ("schema", "gateway", "version", "time")},
+            **_head(snapshot),
             "tunnels": [{key: t[key] for key in fields} for t in snapshot["tunnels"]],
             **more,
         }
     )
+
+
+def _head(snapshot: Json) -> Json:
+    return {key: snapshot[key] for key in ("schema", "gateway", "version", "time")}
 
 
 def _print_json(message: Json) -> None:

@@ -5,48 +5,62 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.control import render_macsec
 from gateway.control.text import (
+    PROTECTION_COLOURS,
     Style,
     ago,
     between,
     clean,
     columns,
     duration,
+    mixed,
     plural,
+    rekeying,
+    row,
     short_key_id,
     size,
 )
 
 Json = dict[str, Any]
 
-_COLOURS = {
-    "HYBRID": ("green", "bold"),
-    "PQC_ONLY": ("yellow", "bold"),
-    "CLASSICAL": ("red", "bold"),
-    "BLOCKED": ("red", "bold"),
-    "DOWN": ("red", "bold"),
-}
 _SEVERITY_COLOURS = {"info": (), "warning": ("yellow",), "critical": ("red", "bold")}
 
 
 def render_status(snapshot: Json, style: Style) -> str:
-    """``qsgw status``: alarms, one block per tunnel, the KMEs."""
+    """``qsgw status``: alarms, one block per tunnel and MACsec link, the KMEs."""
     blocks = [_headline(snapshot)]
     alarms = list(_alarms(snapshot, style))
     if alarms:
         blocks.insert(0, "\n".join(alarms))
-    blocks += [
-        "\n".join(_tunnel(tunnel, snapshot["time"], style)) for tunnel in snapshot["tunnels"]
-    ]
+    now = snapshot["time"]
+    blocks += ["\n".join(_tunnel(tunnel, now, style)) for tunnel in snapshot["tunnels"]]
+    blocks += ["\n".join(render_macsec.status(link, now, style)) for link in links_of(snapshot)]
     if snapshot["kmes"]:
         blocks.append(_kmes(snapshot["kmes"]))
     return "\n\n".join(blocks)
 
 
 def render_sas(snapshot: Json, style: Style) -> str:
-    """``qsgw sas``: every IKE SA and its Child SAs."""
-    blocks = ["\n".join(_sas(tunnel, snapshot["time"], style)) for tunnel in snapshot["tunnels"]]
+    """``qsgw sas``: every IKE SA and its Child SAs, and the SAs of every MACsec link."""
+    now = snapshot["time"]
+    blocks = ["\n".join(_sas(tunnel, now, style)) for tunnel in snapshot["tunnels"]]
+    blocks += ["\n".join(render_macsec.sas(link, now, style)) for link in links_of(snapshot)]
     return "\n\n".join(blocks) or "no tunnels"
+
+
+def render_links(snapshot: Json, style: Style) -> str:
+    """``qsgw macsec``: every link with CAKs, members, SAKs and counters."""
+    blocks = [
+        "\n".join(render_macsec.detail(link, snapshot["time"], style))
+        for link in links_of(snapshot)
+    ]
+    return "\n\n".join(blocks) or "no MACsec links"
+
+
+def links_of(snapshot: Json) -> list[Json]:
+    """The MACsec links; a daemon of an earlier version has none."""
+    return list(snapshot.get("macsec", ()))
 
 
 def render_keys(snapshot: Json) -> str:
@@ -90,7 +104,7 @@ def render_event(event: Json, style: Style) -> str:
 def complaints(snapshot: Json) -> list[str]:
     """Why ``status --check`` calls this degraded; empty when all is as the operator wants it."""
     found = []
-    for tunnel in snapshot["tunnels"]:
+    for tunnel in (*snapshot["tunnels"], *links_of(snapshot)):
         protection, wants_qkd = tunnel["protection"], tunnel["qkd"] != "off"
         if protection == "HYBRID" or (protection == "PQC_ONLY" and not wants_qkd):
             continue
@@ -105,7 +119,8 @@ def complaints(snapshot: Json) -> list[str]:
 
 def summary(snapshot: Json) -> str:
     """``status --check`` in one line when all is well."""
-    names = ", ".join(f"{clean(t['name'])} {t['protection']}" for t in snapshot["tunnels"])
+    shown = (*snapshot["tunnels"], *links_of(snapshot))
+    names = ", ".join(f"{clean(one['name'])} {one['protection']}" for one in shown)
     return names or "no tunnels configured"
 
 
@@ -127,9 +142,12 @@ def _with_subject(alarm: Json) -> str:
 
 def _headline(snapshot: Json) -> str:
     up = duration(between(snapshot["started_at"], snapshot["time"]))
+    links = links_of(snapshot)
+    count = [plural(len(snapshot["tunnels"]), "tunnel")] * bool(snapshot["tunnels"] or not links)
+    count += [plural(len(links), "MACsec link")] * bool(links)
     return (
         f"gateway {clean(snapshot['gateway'])}, qsgw {clean(snapshot['version'])}, up {up}, "
-        f"{plural(len(snapshot['tunnels']), 'tunnel')}"
+        f"{', '.join(count)}"
     )
 
 
@@ -137,7 +155,7 @@ def _tunnel_line(tunnel: Json, now: str, style: Style) -> str:
     protection = tunnel["protection"]
     since = duration(between(tunnel["since"], now))
     reason = f" ({clean(tunnel['reason'])})" if tunnel["reason"] else ""
-    painted = style.paint(f"{protection:<9}", *_COLOURS[protection])
+    painted = style.paint(f"{protection:<9}", *PROTECTION_COLOURS[protection])
     return f"{painted} {clean(tunnel['name'])}: for {since}{reason}, qkd {tunnel['qkd']}"
 
 
@@ -147,91 +165,78 @@ def _tunnel(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     yield _ends("remote", tunnel["remote_id"], tunnel["remote_address"], tunnel["remote_subnets"])
     if tunnel["ike"] is not None:
         ike = tunnel["ike"]
-        yield _row("ike", _whose(tunnel) + clean(ike["proposal"] or ike["state"]))
+        yield row("ike", _whose(tunnel) + clean(ike["proposal"] or ike["state"]))
         if tunnel.get("childless") and ike["established_at"]:
-            yield _row("", _ike_times(tunnel, now))
+            yield row("", _ike_times(tunnel, now))
         if ike["remote_proof"]:
-            yield _row("auth", _proofs(ike))
+            yield row("auth", _proofs(ike))
     for child in tunnel["children"]:
         if child["carries_outbound"]:
-            yield _row("esp", _child_algorithms(child))
-            yield _row("", _child_times(child, now))
-            yield _row("traffic", _child_traffic(child))
+            yield row("esp", _child_algorithms(child))
+            yield row("", _child_times(child, now))
+            yield row("traffic", _child_traffic(child))
     keys = tunnel["keys"]
     if keys is not None:
-        yield _row("keys", _keys(keys))
+        yield row("keys", _keys(keys))
     if tunnel["rekeys"] or tunnel["ike_rekeys"] or tunnel["failures"]:
-        yield _row(
+        yield row(
             "rekeys",
             f"{tunnel['rekeys']} ({tunnel['rekeys_hybrid']} HYBRID, "
             f"{tunnel['rekeys_pqc_only']} PQC_ONLY), {tunnel['ike_rekeys']} of the IKE SA, "
             f"{plural(tunnel['failures'], 'failure')}",
         )
     if tunnel["last_error"] and tunnel["protection"] != "HYBRID":
-        yield _row("error", clean(tunnel["last_error"]))
+        yield row("error", clean(tunnel["last_error"]))
 
 
 def _sas(tunnel: Json, now: str, style: Style) -> Iterator[str]:
     yield _tunnel_line(tunnel, now, style)
     ike = tunnel["ike"]
     if ike is None:
-        yield _row("ike", "no IKE SA")
+        yield row("ike", "no IKE SA")
     elif tunnel["connection"] != tunnel["name"]:  # its SPIs and more are shown there
-        yield _row("ike", f"{_whose(tunnel)}{clean(ike['state'])}")
+        yield row("ike", f"{_whose(tunnel)}{clean(ike['state'])}")
     else:
         ours = ike["role"] == "initiator"
         spis = f"{ike['spi_i']}_i{'*' if ours else ''} {ike['spi_r']}_r{'' if ours else '*'}"
-        yield _row("ike", f"{clean(ike['state'])}, {ike['role']}, IKEv2, {spis}")
-        yield _row("", f"{clean(ike['local'])} - {clean(ike['remote'])}{_ike_traits(ike)}")
+        yield row("ike", f"{clean(ike['state'])}, {ike['role']}, IKEv2, {spis}")
+        yield row("", f"{clean(ike['local'])} - {clean(ike['remote'])}{_ike_traits(ike)}")
         if ike["proposal"]:
-            yield _row("", clean(ike["proposal"]))
+            yield row("", clean(ike["proposal"]))
         if ike["remote_proof"]:
-            yield _row("", f"authenticated: {_proofs(ike)}")
+            yield row("", f"authenticated: {_proofs(ike)}")
         if ike["established_at"]:
-            yield _row("", f"established {ago(ike['established_at'], now)}{_ppk(ike)}")
+            yield row("", f"established {ago(ike['established_at'], now)}{_ppk(ike)}")
     for child in tunnel["children"]:
         state = "carries traffic" if child["carries_outbound"] else "being replaced"
         kernel = "in the kernel" if child["in_kernel"] else "NOT IN THE KERNEL"
-        yield _row("child", f"in {child['spi_in']} out {child['spi_out']}, {state}, {kernel}")
-        yield _row("", _child_algorithms(child))
-        yield _row("", _child_times(child, now) + _ppk(child))
-        yield _row("", _child_traffic(child))
-        yield _row("", _child_limits(child))
-
-
-def _row(label: str, text: str) -> str:
-    return f"  {label:<8}{text}"
+        yield row("child", f"in {child['spi_in']} out {child['spi_out']}, {state}, {kernel}")
+        yield row("", _child_algorithms(child))
+        yield row("", _child_times(child, now) + _ppk(child))
+        yield row("", _child_traffic(child))
+        yield row("", _child_limits(child))
 
 
 def _ends(label: str, identity: str, address: str, subnets: list[str]) -> str:
-    return _row(label, f"'{clean(identity)}' @ {clean(address)}  {', '.join(subnets)}".rstrip())
+    return row(label, f"'{clean(identity)}' @ {clean(address)}  {', '.join(subnets)}".rstrip())
 
 
 def _child_algorithms(child: Json) -> str:
-    """``AES_GCM_16-256/X25519/KE1_ML-KEM-768/ESN/PPK``: KE1 and PPK as swanctl shows them."""
-    first, *more = child["key_exchanges"] or ("",)
-    parts = [child["encryption"], first]
-    parts += [f"KE{number}_{name}" for number, name in enumerate(more, 1)]
-    parts += ["TRANSPORT"] * (child.get("mode") == "transport")
-    parts += ["ESN"] * child["esn"] + ["PPK"] * (child["key_id"] is not None)
-    return f"{child['protection']}: {clean('/'.join(part for part in parts if part))}"
+    """``AES_GCM_16-256/X25519/KE1_ML-KEM-768/ESN/PPK``."""
+    modes = ["TRANSPORT"] * (child.get("mode") == "transport") + ["ESN"] * child["esn"]
+    parts = [clean(child["encryption"]), mixed(child["key_exchanges"], child["key_id"], *modes)]
+    return f"{child['protection']}: {'/'.join(part for part in parts if part)}"
 
 
 def _child_times(child: Json, now: str) -> str:
-    return f"installed {ago(child['established_at'], now)}{_rekeying(child, now)}"
+    return f"installed {ago(child['established_at'], now)}{rekeying(child['rekey_at'], now)}"
 
 
 def _ike_times(tunnel: Json, now: str) -> str:
     """Of an IKE SA that is held for its own sake."""
     ike = tunnel["ike"]
-    return f"established {ago(ike['established_at'], now)}{_rekeying(tunnel, now)}{_ppk(ike)}"
-
-
-def _rekeying(what: Json, now: str) -> str:
-    if what["rekey_at"] is None:
-        return ""
-    left = between(now, what["rekey_at"])
-    return f", rekeying {f'in {duration(left)}' if left > 0 else 'due'}"
+    due = rekeying(tunnel["rekey_at"], now)
+    return f"established {ago(ike['established_at'], now)}{due}{_ppk(ike)}"
 
 
 def _child_traffic(child: Json) -> str:

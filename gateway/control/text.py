@@ -14,6 +14,14 @@ _UNPRINTABLE = dict.fromkeys(
     (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A)), "?"
 )
 
+PROTECTION_COLOURS = {
+    "HYBRID": ("green", "bold"),
+    "PQC_ONLY": ("yellow", "bold"),
+    "CLASSICAL": ("red", "bold"),
+    "BLOCKED": ("red", "bold"),
+    "DOWN": ("red", "bold"),
+}
+
 
 class Style:
     """Colours on a terminal, nothing elsewhere. NO_COLOR (no-color.org) switches them off."""
@@ -78,6 +86,27 @@ def short_key_id(key_id: str) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def row(label: str, text: str) -> str:
+    """One line of a block: what it is about, then the rest in a column."""
+    return f"  {label:<8}{text}"
+
+
+def mixed(key_exchanges: Sequence[str], key_id: str | None, *between: str) -> str:
+    """``X25519/KE1_ML-KEM-768/PPK``: KE1 and PPK as swanctl shows them."""
+    parts = [*key_exchanges[:1]]
+    parts += [f"KE{number}_{name}" for number, name in enumerate(key_exchanges[1:], 1)]
+    parts += [*between, *(["PPK"] if key_id is not None else [])]
+    return clean("/".join(parts))
+
+
+def rekeying(moment: str | None, now: str) -> str:
+    """``, rekeying in 5m``, or nothing where that is not known."""
+    if moment is None:
+        return ""
+    left = between(now, moment)
+    return f", rekeying {f'in {duration(left)}' if left > 0 else 'due'}"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

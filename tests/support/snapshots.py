@@ -1,18 +1,25 @@
 """A snapshot as a running gateway makes it, for tests of what shows it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from gateway.model import (
     Alarm,
+    CakView,
     ChildView,
     EspMode,
     IkeView,
     KeysView,
     KmeView,
+    MacsecCounters,
+    MacsecPeerView,
+    MacsecView,
+    PortSecurity,
+    PortState,
     Protection,
     QkdPolicy,
     Role,
+    SakView,
     Severity,
     Snapshot,
     StatusEvent,
@@ -121,6 +128,93 @@ def tunnel_view(name: str = "sun", **changes: Any) -> TunnelView:
             ike_rekeys=3,
             failures=0,
             last_error=None,
+        ),
+        **changes,
+    )
+
+
+CKN = "3f9a01c2d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f"
+OUR_SCI = "02:00:00:00:12:01/1"
+THEIR_SCI = "02:00:00:00:23:03/1"
+MI = "0102030405060708090a0b0c"
+
+
+def cak_view(**changes: Any) -> CakView:
+    return replace(
+        CakView(
+            ckn=CKN,
+            protection=Protection.HYBRID,
+            key_exchanges=("X25519", "ML-KEM-768"),
+            ppk_method="RFC9867",
+            key_id=KEY_ID,
+            principal=True,
+            key_server=OUR_SCI,
+            live_peers=1,
+            since="2026-11-21T09:55:00.000Z",
+        ),
+        **changes,
+    )
+
+
+def sak_view(**changes: Any) -> SakView:
+    return replace(
+        SakView(
+            an=1,
+            ki=f"{MI}.3",
+            kn=3,
+            ckn=CKN,
+            suite="GCM-AES-256",
+            encrypted=True,
+            transmits=True,
+            in_kernel=True,
+            next_pn=12346,
+        ),
+        **changes,
+    )
+
+
+def member_view(**changes: Any) -> MacsecPeerView:
+    return replace(
+        MacsecPeerView(sci=THEIR_SCI, mi=MI[::-1], live=True, priority=16, key_server=False),
+        **changes,
+    )
+
+
+def macsec_counters(**changes: int) -> MacsecCounters:
+    counts = dict.fromkeys((field.name for field in fields(MacsecCounters)), 0)
+    seen = {"out_packets": 12345, "out_octets": 20, "in_ok": 12, "in_octets": 1536}
+    return MacsecCounters(**{**counts, **seen, **changes})
+
+
+def macsec_view(name: str = "metro", **changes: Any) -> MacsecView:
+    return replace(
+        MacsecView(
+            name=name,
+            interface="eth1",
+            device=f"macsec-{name}",
+            sci=OUR_SCI,
+            link=name,
+            connection="sun",
+            qkd=QkdPolicy.PREFER,
+            protection=Protection.HYBRID,
+            reason="",
+            since="2026-11-21T09:59:00.000Z",
+            security=PortSecurity.MUST_SECURE,
+            port=PortState.SECURED,
+            we_are_key_server=True,
+            caks=(cak_view(),),
+            cak_at="2026-11-21T10:40:00.000Z",
+            peers=(member_view(),),
+            saks=(sak_view(),),
+            counters=macsec_counters(),
+            mtu=1468,
+            cak_rollovers=20,
+            cak_rollovers_hybrid=18,
+            cak_rollovers_pqc_only=2,
+            sak_rollovers=24,
+            failures=0,
+            last_error=None,
+            drops={},
         ),
         **changes,
     )

@@ -1,12 +1,14 @@
 """A control server with a daemon that is only pretended."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.control import cli
 from gateway.control.protocol import ExitCode
 from gateway.control.server import ControlServer
 from gateway.errors import ConfigError, ConfigProblem, ControlError
@@ -63,6 +65,32 @@ class PretendDaemon:
     def publish(self, event: StatusEvent) -> None:
         for queue in self.subscribers:
             queue.put_nowait(event)
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def qsgw(capsys: pytest.CaptureFixture[str]) -> Any:
+    async def run(*argv: str | Path) -> Result:
+        def call() -> int:
+            with pytest.raises(SystemExit) as exit_:
+                cli.main([str(word) for word in argv])
+            return int(exit_.value.code or 0)
+
+        code = await asyncio.to_thread(call)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture

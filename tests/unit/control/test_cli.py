@@ -27,32 +27,6 @@ from tests.support.snapshots import (
 HEAVY = ("asyncio", "msgspec", "aiohttp", "cryptography", "pyroute2", "tomllib", "aiomqtt")
 
 
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def qsgw(capsys: pytest.CaptureFixture[str]) -> Any:
-    async def run(*argv: str | Path) -> Result:
-        def call() -> int:
-            with pytest.raises(SystemExit) as exit_:
-                cli.main([str(word) for word in argv])
-            return int(exit_.value.code or 0)
-
-        code = await asyncio.to_thread(call)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
-
-
 # --- quick to start --------------------------------------------------------------------------
 
 

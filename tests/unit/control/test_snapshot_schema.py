@@ -13,7 +13,7 @@ import pytest
 
 from gateway.model import Snapshot
 from gateway.telemetry.payloads import snapshot_payloads
-from tests.support.snapshots import alarm, kme_view, snapshot, tunnel_view
+from tests.support.snapshots import alarm, kme_view, macsec_view, snapshot, tunnel_view
 
 FILE = Path(__file__).parents[3] / "docs" / "snapshot.schema.json"
 _TYPES: dict[str, Any] = {
@@ -33,6 +33,15 @@ SNAPSHOTS = [
         tunnels=(tunnel_view(ike=None, children=(), keys=None, last_error="x"),),
         kmes=(kme_view(last_error="x"),),
         alarms=(alarm(),),
+    ),
+    snapshot(macsec=(macsec_view(),)),
+    snapshot(
+        tunnels=(),
+        macsec=(
+            macsec_view(
+                connection=None, caks=(), peers=(), saks=(), counters=None, mtu=None, cak_at=None
+            ),
+        ),
     ),
 ]
 
