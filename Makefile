@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OUTSIDE := $(VENV)/.validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-attack test test-host test-lab interop check bench validate attack-matrix fuzz liboqs lock clean
+.PHONY: help setup demo demo-attack demo-macsec test test-host test-lab interop check bench validate attack-matrix fuzz liboqs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +29,9 @@ demo: $(READY)  ## two sites, one hybrid tunnel on a real kernel, cut and healed
 
 demo-attack: $(READY)  ## two quantum links attacked; one sees it, its tunnel goes on without
 	$(RUN)/qsgw-lab demo-attack
+
+demo-macsec: $(READY)  ## two sites on a layer-2 link: MACsec, CAKs from QKD, hundreds of rollovers
+	$(RUN)/qsgw-lab demo-macsec
 
 test: test-host test-lab  ## all tests
 

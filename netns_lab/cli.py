@@ -20,6 +20,7 @@ TEST_SECONDS = 15 * 60.0
 MACHINES_MAX = 4
 DEMO_SECONDS = 4 * 60.0
 DEMO_ATTACK_SECONDS = 8 * 60.0
+DEMO_MACSEC_SECONDS = 20 * 60.0
 
 
 def say(text: str) -> None:
@@ -81,6 +82,10 @@ def _add_trials(verbs: Verbs) -> None:
     verb = verbs.add_parser("demo-attack", help="attack the quantum links of two tunnels")
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_ATTACK_SECONDS)
     verb.set_defaults(run=_demo_attack)
+
+    verb = verbs.add_parser("demo-macsec", help="MACsec between the sites, its CAKs from QKD")
+    verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_MACSEC_SECONDS)
+    verb.set_defaults(run=_demo_macsec)
 
     verb = verbs.add_parser("interop", help="our gateway against strongSwan and libreswan")
     verb.add_argument("--list", action="store_true", help="say which scenarios there are")
@@ -176,6 +181,13 @@ def _demo_attack(arguments: argparse.Namespace) -> int:
     command = (sys.executable, "-m", "netns_lab.scenarios.demo_attack")
     code = inside(command, arguments.timeout)
     picture = attack_timeline.draw_run(paths.build() / "demo-attack")
+    say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
+    return code
+
+
+def _demo_macsec(arguments: argparse.Namespace) -> int:
+    code = inside((sys.executable, "-m", "netns_lab.scenarios.demo_macsec"), arguments.timeout)
+    picture = timeline.draw_run(paths.build() / "demo-macsec")
     say(f"picture of the run: {picture or 'not drawn, matplotlib or the run is missing'}")
     return code
 

@@ -140,6 +140,13 @@ async def start_capture(lab: Lab, name: str = "isp") -> None:
     await lab.start("isp", command, name=f"capture-{name}")
 
 
+async def start_link_capture(lab: Lab, name: str = "link") -> None:
+    """Capture everything on the link between moon and sun, both ways, into ``NAME.pcap``."""
+    file = str(lab.capture_dir / f"{name}.pcap")
+    command = [sys.executable, "-m", "netns_lab.capture", file, "--interface", "sun"]
+    await lab.start("moon", command, name=f"capture-{name}")
+
+
 async def stop_capture(lab: Lab, name: str = "isp") -> list[pcap.Frame]:
     await lab.daemons[f"capture-{name}"].stop()
     return list(pcap.read(lab.capture_dir / f"{name}.pcap"))

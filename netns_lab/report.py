@@ -85,7 +85,7 @@ class Report(TrialReport):
             ),
             Check(
                 "plaintext seen at isp",
-                f"{self.plaintext_packets_seen} packets ({_kinds(self.packets_at_isp)})",
+                f"{self.plaintext_packets_seen} packets ({kinds(self.packets_at_isp)})",
                 self.plaintext_packets_seen == 0 and self.packets_at_isp.get("esp", 0) > 0,
             ),
             Check(
@@ -114,7 +114,8 @@ class Check:
     holds: bool
 
 
-def _kinds(counts: dict[str, int]) -> str:
+def kinds(counts: dict[str, int]) -> str:
+    """Counts in a line, those above zero."""
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
 
 

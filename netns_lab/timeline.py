@@ -6,7 +6,7 @@ python -m netns_lab.timeline build/demo/timeline.json build/demo/timeline.png
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Timeline:
     bin_seconds: float
     loss: dict[str, list[int]]  # direction -> lost packets per bin, from traffic[0] on
     marks: list[tuple[float, str]]  # what was done to the quantum link
+    saks: list[float] = field(default_factory=list)  # of MACsec; rekeys are those of its CAK then
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -99,7 +100,9 @@ def _draw_protection(axes: Any, timeline: Timeline) -> None:
         axes.plot(at, 1.62, marker="v", markersize=5, color=COLOURS[what], clip_on=False)
     for at, text in timeline.marks:
         axes.text(at, 2.02, text, ha="center", va="bottom", fontsize=9)
-    axes.text(timeline.end, 1.62, " rekeys", va="center", fontsize=9, clip_on=False)
+    axes.plot(timeline.saks, [1.42] * len(timeline.saks), "|", markersize=6, color="black")
+    rekeys = " CAKs, SAKs" if timeline.saks else " rekeys"
+    axes.text(timeline.end, 1.62, rekeys, va="center", fontsize=9, clip_on=False)
     axes.set_yticks(range(len(GATEWAYS)), tuple(reversed(GATEWAYS)))
     axes.set_ylim(-0.5, 1.95)
     axes.set_title("Protection shown by both gateways", loc="left", fontsize=11, pad=24)

@@ -9,7 +9,6 @@ Exit code 0 only if everything held. What it measured is in ``build/demo/report.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from netns_lab.job import KERNEL
 from netns_lab.readiness import wait_until
 from netns_lab.report import REKEYS_MIN, Rekey, Report
 from netns_lab.scenarios import trial
-from netns_lab.scenarios.trial import Trial
+from netns_lab.scenarios.trial import Trial, totals
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from netns_lab.timeline import Timeline
@@ -82,7 +81,7 @@ class Demo(Trial[Report]):
             counts, decryption = await self.analyse_capture()
         report = Report(
             **phases,
-            **_totals(directions),
+            **totals(directions),
             kernel=os.environ.get(KERNEL, "host"),
             protection=tuple(self.protection),
             rekeys=self.rekey_list(),
@@ -122,15 +121,6 @@ class Demo(Trial[Report]):
             if shown != self.protection:
                 raise LabError(f"{gateway} showed {shown}, checked was {self.protection}")
 
-    async def start_key_side(self) -> None:
-        await self.site.start_link()
-        await asyncio.gather(*(self.site.start_kme(name) for name in self.site.kmes))
-        self.say(
-            f"kme-moon, kme-sun: ETSI 014 over mutual TLS; QKD link between them, "
-            f"{OPTIONS.key_rate:g} keys/s, {OPTIONS.key_store} stored per direction"
-        )
-        await asyncio.gather(*(self.site.start_broker(gateway) for gateway in GATEWAYS))
-
     async def expect(self, protection: str, name: str, *, since: float) -> float:
         """Wait until both gateways show it and the kernels bear it out; seconds since."""
 
@@ -154,17 +144,6 @@ class Demo(Trial[Report]):
             + (f" + QKD key {moon['key_id']}" if moon["key_id"] else "")
         )
         return round(took, 2)
-
-    async def agreed_ike(self) -> dict[str, dict[str, Any]]:
-        wanted = ("proposal", "key_exchanges", "ppk_method", "key_id", "spi_i", "spi_r")
-        ike: dict[str, dict[str, Any]] = {}
-        for gateway in GATEWAYS:
-            facts = (await self.site.tunnel(gateway))["ike"] or {}
-            ike[gateway] = {name: facts.get(name) for name in (*wanted, "role")}
-        if any(ike["moon"][name] != ike["sun"][name] for name in wanted):
-            raise LabError(f"the gateways disagree about their IKE SA: {ike}")
-        self.say(f"IKE: {ike['moon']['proposal']}, QKD key by {ike['moon']['ppk_method']}")
-        return ike
 
     async def rekeys(self, count: int, protection: str) -> None:
         """Wait for ``count`` more rekeys that both ends report alike."""
@@ -219,12 +198,6 @@ class Demo(Trial[Report]):
         await wait_until(matches, PHASE_SECONDS, "the retained MQTT snapshot of moon", interval=0.5)
         self.say("MQTT: the retained snapshot at moon's broker matches")
         return True
-
-    async def stop_traffic(self) -> dict[str, traffic.Direction]:
-        directions = await evidence.stop_traffic(self.lab)
-        for name, seen in directions.items():
-            self.say(f"{name}: {seen.sent} packets sent, {seen.lost} lost")
-        return directions
 
     async def key_accounts(self) -> tuple[int, int]:
         """QKD keys that went into SAs, and those that came up twice anywhere."""
@@ -312,17 +285,6 @@ class Demo(Trial[Report]):
             },
             marks=[(at - zero, text) for at, text in self.marks],
         ).save(self.out / "timeline.json")
-
-
-def _totals(directions: dict[str, traffic.Direction]) -> dict[str, Any]:
-    """Packets over both directions, as the report calls them."""
-    seen = directions.values()
-    return {
-        "packets_sent": sum(direction.sent for direction in seen),
-        "packets_lost": sum(direction.lost for direction in seen),
-        "packets_duplicate": sum(direction.duplicate for direction in seen),
-        "packets_reordered": sum(direction.reordered for direction in seen),
-    }
 
 
 def main() -> int:

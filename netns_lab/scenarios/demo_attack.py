@@ -78,7 +78,7 @@ class DemoAttack(Trial[AttackReport]):
             begin = time.monotonic()
             with self.timed("attacks"):
                 await self.attacks()
-            directions = await self.stop_traffic()
+            directions = await self.stop_both()
             draw_file(
                 self.out / "timeline.json",
                 logs=self.logs,
@@ -310,7 +310,7 @@ class DemoAttack(Trial[AttackReport]):
                 found += (await self.site.tunnel(gateway, twin=twin))["keys"]["reused"]
         return found
 
-    async def stop_traffic(self) -> dict[str, traffic.Direction]:
+    async def stop_both(self) -> dict[str, traffic.Direction]:
         directions: dict[str, traffic.Direction] = {}
         for name in LINKS:
             for way, seen in (await evidence.stop_traffic(self.lab, twin=name == PLAIN)).items():

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from netns_lab import doctor, evidence, paths
+from netns_lab import doctor, evidence, paths, traffic
 from netns_lab.errors import LabError
 from netns_lab.report import TrialReport, table
 from netns_lab.site import Site
@@ -52,6 +52,36 @@ class Trial(ABC, Generic[R]):
         yield
         self.timings[name] = round(time.monotonic() - begin, 2)
 
+    async def start_key_side(self) -> None:
+        """One emulated QKD link with its KMEs, and a broker beside each gateway."""
+        await self.site.start_link()
+        await asyncio.gather(*(self.site.start_kme(name) for name in self.site.kmes))
+        options = self.site.options
+        self.say(
+            f"kme-moon, kme-sun: ETSI 014 over mutual TLS; QKD link between them, "
+            f"{options.key_rate:g} keys/s, {options.key_store} stored per direction"
+        )
+        await asyncio.gather(*(self.site.start_broker(gateway) for gateway in GATEWAYS))
+
+    async def agreed_ike(self) -> dict[str, dict[str, Any]]:
+        """What both gateways say was negotiated. Raises LabError where they disagree."""
+        wanted = ("proposal", "key_exchanges", "ppk_method", "key_id", "spi_i", "spi_r")
+        ike: dict[str, dict[str, Any]] = {}
+        for gateway in GATEWAYS:
+            facts = (await self.site.tunnel(gateway))["ike"] or {}
+            ike[gateway] = {name: facts.get(name) for name in (*wanted, "role")}
+        if any(ike["moon"][name] != ike["sun"][name] for name in wanted):
+            raise LabError(f"the gateways disagree about their IKE SA: {ike}")
+        self.say(f"IKE: {ike['moon']['proposal']}, QKD key by {ike['moon']['ppk_method']}")
+        return ike
+
+    async def stop_traffic(self) -> dict[str, traffic.Direction]:
+        """That of ``evidence.start_traffic``, by direction."""
+        directions = await evidence.stop_traffic(self.lab)
+        for name, seen in directions.items():
+            self.say(f"{name}: {seen.sent} packets sent, {seen.lost} lost")
+        return directions
+
     async def save_status(self, name: str) -> None:
         for gateway in GATEWAYS:
             text = json.dumps(await self.site.snapshot(gateway), indent=2)
@@ -82,6 +112,17 @@ class Trial(ABC, Generic[R]):
     def write_report(self, report: R) -> None:
         text = json.dumps(report.as_json(), indent=2) + "\n"
         (self.out / "report.json").write_text(text)
+
+
+def totals(directions: dict[str, traffic.Direction]) -> dict[str, Any]:
+    """Packets over both directions, as the report calls them."""
+    seen = directions.values()
+    return {
+        "packets_sent": sum(direction.sent for direction in seen),
+        "packets_lost": sum(direction.lost for direction in seen),
+        "packets_duplicate": sum(direction.duplicate for direction in seen),
+        "packets_reordered": sum(direction.reordered for direction in seen),
+    }
 
 
 def _sockets(_folder: str, names: list[str]) -> list[str]:

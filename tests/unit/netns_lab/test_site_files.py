@@ -34,6 +34,7 @@ VARIANTS = [
         we_initiate=True,
     ),
     SiteOptions(nat=True, initiator="sun"),
+    SiteOptions(macsec=MacsecOptions()),
 ]
 
 
@@ -66,6 +67,8 @@ def test_the_gateways_accept_their_files(options: SiteOptions, pki: Path) -> Non
             options.certificates is not None and site_files.peer(gateway) not in options.psk_ends
         )
         assert (tunnel.trust is not None) == shown
+        assert set(config.macsec) == ({metro.NAME} if options.macsec else set())
+        assert tunnel.childless == (options.macsec is not None)
         beside = options.tunnel(gateway).beside
         assert all(config.tunnels[name].shares == tunnel.name for name in beside)
         assert tunnel.qkd == options.tunnel(gateway).qkd
