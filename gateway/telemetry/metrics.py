@@ -10,10 +10,9 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from datetime import datetime
 
 from aiohttp import web
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -27,6 +26,8 @@ from gateway.model import (
     Snapshot,
     TunnelView,
 )
+from gateway.telemetry import metrics_macsec
+from gateway.telemetry.families import counter, gauge, seconds
 from gateway.telemetry.mqtt import MqttState
 
 log = logging.getLogger("qsgw.metrics")
@@ -114,19 +115,12 @@ class _Collected(Collector):
         return self._families
 
 
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"qsgw_{name}", text, labels=labels)
-
-
-def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"qsgw_{name}", text, labels=labels)
-
-
 def _families(snapshot: Snapshot, mqtt: MqttState | None) -> Iterator[Metric]:
     yield from _gateway(snapshot)
     yield from _tunnels(snapshot.tunnels, snapshot.time)
     yield from _children(snapshot.tunnels, snapshot.time)
     yield from _keys(snapshot.tunnels)
+    yield from metrics_macsec.links(snapshot.macsec, snapshot.time)
     yield from _kmes(snapshot.kmes)
     yield from _alarms(snapshot.alarms)
     if mqtt is not None:
@@ -134,31 +128,31 @@ def _families(snapshot: Snapshot, mqtt: MqttState | None) -> Iterator[Metric]:
 
 
 def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
-    build = _gauge("build_info", "Version of the daemon.", "version")
+    build = gauge("build_info", "Version of the daemon.", "version")
     build.add_metric((snapshot.version,), 1)
-    start = _gauge("start_timestamp_seconds", "When the daemon started.")
-    start.add_metric((), _seconds(snapshot.started_at))
-    drops = _counter("ike_dropped", "Datagrams dropped without an answer.", "reason")
+    start = gauge("start_timestamp_seconds", "When the daemon started.")
+    start.add_metric((), seconds(snapshot.started_at))
+    drops = counter("ike_dropped", "Datagrams dropped without an answer.", "reason")
     for reason, count in snapshot.drops.items():
         drops.add_metric((reason,), count)
     yield from (build, start, drops)
 
 
 def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
-    protection = _gauge(
+    protection = gauge(
         "tunnel_protection", "1 for what protects the tunnel now.", "tunnel", "protection"
     )
-    since = _gauge("tunnel_protection_age_seconds", "How long it has been so.", "tunnel")
-    ike = _gauge("ike_sas", "Established IKE SAs.", "tunnel")
-    rekeys = _counter(
+    since = gauge("tunnel_protection_age_seconds", "How long it has been so.", "tunnel")
+    ike = gauge("ike_sas", "Established IKE SAs.", "tunnel")
+    rekeys = counter(
         "child_rekeys", "Child SA rekeys by what they brought.", "tunnel", "protection"
     )
-    ike_rekeys = _counter("ike_rekeys", "IKE SAs that took another one's place.", "tunnel")
-    failures = _counter("tunnel_failures", "Exchanges that came to nothing.", "tunnel")
+    ike_rekeys = counter("ike_rekeys", "IKE SAs that took another one's place.", "tunnel")
+    failures = counter("tunnel_failures", "Exchanges that came to nothing.", "tunnel")
     for tunnel in tunnels:
         for state in Protection:
             protection.add_metric((tunnel.name, state.value), int(tunnel.protection is state))
-        since.add_metric((tunnel.name,), _seconds(now) - _seconds(tunnel.since))
+        since.add_metric((tunnel.name,), seconds(now) - seconds(tunnel.since))
         if tunnel.connection == tunnel.name:  # each IKE SA is counted once
             established = tunnel.ike is not None and tunnel.ike.established_at is not None
             ike.add_metric((tunnel.name,), int(established))
@@ -175,16 +169,16 @@ def _tunnels(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
 
 
 def _children(tunnels: tuple[TunnelView, ...], now: str) -> Iterator[Metric]:
-    count = _gauge("child_sas", "Child SAs whose ESP SAs are in the kernel.", "tunnel")
-    age = _gauge("sa_key_age_seconds", "Age of the keys that encrypt now.", "tunnel")
-    octets = _gauge("sa_bytes", "Octets through the Child SA in use.", "tunnel", "direction")
-    packets = _gauge("sa_packets", "Packets through the Child SA in use.", "tunnel", "direction")
+    count = gauge("child_sas", "Child SAs whose ESP SAs are in the kernel.", "tunnel")
+    age = gauge("sa_key_age_seconds", "Age of the keys that encrypt now.", "tunnel")
+    octets = gauge("sa_bytes", "Octets through the Child SA in use.", "tunnel", "direction")
+    packets = gauge("sa_packets", "Packets through the Child SA in use.", "tunnel", "direction")
     for tunnel in tunnels:
         count.add_metric((tunnel.name,), sum(child.in_kernel for child in tunnel.children))
         child = _in_use(tunnel)
         if child is None:
             continue
-        age.add_metric((tunnel.name,), _seconds(now) - _seconds(child.established_at))
+        age.add_metric((tunnel.name,), seconds(now) - seconds(child.established_at))
         octets.add_metric((tunnel.name, "in"), child.bytes_in)
         octets.add_metric((tunnel.name, "out"), child.bytes_out)
         packets.add_metric((tunnel.name, "in"), child.packets_in)
@@ -197,13 +191,13 @@ def _in_use(tunnel: TunnelView) -> ChildView | None:
 
 
 def _keys(tunnels: tuple[TunnelView, ...]) -> Iterator[Metric]:
-    ready = _gauge("qkd_keys_ready", "QKD keys held here, ready for use.", "tunnel")
-    target = _gauge("qkd_keys_target", "QKD keys wanted here.", "tunnel")
-    stored = _gauge("qkd_keys_stored_at_kme", "QKD keys at the KME, as it says.", "tunnel")
-    rate = _gauge("qkd_keys_per_second", "Measured rate of new QKD keys.", "tunnel")
-    used = _counter("qkd_keys_used", "QKD keys mixed into an SA.", "tunnel")
-    burned = _counter("qkd_keys_burned", "QKD keys delivered and not used.", "tunnel")
-    reused = _counter("qkd_keys_reused", "key_IDs seen twice; must stay 0.", "tunnel")
+    ready = gauge("qkd_keys_ready", "QKD keys held here, ready for use.", "tunnel")
+    target = gauge("qkd_keys_target", "QKD keys wanted here.", "tunnel")
+    stored = gauge("qkd_keys_stored_at_kme", "QKD keys at the KME, as it says.", "tunnel")
+    rate = gauge("qkd_keys_per_second", "Measured rate of new QKD keys.", "tunnel")
+    used = counter("qkd_keys_used", "QKD keys mixed into an SA.", "tunnel")
+    burned = counter("qkd_keys_burned", "QKD keys delivered and not used.", "tunnel")
+    reused = counter("qkd_keys_reused", "key_IDs seen twice; must stay 0.", "tunnel")
     for tunnel in tunnels:
         keys = tunnel.keys
         if keys is None:
@@ -221,10 +215,10 @@ def _keys(tunnels: tuple[TunnelView, ...]) -> Iterator[Metric]:
 
 
 def _kmes(kmes: tuple[KmeView, ...]) -> Iterator[Metric]:
-    healthy = _gauge("kme_up", "1 while the KME answers as it should.", "kme")
-    active = _gauge("kme_active", "1 for a KME that keys come from now.", "kme")
-    requests = _counter("kme_requests", "Requests to the KME.", "kme")
-    failures = _counter("kme_failures", "Requests to the KME that failed.", "kme")
+    healthy = gauge("kme_up", "1 while the KME answers as it should.", "kme")
+    active = gauge("kme_active", "1 for a KME that keys come from now.", "kme")
+    requests = counter("kme_requests", "Requests to the KME.", "kme")
+    failures = counter("kme_failures", "Requests to the KME that failed.", "kme")
     for kme in kmes:
         healthy.add_metric((kme.name,), int(kme.healthy))
         active.add_metric((kme.name,), int(kme.active))
@@ -234,7 +228,7 @@ def _kmes(kmes: tuple[KmeView, ...]) -> Iterator[Metric]:
 
 
 def _alarms(alarms: tuple[Alarm, ...]) -> Iterator[Metric]:
-    standing = _gauge("alarms", "Alarms that hold now.", "severity")
+    standing = gauge("alarms", "Alarms that hold now.", "severity")
     for severity in Severity:
         count = sum(alarm.severity is severity for alarm in alarms)
         standing.add_metric((severity.value,), count)
@@ -242,18 +236,13 @@ def _alarms(alarms: tuple[Alarm, ...]) -> Iterator[Metric]:
 
 
 def _mqtt(state: MqttState) -> Iterator[Metric]:
-    connected = _gauge("mqtt_connected", "1 while the MQTT broker is reached.")
+    connected = gauge("mqtt_connected", "1 while the MQTT broker is reached.")
     connected.add_metric((), int(state.connected))
-    published = _counter("mqtt_published", "Messages the MQTT broker acknowledged.")
+    published = counter("mqtt_published", "Messages the MQTT broker acknowledged.")
     published.add_metric((), state.published)
-    dropped = _counter("mqtt_dropped", "Events lost because the broker was away.")
+    dropped = counter("mqtt_dropped", "Events lost because the broker was away.")
     dropped.add_metric((), state.dropped)
     yield from (connected, published, dropped)
-
-
-def _seconds(moment: str) -> float:
-    """Unix seconds of an RFC 3339 moment."""
-    return datetime.fromisoformat(moment).timestamp()
 
 
 def _why(error: OSError) -> str:

@@ -3,6 +3,7 @@
     <prefix>/<gateway>/availability    "online" | "offline", retained; the last will too
     <prefix>/<gateway>/status          the whole snapshot, retained
     <prefix>/<gateway>/tunnel/<name>   one tunnel, retained; emptied when the tunnel is removed
+    <prefix>/<gateway>/macsec/<name>   one MACsec link, likewise
     <prefix>/<gateway>/event/<type>    what happened, not retained
 
 All with QoS 1. Everything retained is published again after every reconnect. The broker can
@@ -28,7 +29,7 @@ from gateway.config import units
 from gateway.config.schema import MqttConfig
 from gateway.errors import CredentialError, QsgwError
 from gateway.model import Snapshot, StatusEvent
-from gateway.telemetry.payloads import event_payload, snapshot_payloads
+from gateway.telemetry.payloads import PARTS, event_payload, snapshot_payloads
 
 log = logging.getLogger("qsgw.mqtt")
 client_log = logging.getLogger("qsgw.mqtt.client")
@@ -36,7 +37,7 @@ client_log.setLevel(logging.CRITICAL)  # it logs every retry; we log every chang
 
 QOS = 1
 EVENTS_MAX = 256  # events waiting for the broker; then the oldest are dropped
-LEFTOVERS_MAX = 1024  # tunnels, past ones included, whose topics we keep in mind
+LEFTOVERS_MAX = 1024  # tunnels and links, past ones included, whose topics we keep in mind
 CALL_TIMEOUT = 5.0  # seconds for the broker to acknowledge
 STOP_TIMEOUT = 2.0  # seconds for the farewell
 KEEPALIVE = 30  # seconds; the broker publishes our will after one and a half of them
@@ -82,7 +83,7 @@ class MqttPublisher:
         self._events: deque[StatusEvent] = deque()
         self._wake = asyncio.Event()
         self._stale = True  # the broker does not have the newest snapshot
-        self._known: set[str] = set()  # tunnels with something retained at the broker
+        self._known: set[str] = set()  # topics of tunnels and links with something retained
         self._state = MqttState()
         self._announced: bool | None = None  # the connection state last logged
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -195,32 +196,35 @@ class MqttPublisher:
             log.debug("no snapshot to publish: %s", error)
             return
         self._stale = False
-        whole, tunnels = snapshot_payloads(snapshot, key_ids=self._settings.key_ids)
+        whole, parts = snapshot_payloads(snapshot, key_ids=self._settings.key_ids)
         await self._publish(client, "status", whole, retain=True)
-        for name, payload in tunnels.items():
-            self._known.add(name)
-            await self._publish(client, f"tunnel/{name}", payload, retain=True)
-        for name in self._known - tunnels.keys():
-            await self._publish(client, f"tunnel/{name}", b"", retain=True)
-            self._known.discard(name)
+        for topic, payload in parts.items():
+            self._known.add(topic)
+            await self._publish(client, topic, payload, retain=True)
+        for topic in self._known - parts.keys():
+            await self._publish(client, topic, b"", retain=True)
+            self._known.discard(topic)
 
     async def _collect_leftovers(self, client: aiomqtt.Client) -> None:
-        """Learn which tunnels the broker still has from an earlier run, to empty those gone.
+        """Learn what the broker still has from an earlier run, to empty topics of what is gone.
 
         Also the place where a lost connection shows: iteration raises then. A broker that does
         not let us subscribe only keeps its leftovers.
         """
-        prefix = f"{self._base}/tunnel/"
-        await _cancellable(client.subscribe(f"{prefix}+", qos=0, timeout=CALL_TIMEOUT))
+        for kind in PARTS:
+            wanted = f"{self._base}/{kind}/+"
+            await _cancellable(client.subscribe(wanted, qos=0, timeout=CALL_TIMEOUT))
         async for message in client.messages:
-            name = message.topic.value.removeprefix(prefix)
-            if message.retain and message.payload and self._may_be_ours(name):
-                self._known.add(name)
+            topic = message.topic.value.removeprefix(f"{self._base}/")
+            if message.retain and message.payload and self._may_be_ours(topic):
+                self._known.add(topic)
                 self.changed()
 
-    def _may_be_ours(self, name: str) -> bool:
-        """Whether an unknown tunnel's topic is worth emptying: a broker may send us anything."""
-        return name not in self._known and len(self._known) < LEFTOVERS_MAX and units.is_name(name)
+    def _may_be_ours(self, topic: str) -> bool:
+        """Whether an unknown topic is worth emptying: a broker may send us anything."""
+        kind, _, name = topic.partition("/")
+        new = topic not in self._known and len(self._known) < LEFTOVERS_MAX
+        return new and kind in PARTS and units.is_name(name)
 
     async def _publish(
         self, client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool = False

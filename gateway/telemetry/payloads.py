@@ -10,20 +10,24 @@ import msgspec
 from gateway.model import Snapshot, StatusEvent
 
 SCHEMA = 1
+PARTS = {"tunnel": "tunnels", "macsec": "macsec"}  # member of the snapshot by first topic level
 WITHHELD = "(key_ID withheld)"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_NAMES = frozenset({"peer_sae", "local_id", "remote_id", "name", "url"})  # may be UUIDs themselves
+_NAMES = frozenset(  # may be UUIDs themselves
+    {"peer_sae", "local_id", "remote_id", "name", "connection", "link", "url"}
+)
 
 
 def snapshot_payloads(snapshot: Snapshot, *, key_ids: bool) -> tuple[bytes, dict[str, bytes]]:
-    """The whole snapshot, and each tunnel by name, as UTF-8 JSON."""
+    """The whole snapshot, and each tunnel and link by its topic, as UTF-8 JSON."""
     whole = _plain(snapshot, key_ids=key_ids)
     head = {key: whole[key] for key in ("schema", "gateway", "time")}
-    tunnels = {
-        tunnel["name"]: msgspec.json.encode({**head, "tunnel": tunnel})
-        for tunnel in whole["tunnels"]
+    parts = {
+        f"{topic}/{one['name']}": msgspec.json.encode({**head, topic: one})
+        for topic, member in PARTS.items()
+        for one in whole[member]
     }
-    return msgspec.json.encode(whole), tunnels
+    return msgspec.json.encode(whole), parts
 
 
 def event_payload(event: StatusEvent, *, key_ids: bool) -> bytes:

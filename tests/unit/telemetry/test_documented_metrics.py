@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry.metrics import render_metrics
 from gateway.telemetry.mqtt import MqttState
-from tests.support.snapshots import snapshot
+from tests.support.snapshots import macsec_view, snapshot
 
 ROOT = Path(__file__).parents[3]
 MANUAL = (ROOT / "docs" / "operations.md").read_text()
@@ -26,10 +26,11 @@ def sources(*folders: str) -> str:
 
 
 def test_metrics() -> None:
+    link = macsec_view(drops={"bad-icv": 1})
     shown = {
         sample.name
         for family in text_string_to_metric_families(
-            render_metrics(snapshot(), MqttState()).decode()
+            render_metrics(snapshot(macsec=(link,)), MqttState()).decode()
         )
         for sample in family.samples
     }

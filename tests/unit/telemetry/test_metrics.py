@@ -9,15 +9,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import DataplaneError, StartupError
-from gateway.model import Protection, Severity, Snapshot
+from gateway.model import PortState, Protection, Severity, Snapshot
 from gateway.telemetry.metrics import MetricsServer, render_metrics
 from gateway.telemetry.mqtt import MqttState
 from tests.support.snapshots import (
+    CKN,
     KEY_ID,
+    MI,
+    OUR_SCI,
+    THEIR_SCI,
     alarm,
+    cak_view,
     child_view,
     keys_view,
     kme_view,
+    macsec_counters,
+    macsec_view,
+    member_view,
+    sak_view,
     snapshot,
     tunnel_view,
 )
@@ -73,9 +82,59 @@ def test_every_severity_has_a_series() -> None:
     assert [found["qsgw_alarms", severity.value] for severity in Severity] == [0, 0, 0]
 
 
+def test_macsec_links() -> None:
+    metro = macsec_view(
+        counters=macsec_counters(in_no_tag=3, in_late=1, out_untagged=2),
+        drops={"bad-icv": 5},
+        cak_rollovers=21,
+        caks=(cak_view(since="2026-11-21T09:00:00.000Z"), cak_view(principal=False)),
+        saks=(sak_view(), sak_view(in_kernel=False)),
+        peers=(member_view(), member_view(live=False)),
+    )
+    found = samples(render_metrics(snapshot(macsec=(metro,))))
+    assert found["qsgw_macsec_protection", "metro", "HYBRID"] == 1
+    assert found["qsgw_macsec_protection", "metro", "PQC_ONLY"] == 0
+    assert found["qsgw_macsec_protection_age_seconds", "metro"] == 60
+    ports = {state: found["qsgw_macsec_port", "metro", state] for state in PortState}
+    assert ports == {"secured": 1, "clear": 0, "blocked": 0}
+    assert found["qsgw_macsec_peers", "metro"] == 1
+    assert found["qsgw_macsec_key_server", "metro"] == 1
+    assert found["qsgw_macsec_caks", "metro"] == 2
+    assert found["qsgw_macsec_cak_age_seconds", "metro"] == 3600
+    assert found["qsgw_macsec_saks", "metro"] == 1
+    rollovers = [
+        found["qsgw_macsec_cak_rollovers_total", "metro", kind]
+        for kind in ("HYBRID", "PQC_ONLY", "CLASSICAL")
+    ]
+    assert rollovers == [18, 2, 1]
+    assert found["qsgw_macsec_sak_rollovers_total", "metro"] == 24
+    assert found["qsgw_macsec_packets_total", "out", "metro"] == 12345
+    assert found["qsgw_macsec_bytes_total", "in", "metro"] == 1536
+    assert found["qsgw_macsec_clear_packets_total", "out", "metro"] == 2
+    assert found["qsgw_macsec_clear_packets_total", "in", "metro"] == 0
+    assert found["qsgw_macsec_dropped_packets_total", "metro", "no-tag"] == 3
+    assert found["qsgw_macsec_dropped_packets_total", "metro", "not-valid"] == 0
+    assert found["qsgw_macsec_eapol_dropped_total", "metro", "bad-icv"] == 5
+
+
+def test_a_link_without_a_device_has_no_counters() -> None:
+    bare = macsec_view(counters=None, caks=(), saks=(), peers=(), we_are_key_server=False)
+    found = samples(render_metrics(snapshot(macsec=(bare,))))
+    assert found["qsgw_macsec_caks", "metro"] == found["qsgw_macsec_saks", "metro"] == 0
+    assert found["qsgw_macsec_key_server", "metro"] == 0
+    assert ("qsgw_macsec_cak_age_seconds", "metro") not in found
+    assert not [name for name, *_ in found if "packets" in name and "macsec" in name]
+
+
+def test_a_gateway_without_links_has_no_series_of_them() -> None:
+    assert not [name for name, *_ in samples(render_metrics(snapshot())) if "macsec" in name]
+
+
 def test_labels_hold_no_spi_key_id_or_address() -> None:
-    text = render_metrics(snapshot(kmes=(kme_view(last_error="x 10.9.1.2"),))).decode()
-    assert KEY_ID not in text
+    shown = snapshot(kmes=(kme_view(last_error="x 10.9.1.2"),), macsec=(macsec_view(),))
+    text = render_metrics(shown).decode()
+    for secret in (KEY_ID, CKN, OUR_SCI, THEIR_SCI, MI):
+        assert secret not in text
     assert "c1000001" not in text
     assert not re.search(r"\d+\.\d+\.\d+\.\d+", text)
 

@@ -18,7 +18,7 @@ from gateway.errors import DataplaneError
 from gateway.model import Snapshot
 from gateway.telemetry import mqtt
 from gateway.telemetry.mqtt import EVENTS_MAX, MqttPublisher, MqttState
-from tests.support.snapshots import KEY_ID, event, snapshot, tunnel_view
+from tests.support.snapshots import KEY_ID, event, macsec_view, snapshot, tunnel_view
 
 BASE = "qsgw/moon"
 
@@ -153,6 +153,44 @@ async def test_changes_are_published_and_removed_tunnels_emptied(broker: Any) ->
         source.current = snapshot()
         publisher.changed()
         assert await observer.until(f"{BASE}/tunnel/venus", b"") == b""
+
+
+async def test_macsec_links_have_topics_of_their_own(broker: Any) -> None:
+    source = Source()
+    source.current = snapshot(macsec=(macsec_view("metro"), macsec_view("sun")))
+    async with broker.observer() as observer, running(broker.port, source) as publisher:
+        metro = await observer.until(f"{BASE}/macsec/metro")
+        assert KEY_ID.encode() not in metro
+        found = json.loads(metro)
+        assert (found["schema"], found["gateway"]) == (1, "moon")
+        assert (found["macsec"]["name"], found["macsec"]["protection"]) == ("metro", "HYBRID")
+        assert found["macsec"]["caks"][0]["key_id"] is None
+        await observer.until(f"{BASE}/macsec/sun")
+        source.current = snapshot(macsec=(macsec_view("metro"),))
+        publisher.changed()
+        assert await observer.until(f"{BASE}/macsec/sun", b"") == b""
+    assert (f"{BASE}/tunnel/sun", b"", True) not in observer.seen, "that one is still there"
+    async with broker.observer() as late, running(broker.port, source):
+        await late.until(f"{BASE}/macsec/metro")
+    assert late.seen[-1][2], "retained"
+
+
+async def test_key_ids_of_caks_where_they_are_asked_for(broker: Any) -> None:
+    source = Source()
+    source.current = snapshot(macsec=(macsec_view(),))
+    async with broker.observer() as observer, running(broker.port, source, key_ids=True):
+        assert KEY_ID.encode() in await observer.until(f"{BASE}/macsec/metro")
+
+
+async def test_leftovers_of_links_are_emptied_too(broker: Any) -> None:
+    source = Source()
+    source.current = snapshot(macsec=(macsec_view("metro"), macsec_view("ring")))
+    async with running(broker.port, source) as publisher:
+        await until(lambda: publisher.state.published >= 5)
+    source.current = snapshot(macsec=(macsec_view("metro"),))
+    async with broker.observer() as observer, running(broker.port, source):
+        await observer.until(f"{BASE}/macsec/ring", b"")
+    assert (f"{BASE}/macsec/metro", b"") not in [seen[:2] for seen in observer.seen]
 
 
 async def test_leftovers_of_an_earlier_run_are_emptied(broker: Any) -> None:
@@ -320,16 +358,14 @@ async def test_a_broker_cannot_make_us_remember_or_publish_just_anything() -> No
 
         @property
         async def messages(self) -> AsyncIterator[Any]:
-            for name in hostile:
-                topic = SimpleNamespace(value=f"{BASE}/tunnel/{name}")
+            others = ("other/topic", f"{BASE}/status", f"{BASE}/event/t1", f"{BASE}/macsec/#")
+            for value in (*others, *(f"{BASE}/tunnel/{name}" for name in hostile)):
+                topic = SimpleNamespace(value=value)
                 yield SimpleNamespace(topic=topic, retain=True, payload=b"{}")
-            yield SimpleNamespace(
-                topic=SimpleNamespace(value="other/topic"), retain=True, payload=b"{}"
-            )
 
     publisher = MqttPublisher(settings(1883), "moon", Source())
     await publisher._collect_leftovers(Client())  # type: ignore[arg-type]
-    assert publisher._known == {f"t{number}" for number in range(mqtt.LEFTOVERS_MAX)}
+    assert publisher._known == {f"tunnel/t{number}" for number in range(mqtt.LEFTOVERS_MAX)}
 
 
 async def test_a_stop_is_never_lost(broker: Any) -> None:
