@@ -72,7 +72,8 @@ def detail(link: Json, now: str, style: Style) -> Iterator[str]:
     yield _headline(link, now, style)
     yield _device(link, style)
     yield row("link", f"called {clean(link['link'])}{_origin(link)}")
-    yield row("sci", f"{clean(link['sci'])}, {_who_is_key_server(link)}")
+    if link["sci"]:
+        yield row("sci", f"{clean(link['sci'])}, {_who_is_key_server(link)}")
     for cak in reversed(link["caks"]):
         use = "in use" if cak["principal"] else "not in use"
         yield row("cak", clean(cak["ckn"]))
@@ -147,7 +148,8 @@ def _short_ckn(ckn: str) -> str:
 def _sak(sak: Json) -> str:
     encrypted = "encrypted" if sak["encrypted"] else "INTEGRITY ONLY"
     kernel = "in the kernel" if sak["in_kernel"] else "NOT IN THE KERNEL"
-    return f"{clean(sak['suite'])}, {encrypted}, AN {sak['an']} KN {sak['kn']}, {kernel}"
+    suite = clean(sak["suite"]).replace("_", "-")
+    return f"{suite}, {encrypted}, AN {sak['an']} KN {sak['kn']}, {kernel}"
 
 
 def _saks(link: Json) -> Iterator[str]:

@@ -114,6 +114,7 @@ async def test_a_link_that_has_nothing(shown: Any) -> None:
     assert not any(line.startswith(("  cak", "  sak", "  traffic")) for line in lines)
     lines = await shown("macsec", "metro", **traits)
     assert f"  sci     {OUR_SCI}, no key server" in lines
+    assert not any(line.startswith("  sci") for line in await shown("macsec", sci=""))
     assert {"  cak     none", "  peer    none", "  sak     none"} <= set(lines)
 
 
