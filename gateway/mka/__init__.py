@@ -7,7 +7,8 @@ From the outside to the inside:
 - ``participant`` is one CAK on that port: its own identity, ``peers`` and ``election``. In a CAK
   rollover a port has two, and ``principal`` says which of them decides.
 - ``controlled_port`` drives the SAs of the SecY through a SAK rollover, by the table in
-  ``states``; ``key_server`` says when a key server makes a new SAK; ``sak`` what one is.
+  ``states``; ``key_server`` says when a key server makes a new SAK; ``sak`` what one is;
+  ``obstacle`` why there is none.
 - ``hybrid`` derives a CAK from what an IKE SA exports; ``keys`` all below a CAK.
 - ``registry``, ``wire``, ``identifiers``, ``announcement``, ``sets``, ``mkpdu``: octets and what
   they mean.

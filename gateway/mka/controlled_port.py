@@ -25,7 +25,7 @@ from gateway.mka.commands import (
 )
 from gateway.mka.events import Event, PortChanged, SakFailed, SakInUse, SakRetired
 from gateway.mka.identifiers import Sci
-from gateway.mka.limits import COMMAND_TIMEOUT, RETIRE_DELAY, TRANSMIT_DELAY
+from gateway.mka.limits import COMMAND_TIMEOUT, RETIRE_DELAY, RETIRE_HURRIED, TRANSMIT_DELAY
 from gateway.mka.outbox import Outbox
 from gateway.mka.peers import Peer
 from gateway.mka.sak import Sak
@@ -48,6 +48,8 @@ class ControlledPort:
         self._receivers: tuple[Peer, ...] = ()
         self._channels: set[Sci] = set()  # receive SCs there are
         self._transmit_when = self._retire_when = 0.0
+        self._in_use_at = 0.0
+        self._hurry = False  # another SAK is to follow soon
         self._failed_at: float | None = None
         self.state = State.CHANGE
         self.latest: Sak | None = None  # on its way in
@@ -142,11 +144,17 @@ class ControlledPort:
         *,
         key_server: bool,
         peers: Iterable[Peer],
-        server: Peer | None,
+        server_transmits: bool,
+        hurry: bool,
         now: float,
     ) -> None:
-        """Go on where time or the members allow it. ``peers``: the live ones of the principal."""
+        """Go on where time or the members allow it.
+
+        ``peers``: the live ones of the principal. ``server_transmits``: the key server does so
+        under the latest SAK. ``hurry``: there will be another one soon.
+        """
         self._receivers = tuple(peers)
+        self._hurry = hurry
         if self._pending is not None and self._pending[1] <= now:
             self._pending = None
             self._fail("no answer from the SecY", now)
@@ -157,10 +165,10 @@ class ControlledPort:
                 allowed = all(peer.receives(ki) for peer in self._receivers)
                 allowed = allowed or self._transmit_when <= now
             else:
-                allowed = server is not None and server.transmits(ki)
+                allowed = server_transmits
             if allowed:
                 self._run(Trigger.MAY_TRANSMIT, "", now)
-        if self.state is State.TRANSMITTING and self._retire_when <= now:
+        if self.state is State.TRANSMITTING and self._retire_due() <= now:
             self._run(Trigger.RETIRE_DUE, "", now)
             if self.held is not None:
                 self._run(Trigger.NEW_SAK, "", now)
@@ -170,16 +178,28 @@ class ControlledPort:
         if self.state is State.RECEIVING and key_server:
             times.append(self._transmit_when)
         if self.state is State.TRANSMITTING:
-            times.append(self._retire_when)
+            times.append(self._retire_due())
         return min(times, default=None)
 
-    def transmit_pn(self, an: int, next_pn: int) -> None:
+    def _retire_due(self) -> float:
+        """12.4: retireWhen; sooner where another SAK waits and no frame under the old can follow.
+
+        Who shows that it transmits under the latest has sent its last frame under the old one.
+        """
+        latest = self.latest
+        if latest is None or not (self._hurry or self.held is not None):
+            return self._retire_when
+        moved = all(peer.transmits(latest.ki) for peer in self._receivers)
+        return (
+            min(self._retire_when, self._in_use_at + RETIRE_HURRIED) if moved else self._retire_when
+        )
+
+    def transmit_pn(self, an: int, next_pn: int, now: float) -> None:
         """What the SecY says of its transmit SA."""
         for sak in (self.latest, self.old):
-            if sak is not None and sak.an == an and next_pn > sak.pn:
-                before = sak.pn
-                sak.advertised_pn, sak.pn = sak.pn, next_pn
-                self.announce = self.announce or before < sak.pn_limit <= next_pn
+            if sak is not None and sak.an == an:
+                announce = sak.report_pn(next_pn, self._settings.hello_time, now)
+                self.announce = self.announce or announce
 
     # --- members -----------------------------------------------------------------------------
 
@@ -278,6 +298,7 @@ class ControlledPort:
     def _use(self, now: float) -> None:
         sak = self.latest
         assert sak is not None
+        self._in_use_at = now
         self._retire_when = now if self.old is None else now + RETIRE_DELAY
         self._tell(
             SakInUse(

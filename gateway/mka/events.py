@@ -101,6 +101,14 @@ class SakRetired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoSakPossible:
+    """Members hear each other, and no SAK comes of it. Told once for each reason."""
+
+    ckn: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrincipalChanged:
     """Another CAK decides from now on; None: none has a live peer."""
 
@@ -134,6 +142,7 @@ Event = (
     | SakInUse
     | SakFailed
     | SakRetired
+    | NoSakPossible
     | PrincipalChanged
     | CakRetired
     | PortChanged

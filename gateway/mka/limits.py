@@ -13,6 +13,7 @@ HELLO_TIME: Final = 2.0  # MKA Hello Time
 BOUNDED_HELLO_TIME: Final = 0.5  # MKA Bounded Hello Time: with delay protection
 LIFE_TIME: Final = 6.0  # MKA Life Time: a peer that proves nothing so long is gone
 RETIRE_DELAY: Final = 3.0  # SAK Retire Time: old receive SAs stay for frames in flight
+RETIRE_HURRIED: Final = 0.5  # ours: where another SAK waits and all transmit under this one
 TRANSMIT_DELAY: Final = 6.0  # 12.4: the key server waits no longer for a member to receive
 SEND_SPACING: Final = 0.1  # ours: between two MKPDUs of one participant, whatever changes
 SCI_SILENCE: Final = 3.0  # ours: one and a half Hello Times; then a restarted peer takes its place

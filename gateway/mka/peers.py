@@ -31,6 +31,7 @@ class Peer:
     high_pn: tuple[int, int] = (0, 0)  # upper halves: latest, old
     lists: tuple[MemberId, ...] = ()  # whom it calls live
     ks_ssci: int = 0
+    declines: bool = False  # as key server: there is to be no MACsec (9.6)
 
     @property
     def mi(self) -> MemberId:
@@ -192,3 +193,5 @@ def _adopt(peer: Peer, mkpdu: Mkpdu) -> None:
     listed = mkpdu.live_peers
     peer.lists = () if listed is None else tuple(item.mi for item in listed.peers)
     peer.ks_ssci = 0 if listed is None else listed.ks_ssci
+    distributed = mkpdu.distributed_sak
+    peer.declines = distributed is not None and not distributed.wrapped

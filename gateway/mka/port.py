@@ -11,14 +11,22 @@ from gateway.mka import limits
 from gateway.mka.commands import Answer, Command
 from gateway.mka.controlled_port import ControlledPort
 from gateway.mka.errors import DropReason, MkpduError
-from gateway.mka.events import CakRetired, Dropped, Event, PrincipalChanged, SakMade
+from gateway.mka.events import (
+    CakRetired,
+    Dropped,
+    Event,
+    NoSakPossible,
+    PrincipalChanged,
+    SakMade,
+)
 from gateway.mka.key_server import Need, agreed_confidentiality, need_of
 from gateway.mka.keys import Cak
 from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
+from gateway.mka.obstacle import Obstacle, obstacle_of
 from gateway.mka.outbox import Outbox
 from gateway.mka.participant import Participant, Saying
 from gateway.mka.peers import Peer
-from gateway.mka.principal import choose, may_follow
+from gateway.mka.principal import choose, least_needed, may_follow, outlived
 from gateway.mka.registry import Confidentiality
 from gateway.mka.sak import Sak, free_an
 from gateway.mka.sets import DistributedSak, ParameterSet, Xpn
@@ -49,6 +57,7 @@ class Port:
         self._participants: dict[bytes, Participant] = {}  # by CKN, in the order they came
         self._principal: Participant | None = None
         self._requested: str | None = None
+        self._obstacle = Obstacle()
         self._inherits = inherited is not None
         self._inherited_until: float | None = None  # while there is nobody to make another SAK
 
@@ -57,12 +66,14 @@ class Port:
     def add_cak(self, cak: Cak, now: float) -> None:
         """Speak under this CAK too; it becomes principal when everybody has it (see principal).
 
-        The CAK is ours from here on. ValueError for a CKN that is there, or one CAK too many.
+        The CAK is ours from here on. Where there are too many, the oldest that nothing depends on
+        goes. ValueError for a CKN that is there.
         """
         if cak.ckn in self._participants:
             raise ValueError(f"CKN {cak.ckn.hex()} is there already")
         if len(self._participants) >= limits.PARTICIPANTS_MAX:
-            raise ValueError(f"more than {limits.PARTICIPANTS_MAX} CAKs on one port")
+            spare = least_needed(self._principal, self._participants.values(), self._cp.saks())
+            self._remove(spare, "newer CAKs came before it was used")
         if self._inherits:
             self._inherits = False
             self._inherited_until = now + limits.INHERITED_GRACE
@@ -111,7 +122,7 @@ class Port:
 
     def transmit_pn(self, an: int, next_pn: int, now: float) -> None:
         """The next packet number of our transmit SA. To be told each Hello Time, more or less."""
-        self._cp.transmit_pn(an, next_pn)
+        self._cp.transmit_pn(an, next_pn, now)
         self._settle(now)
 
     # --- the clock -----------------------------------------------------------------------------
@@ -125,7 +136,11 @@ class Port:
     def next_deadline(self) -> float | None:
         """When ``handle_timer`` wants to be called next."""
         times = [participant.next_deadline() for participant in self._participants.values()]
-        times += [] if self._inherited_until is None else [self._inherited_until]
+        times += [
+            time
+            for time in (self._inherited_until, self._obstacle.next_deadline())
+            if time is not None
+        ]
         principal = self._principal
         if principal is not None:
             deadline = self._cp.next_deadline(key_server=principal.is_key_server)
@@ -175,6 +190,7 @@ class Port:
         mkpdu, peer, gone = participant.receive(envelope, now)
         for other in gone:
             self._forget(participant, other)
+        self._judge(now)  # what it says of the SAK before comes first
         if participant.server is peer:
             self._take_distributed(participant, mkpdu, peer, now)
         if participant is self._principal:
@@ -187,14 +203,14 @@ class Port:
         self, participant: Participant, mkpdu: Mkpdu, server: Peer, now: float
     ) -> None:
         distributed = mkpdu.distributed_sak
-        if distributed is None or not self._settings.secures:
-            return
         self._choose_principal(now)
         if not may_follow(participant, self._principal, self._participants.values()):
             return
-        if not distributed.wrapped:  # 9.6: the key server says there is to be no MACsec
-            if self._settings.security is PortSecurity.SHOULD_SECURE:
+        if server.declines or not server.secures:  # 9.6: there is to be no MACsec
+            if participant is self._principal:
                 self._cp.lose("the key server wants no MACsec", now)
+            return
+        if distributed is None or not self._settings.secures:
             return
         sak = participant.take_sak(distributed, server)
         if sak is not None:
@@ -218,14 +234,15 @@ class Port:
                 participant.renew("its numbers are used up", now)
             for peer in participant.expire(now):
                 self._forget(participant, peer)
-        self._choose_principal(now)
         for _ in range(_STEPS_MAX):
             before = (self._cp.state, self._cp.newest)
+            self._choose_principal(now)
             self._judge(now)
             self._serve(now)
             if before == (self._cp.state, self._cp.newest):
                 break
         self._retire_caks()
+        self._tell_obstacle(now)
         self._send(now)
 
     def _forget(self, participant: Participant, gone: Peer) -> None:
@@ -238,7 +255,8 @@ class Port:
             self._cp.member_gone(gone.sci)
 
     def _choose_principal(self, now: float) -> None:
-        chosen = choose(self._principal, tuple(self._participants.values()))
+        moving = self._cp.state in (State.TRANSMIT, State.TRANSMITTING)
+        chosen = choose(self._principal, self._participants.values(), at_rest=not moving)
         if chosen is not None:
             self._inherited_until = None
             self._make_principal(chosen, now)
@@ -269,11 +287,25 @@ class Port:
         principal = self._principal
         if principal is None:
             return
+        following = choose(principal, self._participants.values(), at_rest=True)
         self._cp.judge(
             key_server=principal.is_key_server,
             peers=principal.peers.securing,
-            server=principal.server,
+            server_transmits=self._server_transmits(principal),
+            hurry=following is not principal,
             now=now,
+        )
+
+    def _server_transmits(self, principal: Participant) -> bool:
+        """Under whichever CAK it says so: it may have moved on to another already."""
+        latest, server = self._cp.latest, principal.server
+        if latest is None or server is None:
+            return False
+        return any(
+            peer.transmits(latest.ki)
+            for participant in self._participants.values()
+            for peer in participant.peers.live
+            if peer.sci == server.sci
         )
 
     def _serve(self, now: float) -> None:
@@ -281,8 +313,7 @@ class Port:
         principal = self._principal
         if principal is None:
             return
-        should = self._settings.security is PortSecurity.SHOULD_SECURE
-        if should and principal.is_key_server and self._agreed(principal) is None:
+        if principal.is_key_server and self._agreed(principal) is None:
             self._cp.lose("no member wants MACsec", now)
         need = self._need(principal)
         if need is None or need.at > now or not self._room_for(need):
@@ -324,14 +355,10 @@ class Port:
         return own | theirs if len(own | theirs) < limits.ASSOCIATION_NUMBERS else own
 
     def _retire_caks(self) -> None:
-        """A CAK rollover is over when no SAK of another CAK than the principal's is left."""
-        principal = self._principal
-        if principal is None or self._cp.state is not State.RETIRE:
+        """A CAK rollover is over when no SAK of an older CAK is left."""
+        if self._principal is None or self._cp.state is not State.RETIRE:
             return
-        if any(sak.ckn != principal.ckn for sak in self._cp.saks()):
-            return
-        order = list(self._participants.values())
-        for participant in order[: order.index(principal)]:
+        for participant in outlived(self._principal, self._participants.values(), self._cp.saks()):
             self._remove(participant, "another CAK took its place")
 
     def _remove(self, participant: Participant, reason: str) -> None:
@@ -340,6 +367,14 @@ class Port:
         self._outbox.events.append(CakRetired(ckn=participant.ckn, reason=reason))
         if participant is self._principal:
             self._principal = None
+
+    def _tell_obstacle(self, now: float) -> None:
+        principal = self._principal
+        waits = principal is not None and self._cp.newest is None
+        found = obstacle_of(principal, self._settings) if principal is not None and waits else None
+        reason = self._obstacle.judge(found, now)
+        if principal is not None and reason is not None:
+            self._outbox.events.append(NoSakPossible(ckn=principal.ckn, reason=reason))
 
     # --- sending -------------------------------------------------------------------------------
 

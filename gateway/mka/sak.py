@@ -33,11 +33,25 @@ class Sak:
     received_by: set[MemberId] = field(default_factory=set)  # key server: who has said so
     receivers: dict[Sci, int] = field(default_factory=dict)  # installed, with their lowest PN
     pn: int = 1  # the next one we use, as last reported
-    advertised_pn: int = 1  # the one before: what is in flight now is not below it
+    advertised_pn: int = 1  # what was so a Hello Time ago: nothing in flight is below it
+    _sampled: tuple[float, int] = (float("-inf"), 1)  # when what is advertised next was so
 
     @property
     def pn_limit(self) -> int:
         return XPN_PENDING_EXHAUSTION if self.suite.xpn else PN_PENDING_EXHAUSTION
+
+    def report_pn(self, next_pn: int, hello_time: float, now: float) -> bool:
+        """Whether it is to be told at once: the packet numbers begin to run out.
+
+        Reports may come more often than each Hello Time, or late, or one after the other at one
+        moment; what is advertised is a Hello Time old, so that frames on the way are accepted.
+        """
+        before, self.pn = self.pn, max(self.pn, next_pn)
+        sampled_at, sampled = self._sampled
+        if now >= sampled_at + hello_time:
+            self.advertised_pn = sampled
+            self._sampled = (now, self.pn)
+        return before < self.pn_limit <= self.pn
 
     def member_left(self, mi: MemberId) -> None:
         """As key server. Where it comes back, be it the same, it waits for the next SAK."""

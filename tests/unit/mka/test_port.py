@@ -19,6 +19,7 @@ from gateway.mka.events import (
     CakRetired,
     Dropped,
     KeyServerChanged,
+    NoSakPossible,
     PeerLost,
     PortChanged,
     SakFailed,
@@ -46,6 +47,15 @@ from tests.support.mka_lan import (
 
 def made(member: Member) -> list[str]:
     return [event.reason for event in member.saw(SakMade)]
+
+
+def obstacles(member: Member) -> list[str]:
+    return [event.reason for event in member.saw(NoSakPossible)]
+
+
+def hears_all(one: Lan) -> bool:
+    up = [member.secy for member in one.members]
+    return all(a is b or a.hears(b) for a in up for b in up)
 
 
 def dropped(member: Member) -> set[DropReason]:
@@ -95,6 +105,23 @@ def test_a_new_cak_is_in_use_within_two_seconds():
     for member in one.members:
         assert [event.ckn for event in member.saw(CakRetired)] == [CKN]
         assert member.secy.port is PortState.SECURED
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.1, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 4.0])
+def test_so_it_is_where_another_rollover_is_under_way(gap):
+    """No frame is lost by the hurry."""
+    one = lan(3)
+    one.run(15.0)
+    broken = []
+    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    for number, wait in ((2, gap), (3, 2.0)):
+        for index in range(3):
+            one.add_cak(index, number, b"%d" % number)
+        one.run(wait)
+    assert {member.saw(SakInUse)[-1].ckn for member in one.members} == {b"3"}
+    one.run(10.0)
+    assert not broken
+    assert one.one_sak()
 
 
 def test_a_cak_that_one_member_lacks_does_not_cut_it_off():
@@ -165,9 +192,11 @@ def test_a_frame_twice_and_our_own():
 
 def test_nobody_wants_to_be_key_server():
     one = lan(change={"priority": limits.PRIORITY_NEVER})
-    one.run(20.0)
+    one.run(60.0)
     assert one.no_sak()
     assert not one.members[0].saw(KeyServerChanged)
+    for member in one.members:
+        assert obstacles(member) == ["nobody wants to be key server"]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +219,21 @@ def test_a_key_server_that_offers_less_is_refused(server, words):
     assert refused
     assert words in refused[0].reason
     assert one.members[1].secy.sak is None
+    assert one.members[1].secy.port is PortState.BLOCKED
+    assert obstacles(one.members[1]) == ["the key server gives no SAK that can be taken"]
+
+
+@pytest.mark.parametrize("offset", [Confidentiality.OFFSET_30, Confidentiality.OFFSET_50])
+def test_an_offset_that_the_secy_does_not_have_is_refused(offset):
+    """Linux has none. A key server that passes over what we are capable of gets nowhere."""
+    server = {"confidentiality": offset, "capability": Capability.CONFIDENTIALITY_OFFSETS}
+    one = Lan([replace(settings_of(0), **server), settings_of(1)])
+    one.members[0].port._agreed = lambda principal: offset
+    one.run(20.0)
+    refused = one.members[1].saw(SakRefused)
+    assert {event.reason for event in refused} == {f"{offset.name} is beyond our capability"}
+    assert one.members[1].secy.sak is None
+    assert not any(isinstance(item, InstallSas) for item in one.members[1].secy.log)
     assert one.members[1].secy.port is PortState.BLOCKED
 
 
@@ -232,6 +276,47 @@ def test_a_member_that_wants_no_macsec(security, unwilling):
     must = security is PortSecurity.MUST_SECURE
     expected = PortState.BLOCKED if must else PortState.CLEAR
     assert {member.secy.port for member in one.members} == {expected}
+    words = ["no member wants MACsec", "the key server wants no MACsec"]
+    words[unwilling] = "this end does not want MACsec"
+    assert [obstacles(member) for member in one.members] == [[word] for word in words]
+
+
+def test_what_stands_in_the_way_is_told_once_and_again_after_it_was_gone():
+    members = [settings_of(0), replace(settings_of(1), macsec_desired=False)]
+    one = Lan(members)
+    one.run(limits.LIFE_TIME - 0.1)
+    assert not obstacles(one.members[0])  # it may pass
+    one.run(100.0)
+    assert obstacles(one.members[0]) == ["no member wants MACsec"]
+    one.members[1].settings = settings_of(1)
+    one.restart(1)
+    one.run(10.0)
+    assert one.one_sak()
+    one.members[1].settings = members[1]
+    one.restart(1)
+    one.run(20.0)
+    assert obstacles(one.members[0]) == ["no member wants MACsec"] * 2
+
+
+def test_where_all_is_well_nothing_stands_in_the_way():
+    for count in (1, 2, 4):
+        one = lan(count, loss=0.2)
+        one.run(60.0)
+        assert not any(obstacles(member) for member in one.members)
+
+
+def test_a_pair_with_the_same_mac_address_has_no_sak_and_says_why():
+    """Same SCI, same priority: neither is taken for the other, nor pushed aside by it."""
+    twin = replace(settings_of(0), interface="eth9")
+    one = Lan([settings_of(0), twin])
+    one.run(20.0)
+    assert one.no_sak()
+    for member in one.members:
+        assert dropped(member) == {DropReason.DUPLICATE_SCI}
+    one = Lan([settings_of(0), twin, settings_of(2)])  # with a third, one of the two has part
+    one.run(30.0)
+    assert [member.secy.sak is None for member in one.members].count(True) == 1
+    assert one.members[2].secy.sak is not None
 
 
 # --- new SAKs ------------------------------------------------------------------------------------
@@ -244,12 +329,14 @@ def test_packet_numbers_that_run_out(suite, who):
     one.run(10.0)
     xpn = limits.XPN_PENDING_EXHAUSTION
     limit = xpn if suite.xpn else limits.PN_PENDING_EXHAUSTION
-    for number in (limit - 2, limit - 1):
+    for number in (limit - 3, limit - 2, limit - 1):
         one.act(who, lambda port, number=number: port.transmit_pn(0, number, one.now))
+        one.run(limits.HELLO_TIME)
     one.run(5.0)
     assert made(one.members[0]) == ["there is none"]
-    for number in (limit, limit + 1):
-        one.act(who, lambda port, number=number: port.transmit_pn(0, number, one.now))
+    for _ in range(2):  # at rest at the limit: told all the same
+        one.act(who, lambda port: port.transmit_pn(0, limit, one.now))
+        one.run(limits.HELLO_TIME)
     one.run(5.0)
     assert made(one.members[0])[1:] == ["packet numbers run out"]
     assert one.one_sak()
@@ -409,6 +496,29 @@ def test_delay_protection_raises_what_is_accepted():
     assert any(isinstance(item, RaiseLowestPn) for item in one.members[0].secy.log)
 
 
+@pytest.mark.parametrize("late", [1.2, 3.1])
+def test_a_report_of_packet_numbers_that_lags_lets_no_frame_on_the_way_be_dropped(late):
+    """What is reported twice in a moment, or late, is advertised when it is a Hello Time old."""
+    one = lan(change={"delay_protect": True})
+    one.run(1.0)
+    an = one.members[1].secy.encoding
+
+    def lowest() -> int:
+        return one.members[0].secy.lowest[sci_of(1), an]
+
+    for number in (100, 150):
+        one.act(1, lambda port, number=number: port.transmit_pn(an, number, one.now))
+    one.run(limits.BOUNDED_HELLO_TIME)
+    assert lowest() == 1
+    one.run(late)
+    one.act(1, lambda port: port.transmit_pn(an, 900, one.now))
+    one.run(limits.BOUNDED_HELLO_TIME)
+    assert lowest() == 100  # the first that is old enough
+    one.act(1, lambda port: port.transmit_pn(an, 900, one.now))
+    one.run(limits.BOUNDED_HELLO_TIME)
+    assert lowest() == 900
+
+
 def test_without_delay_protection_nothing_is_raised():
     one = lan()
     one.run(1.0)
@@ -428,6 +538,7 @@ def test_a_member_that_comes_back_into_sight_is_not_heard_from_the_beginning():
     assert not any(sci == sci_of(2) for sci, _ in one.members[1].secy.receive)
     for number in (500, 600):
         one.act(2, lambda port, number=number: port.transmit_pn(an, number, one.now))
+        one.run(limits.HELLO_TIME)
     one.cut = lambda source, target: False
     one.run(3.0)
     again = [item for item in one.members[1].secy.log if isinstance(item, InstallReceiveSa)]
@@ -442,12 +553,62 @@ def test_caks_of_one_port():
     port = Port(settings_of(0), rng=SeededRng(1))
     for number in range(limits.PARTICIPANTS_MAX):
         port.add_cak(cak(number, bytes((number, 1))), 0.0)
-    with pytest.raises(ValueError, match="more than"):
-        port.add_cak(cak(9, b"x"), 0.0)
     port.remove_cak(b"unknown", "no such", 0.0)
-    port.remove_cak(bytes((0, 1)), "old", 0.0)
     with pytest.raises(ValueError, match="already"):
         port.add_cak(cak(1, bytes((1, 1))), 0.0)
+    gone = port._participants[bytes((0, 1))]._cak.key
+    port.add_cak(cak(9, b"x"), 0.0)  # one too many: the oldest goes
+    assert [item.ckn for item in port.view().participants] == [b"\1\1", b"\2\1", b"\3\1", b"x"]
+    assert gone.wiped
+    port.remove_cak(b"\1\1", "old", 0.0)
+    assert [event.ckn for event in port.take_events() if isinstance(event, CakRetired)] == [
+        b"\0\1",
+        b"\1\1",
+    ]
+
+
+@pytest.mark.parametrize("every", [0.3, 2.0, 4.0])
+@pytest.mark.parametrize("behind", [0.0, 0.2])
+def test_caks_that_come_faster_than_they_can_be_used(every, behind):
+    """What is in use stays until a newer one takes its place, and no frame is lost."""
+    one = lan()
+    one.run(10.0)
+    broken = []
+    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    for number in range(2, 22):
+        for index in range(2):
+            one.at(
+                number * every + index * behind,
+                lambda index=index, number=number: one.add_cak(index, number, b"%d" % number),
+            )
+    one.run(22 * every)
+    assert not broken
+    assert len({event.ckn for event in one.members[0].saw(SakInUse)}) > 22 * every // 8
+    one.run(10.0)
+    assert one.one_sak()
+    for member in one.members:
+        assert [item.ckn for item in member.port.view().participants] == [b"21"]
+        assert len(member.port.view().participants) <= limits.PARTICIPANTS_MAX
+
+
+def test_one_end_gives_up_the_old_cak_before_the_other_has_the_new_one():
+    """Blocked at once here, there when the peer is gone; secured when both have the new one."""
+    one = lan()
+    one.run(10.0)
+    one.add_cak(0, 2, b"second")
+    one.act(0, lambda port: port.remove_cak(CKN, "blocked", one.now))
+    assert one.members[0].secy.port is PortState.BLOCKED
+    assert not one.members[0].secy.transmit
+    one.run(limits.LIFE_TIME + 0.1)
+    assert one.members[1].secy.port is PortState.BLOCKED
+    one.run(20.0)
+    assert one.no_sak()
+    one.add_cak(1, 2, b"second")
+    one.run(3.0)
+    assert one.one_sak()
+    assert one.members[1].saw(SakInUse)[-1].ckn == b"second"
+    one.run(5.0)
+    assert [item.ckn for item in one.members[1].port.view().participants] == [b"second"]
 
 
 def test_a_removed_cak_is_wiped_and_its_saks_go():

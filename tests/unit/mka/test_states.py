@@ -128,6 +128,9 @@ class Machine:
             self.server.sak_use = SakUse(latest=use, old=None)
         self._judge()
 
+    def hurry(self) -> None:
+        self._judge(hurry=True)
+
     def second(self) -> None:
         self.now += 1.0
         self._judge()
@@ -139,8 +142,15 @@ class Machine:
     def lost(self) -> None:
         self.cp.lose("no live peer", self.now)
 
-    def _judge(self) -> None:
-        self.cp.judge(key_server=False, peers=[self.server], server=self.server, now=self.now)
+    def _judge(self, *, hurry: bool = False) -> None:
+        latest = self.cp.latest
+        self.cp.judge(
+            key_server=False,
+            peers=[self.server],
+            server_transmits=latest is not None and self.server.transmits(latest.ki),
+            hurry=hurry,
+            now=self.now,
+        )
 
     def check(self) -> None:
         cp = self.cp
@@ -185,6 +195,7 @@ class Machine:
 
 INPUTS = (
     *("new_sak", "done", "failed", "stale", "server_transmits", "second", "retire_time", "lost"),
+    "hurry",
 )
 
 
