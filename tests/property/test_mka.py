@@ -109,7 +109,7 @@ def test_a_cak_rollover_ends_with_one_sak_under_the_new_one(count, seed, stagger
     one.run(10.0)
     assert one.one_sak()
     broken = []
-    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    one.watch = lambda: None if one.hears_all() else broken.append(one.now)
     for index in range(count):
         one.at(index * staggered, lambda index=index: one.add_cak(index, 2, b"second"))
     one.run(count * staggered + QUIET)
@@ -119,18 +119,13 @@ def test_a_cak_rollover_ends_with_one_sak_under_the_new_one(count, seed, stagger
         assert [item.ckn for item in member.port.view().participants] == [b"second"]
 
 
-def hears_all(one: Lan) -> bool:
-    up = [member.secy for member in one.members]
-    return all(a is b or a.hears(b) for a in up for b in up)
-
-
 @FEW
 @given(count=st.integers(2, 4), seed=st.integers(0, 2**32), rekeys=st.integers(1, 4))
 def test_no_frame_is_lost_in_a_sak_rollover(count, seed, rekeys):
     one = lan(count, seed=seed)
     one.run(10.0)
     first, broken = one.saks(), []
-    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    one.watch = lambda: None if one.hears_all() else broken.append(one.now)
     for number in range(rekeys):
         one.at(12.0 * number, lambda: one.act(0, lambda port: port.request_sak("asked", one.now)))
     one.run(12.0 * rekeys + QUIET)
@@ -145,7 +140,7 @@ def test_no_frame_is_lost_where_a_daemon_is_restarted_and_its_kernel_is_not(coun
     one = lan(count, seed=seed)
     one.run(12.0)
     first, broken = one.saks(), []
-    one.watch = lambda: None if hears_all(one) else broken.append(one.now)
+    one.watch = lambda: None if one.hears_all() else broken.append(one.now)
     one.restart(who % count, keep=True)
     one.run(QUIET)
     assert not broken

@@ -230,9 +230,13 @@ class Lan:
 
     def one_sak(self) -> bool:
         """Everybody who is up uses the same, and hears everybody else."""
+        saks = set(self.saks())
+        return len(saks) == 1 and None not in saks and self.hears_all()
+
+    def hears_all(self) -> bool:
+        """Every frame on the way finds its SA, if under two SAKs."""
         up = [member.secy for member in self.members if member.up]
-        same = len({secy.sak for secy in up}) == 1 and up[0].sak is not None
-        return same and all(a is b or a.hears(b) for a in up for b in up)
+        return all(a is b or a.hears(b) for a in up for b in up)
 
     def no_sak(self) -> bool:
         return set(self.saks()) == {None}
