@@ -8,39 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Final
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
 
-from gateway.dataplane.netlink.xfrm_messages import NETLINK_XFRM, REPLY_CLASSES, dump_request
+from gateway.dataplane.netlink.layout import NetlinkFamily
 from gateway.errors import DataplaneError, StartupError
 
-_ANSWER_MAX = 65536  # octets; no part of a dump is larger (NLMSG_GOODSIZE, linux/netlink.h)
+_ANSWER_MAX: Final = 65536  # octets; no part of a dump is larger (NLMSG_GOODSIZE, linux/netlink.h)
+_DUMP_TRIES: Final = 5
 
 
 class RequestSocket:
-    """NETLINK_XFRM requests. Belongs to the event loop it was opened in."""
+    """Requests of one family. Belongs to the event loop it was opened in.
 
-    def __init__(self) -> None:
+    ``replies``: message classes by message type, of what the kernel answers.
+    """
+
+    def __init__(self, family: NetlinkFamily, replies: Mapping[int, Any]) -> None:
+        self._family = family
+        self._replies = dict(replies)
         self._socket: Any = None
         self._dumping = asyncio.Lock()
 
     async def open(self) -> None:
-        """Raises StartupError where the kernel has no XFRM."""
-        self._socket = await open_netlink()
-        self._socket.register_policy(REPLY_CLASSES)
+        """Raises StartupError where the kernel does not have the family."""
+        self._socket = await open_netlink(self._family)
+        self._socket.register_policy(self._replies)
+
+    def learn(self, message_type: int, message_class: Any) -> None:
+        """Another type of answer, which is known by its number only now."""
+        self._replies[message_type] = message_class
+        self._socket.register_policy(self._replies)
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    async def execute(self, what: str, message_type: int, message: Any) -> None:
-        """A request that is answered by an acknowledgement."""
-        await self._exchange(what, message_type, message, NLM_F_REQUEST | NLM_F_ACK)
+    async def execute(self, what: str, message_type: int, message: Any, flags: int = 0) -> None:
+        """A request that is answered by an acknowledgement. ``flags``: NLM_F_CREATE and so on."""
+        await self._exchange(what, message_type, message, NLM_F_REQUEST | NLM_F_ACK | flags)
 
     async def fetch(self, what: str, message_type: int, message: Any) -> Any:
         """A request that is answered by one message.
@@ -53,16 +65,19 @@ class RequestSocket:
             raise DataplaneError(f"{what}: the kernel gave no answer", errno.ENODATA)
         return answers[0]
 
-    async def dump(self, what: str, message_type: int) -> list[Any]:
-        """Everything of one kind, drained."""
-        async with self._dumping:  # a socket can have one dump under way: netlink(7), EBUSY
-            return await self._exchange(
-                what, message_type, dump_request(), NLM_F_REQUEST | NLM_F_DUMP
-            )
+    async def dump(self, what: str, message_type: int, make: Callable[[], Any]) -> list[Any]:
+        """Everything of one kind, drained. ``make`` gives the request, for each try anew."""
+        for _ in range(_DUMP_TRIES):
+            async with self._dumping:  # a socket can have one dump under way: netlink(7), EBUSY
+                flags = NLM_F_REQUEST | NLM_F_DUMP
+                replies = await self._exchange(what, message_type, make(), flags)
+            if not any(reply["header"]["flags"] & NLM_F_DUMP_INTR for reply in replies):
+                return replies
+        raise DataplaneError(f"{what}: the kernel changes while it is read", errno.EINTR)
 
     async def _exchange(self, what: str, message_type: int, message: Any, flags: int) -> list[Any]:
         if self._socket is None:
-            raise DataplaneError(f"{what}: the XFRM socket is not open", errno.EBADF)
+            raise DataplaneError(f"{what}: the {self._family.name} socket is not open", errno.EBADF)
         try:
             try:
                 replies = await self._socket.nlm_request(message, message_type, flags)
@@ -110,16 +125,16 @@ class SequenceNumbers:
         """Nothing to do: see above."""
 
 
-async def open_netlink(**options: Any) -> Any:
-    """An XFRM socket of this namespace and event loop, bound, in no group."""
-    sock = AsyncNetlinkSocket(family=NETLINK_XFRM, ext_ack=True, strict_check=True, **options)
+async def open_netlink(family: NetlinkFamily, **options: Any) -> Any:
+    """A socket of this family, namespace and event loop, bound, in no group."""
+    sock = AsyncNetlinkSocket(family=family.number, ext_ack=True, strict_check=True, **options)
     sock.addr_pool = SequenceNumbers()
     try:
         await sock.bind()
     except OSError as error:
         sock.close()
         raise StartupError(
-            f"no XFRM in this kernel (module xfrm_user): {error.strerror}"
+            f"no {family.name} in this kernel (module {family.module}): {error.strerror}"
         ) from error
     return sock
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+from gateway.dataplane.netlink.layout import Layout
 from gateway.dataplane.netlink.xfrm_messages import (
     UDP_ENCAP_ESPINUDP,
     USERPOLICY_INFO,
     XFRM_INF,
-    Layout,
     PolicyDir,
     PolicyVerdict,
 )

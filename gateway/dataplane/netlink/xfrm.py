@@ -25,7 +25,13 @@ from gateway.dataplane.netlink.xfrm_codec import (
     policy_label,
     sa_label,
 )
-from gateway.dataplane.netlink.xfrm_messages import AEAD_KEY_SIZE, XfrmMessage
+from gateway.dataplane.netlink.xfrm_messages import (
+    AEAD_KEY_SIZE,
+    REPLY_CLASSES,
+    XFRM,
+    XfrmMessage,
+    dump_request,
+)
 from gateway.dataplane.port import KernelEvent
 from gateway.errors import DataplaneError, StartupError
 from gateway.model import (
@@ -57,7 +63,7 @@ class XfrmDataPlane:
 
     def __init__(self, *, ipv6: bool = False) -> None:
         self._versions = (4, 6) if ipv6 else (4,)
-        self._requests = RequestSocket()
+        self._requests = RequestSocket(XFRM, REPLY_CLASSES)
         self._events = EventSocket()
         self._sa_direction = False
 
@@ -153,8 +159,8 @@ class XfrmDataPlane:
 
     async def snapshot(self) -> KernelSnapshot:
         """SAs with a reqid of ours, policies with a priority and mark of ours."""
-        sas = await self._requests.dump("read SAs", XfrmMessage.GETSA)
-        policies = await self._requests.dump("read policies", XfrmMessage.GETPOLICY)
+        sas = await self._requests.dump("read SAs", XfrmMessage.GETSA, dump_request)
+        policies = await self._requests.dump("read policies", XfrmMessage.GETPOLICY, dump_request)
         decoded = (decode_policy(message) for message in policies)
         return KernelSnapshot(
             sas=tuple(decode_sa(message) for message in sas if is_our_sa(message)),

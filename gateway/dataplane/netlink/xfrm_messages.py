@@ -1,20 +1,18 @@
 """XFRM messages (linux/xfrm.h) for pyroute2's netlink core: declarations, no behaviour.
 
-Layouts are those of 64-bit Linux. Fields are packed without alignment, so padding is explicit. A
-message class must never be derived from another one (pyroute2 would reuse the parent's compiled
-attribute map): what they share is tuples of fields.
+Layouts are those of 64-bit Linux.
 """
 
 from __future__ import annotations
 
-import struct
 from enum import IntEnum, IntFlag
-from itertools import groupby
 from typing import Any, Final
 
 from pyroute2.netlink import nla, nlmsg
 
-NETLINK_XFRM: Final = 6
+from gateway.dataplane.netlink.layout import Fields, NetlinkFamily, declare
+
+XFRM: Final = NetlinkFamily(6, "XFRM", "xfrm_user")  # NETLINK_XFRM
 XFRM_INF: Final = 2**64 - 1
 IPPROTO_ESP: Final = 50
 XFRM_MODE_TRANSPORT: Final = 0
@@ -25,7 +23,6 @@ ALL_ALGORITHMS: Final = 0xFFFF_FFFF  # a template's masks: any algorithm the SA 
 AEAD_NAME: Final = b"rfc4106(gcm(aes))"
 AEAD_KEY_SIZE: Final = 36  # octets: AES-256 key | salt, RFC 4106 8.1
 AEAD_ICV_BITS: Final = 128
-_ALIGNMENT: Final = 4  # octets: NLMSG_ALIGNTO, NLA_ALIGNTO
 
 
 class XfrmMessage(IntEnum):
@@ -83,8 +80,6 @@ class PolicyVerdict(IntEnum):
 
 
 # --- field tuples ----------------------------------------------------------------------------
-
-Fields = tuple[tuple[str, str], ...]
 
 SELECTOR: Fields = (  # xfrm_selector, 56 octets
     ("sel_daddr", "16s"),
@@ -195,71 +190,10 @@ USER_MAPPING: Fields = (  # xfrm_user_mapping, 64
 )
 
 
-class Layout:
-    """Fields in a row, without alignment. Values that are not given are zero."""
-
-    __slots__ = ("_runs", "size")
-
-    def __init__(self, fields: Fields) -> None:
-        # A struct has one byte order, so there is one for each run of fields in the same.
-        self._runs = [
-            (
-                struct.Struct((">" if big else "=") + "".join(fmt.lstrip(">") for _, fmt in run)),
-                {name: _zero(fmt) for name, fmt in run if not fmt.endswith("x")},
-            )
-            for big, run in _runs(fields)
-        ]
-        self.size = sum(layout.size for layout, _ in self._runs)  # octets
-
-    def pack(self, values: dict[str, Any]) -> bytes:
-        get = dict.get  # pyroute2's messages are dictionaries with a slow one of their own
-        return b"".join(
-            layout.pack(*(get(values, name, zero) for name, zero in zeros.items()))
-            for layout, zeros in self._runs
-        )
-
-    def unpack(self, data: bytes, offset: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for layout, names in self._runs:
-            values.update(zip(names, layout.unpack_from(data, offset), strict=True))
-            offset += layout.size
-        return values
-
-
-def _runs(fields: Fields) -> list[tuple[bool, list[tuple[str, str]]]]:
-    """Neighbours of one byte order, each with whether it is the network's."""
-    return [(big, list(run)) for big, run in groupby(fields, key=lambda field: field[1][0] == ">")]
-
-
-def _zero(fmt: str) -> bytes | int:
-    return bytes(struct.calcsize(fmt)) if fmt.endswith("s") else 0
-
-
 # --- classes ---------------------------------------------------------------------------------
 
 
-def _declare(base: Any, name: str, fields: Fields, attributes: Any = (), **nested: Any) -> Any:
-    layout = Layout(fields)
-    if layout.size % _ALIGNMENT:
-        raise ValueError(f"{name} has {layout.size} octets")
-
-    # In place of pyroute2's own, which take one field at a time: ten times as long for a policy.
-    def ft_encode(self: Any, offset: int) -> tuple[int, int]:
-        self.data += layout.pack(self)
-        return offset + layout.size, 0
-
-    def ft_decode(self: Any, offset: int) -> None:
-        self.update(layout.unpack(self.data, offset))
-        if self.nla_map:
-            self.decode_nlas(offset + layout.size)
-
-    body = {"fields": fields, "ft_encode": ft_encode, "ft_decode": ft_decode, **nested}
-    if attributes:
-        body["nla_map"] = attributes
-    return type(name, (base,), body)
-
-
-_aead = _declare(
+_aead = declare(
     nla,
     "xfrm_algo_aead",
     (
@@ -269,7 +203,7 @@ _aead = _declare(
         ("alg_key", f"{AEAD_KEY_SIZE}s"),
     ),
 )
-_encap = _declare(
+_encap = declare(
     nla,
     "xfrm_encap_tmpl",
     (
@@ -280,12 +214,12 @@ _encap = _declare(
         ("encap_oa", "16s"),
     ),
 )
-_replay_esn = _declare(  # the bitmap that follows may be left out: then it is zero
+_replay_esn = declare(  # the bitmap that follows may be left out: then it is zero
     nla,
     "xfrm_replay_state_esn",
     tuple((name, "I") for name in ("bmp_len", "oseq", "seq", "oseq_hi", "seq_hi", "replay_window")),
 )
-_tmpl = _declare(nla, "xfrm_user_tmpl", USER_TMPL)
+_tmpl = declare(nla, "xfrm_user_tmpl", USER_TMPL)
 
 _SA_REQUEST = (
     (4, "XFRMA_ENCAP", "encap"),
@@ -305,7 +239,7 @@ _SA_REPLY = (
 _POLICY = ((5, "XFRMA_TMPL", "tmpl"),)
 _DIRECTION = ((33, "XFRMA_SA_DIR", "uint8"),)
 
-sa_request = _declare(
+sa_request = declare(
     nlmsg,
     "xfrm_usersa_info",
     USERSA_INFO,
@@ -314,17 +248,17 @@ sa_request = _declare(
     encap=_encap,
     replay_esn=_replay_esn,
 )
-sa_reply = _declare(
+sa_reply = declare(
     nlmsg, "xfrm_usersa_reply", USERSA_INFO, _SA_REPLY, encap=_encap, replay_esn=_replay_esn
 )
-sa_id_request = _declare(nlmsg, "xfrm_usersa_id", USERSA_ID, _DIRECTION)
-spi_request = _declare(nlmsg, "xfrm_userspi_info", USERSPI_INFO, _DIRECTION)
-policy_message = _declare(nlmsg, "xfrm_userpolicy_info", USERPOLICY_INFO, _POLICY, tmpl=_tmpl)
-policy_id_request = _declare(nlmsg, "xfrm_userpolicy_id", USERPOLICY_ID)
-expire_event = _declare(nlmsg, "xfrm_user_expire", USER_EXPIRE)
-acquire_event = _declare(nlmsg, "xfrm_user_acquire", USER_ACQUIRE, _POLICY, tmpl=_tmpl)
-mapping_event = _declare(nlmsg, "xfrm_user_mapping", USER_MAPPING)
-dump_request = _declare(nlmsg, "xfrm_dump", ())
+sa_id_request = declare(nlmsg, "xfrm_usersa_id", USERSA_ID, _DIRECTION)
+spi_request = declare(nlmsg, "xfrm_userspi_info", USERSPI_INFO, _DIRECTION)
+policy_message = declare(nlmsg, "xfrm_userpolicy_info", USERPOLICY_INFO, _POLICY, tmpl=_tmpl)
+policy_id_request = declare(nlmsg, "xfrm_userpolicy_id", USERPOLICY_ID)
+expire_event = declare(nlmsg, "xfrm_user_expire", USER_EXPIRE)
+acquire_event = declare(nlmsg, "xfrm_user_acquire", USER_ACQUIRE, _POLICY, tmpl=_tmpl)
+mapping_event = declare(nlmsg, "xfrm_user_mapping", USER_MAPPING)
+dump_request = declare(nlmsg, "xfrm_dump", ())
 
 REPLY_CLASSES: Final[dict[int, Any]] = {
     XfrmMessage.NEWSA: sa_reply,

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from gateway.crypto.secret import Secret
+from gateway.dataplane.netlink.layout import Layout
 from gateway.dataplane.netlink.monitor import decode_event
 from gateway.dataplane.netlink.xfrm_codec import (
     decode_policy,
@@ -23,7 +24,6 @@ from gateway.dataplane.netlink.xfrm_codec import (
 from gateway.dataplane.netlink.xfrm_messages import (
     EVENT_CLASSES,
     USERPOLICY_INFO,
-    Layout,
     XfrmMessage,
     policy_message,
     sa_reply,

@@ -10,10 +10,10 @@ import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 from gateway.crypto.secret import Secret
-from gateway.dataplane.netlink import monitor, probe, request_socket
+from gateway.dataplane.netlink import monitor, multicast, probe, request_socket
 from gateway.dataplane.netlink.xfrm import XfrmDataPlane
 from gateway.dataplane.netlink.xfrm_codec import encode_sa
-from gateway.dataplane.netlink.xfrm_messages import XfrmMessage, sa_reply
+from gateway.dataplane.netlink.xfrm_messages import XFRM, XfrmMessage, sa_reply
 from gateway.dataplane.port import EventsLost
 from gateway.errors import DataplaneError, StartupError
 from gateway.model import Direction, SaId, SaSpec
@@ -95,13 +95,13 @@ def netlink(monkeypatch):
 
     opened = Opened()
 
-    async def open_netlink():
+    async def open_netlink(family):
         sock = FakeNetlink(opened.answer)
         opened.sockets.append(sock)
         return sock
 
     monkeypatch.setattr(request_socket, "open_netlink", open_netlink)
-    monkeypatch.setattr(monitor, "open_netlink", open_netlink)
+    monkeypatch.setattr(multicast, "open_netlink", open_netlink)
     return opened
 
 
@@ -159,7 +159,7 @@ async def test_an_outbound_sa_is_always_new(plane, netlink):
 
 
 async def test_the_key_is_wiped_from_the_message_once_it_was_sent(netlink):
-    requests = request_socket.RequestSocket()
+    requests = request_socket.RequestSocket(XFRM, {})
     await requests.open()
     message = encode_sa(spec(), with_direction=False)
     await requests.execute("test", XfrmMessage.NEWSA, message)
