@@ -22,6 +22,7 @@ from gateway.config import shares
 from gateway.config.build import Builder
 from gateway.config.check import check_config
 from gateway.config.check_macsec import check_macsec
+from gateway.config.ends import End, compare
 from gateway.config.files import FileResolver
 from gateway.config.problems import Problems, TableProblems, did_you_mean
 from gateway.config.schema import GatewayConfig, MacsecConfig, TunnelConfig
@@ -77,6 +78,33 @@ def inspect_config(
     The secrets of such a configuration are placeholders. ``tolerate_dates``: a certificate out
     of its time is a warning, no error. ``now`` is for tests.
     """
+    config, problems = _inspect(
+        path, outside_service=outside_service, tolerate_dates=tolerate_dates, now=now
+    )
+    return (None if problems.errors else config), problems
+
+
+def inspect_ends(path: Path, peer: Path) -> Problems:
+    """What the configurations of two gateways do not agree on, told of the first.
+
+    As far as they can be read: the peer's secrets need not be on this machine.
+    """
+    (ours, own), (theirs, other) = (_inspect(one, outside_service=True) for one in (path, peer))
+    if theirs is None:
+        found = Problems()
+        found.at("").error("", f"{peer} is not usable: check it by itself")
+        return found
+    return Problems() if ours is None else compare(End(ours, own), End(theirs, other))
+
+
+def _inspect(
+    path: Path,
+    *,
+    outside_service: bool,
+    tolerate_dates: bool = False,
+    now: datetime | None = None,
+) -> tuple[GatewayConfig | None, Problems]:
+    """With errors too the configuration, as far as it can be read."""
     path = path.absolute()
     problems = Problems()
     data = parse_file(path, problems)
@@ -90,7 +118,7 @@ def inspect_config(
             tolerate_dates=tolerate_dates,
             now=now or datetime.now(UTC),
         )
-    return (None if problems.errors else config), problems
+    return config, problems
 
 
 def parse_file(path: Path, problems: Problems) -> dict[str, Any]:

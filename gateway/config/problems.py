@@ -24,7 +24,7 @@ class Problems:
     def at(self, table: str) -> TableProblems:
         return TableProblems(self, table)
 
-    def add(self, others: Problems, *, leaving_out: Collection[str]) -> None:
+    def add(self, others: Problems, *, leaving_out: Collection[str] = ()) -> None:
         """Those of ``others``, but for some keys."""
         self.errors += [one for one in others.errors if one.key not in leaving_out]
         self.warnings += [one for one in others.warnings if one.key not in leaving_out]

@@ -149,6 +149,9 @@ def _add_config(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     check = actions.add_parser("check", help="check a configuration file as a whole")
     _common(check, socket=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
     check.add_argument("file", nargs="?", default=DEFAULT_CONFIG, metavar="FILE")
+    check.add_argument(
+        "--peer", metavar="FILE", help="also what its MACsec links do not agree on with this file"
+    )
     check.set_defaults(run=commands.config_check)
 
 

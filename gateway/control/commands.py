@@ -99,9 +99,11 @@ def version(arguments: Namespace) -> int:
 def config_check(arguments: Namespace) -> int:
     from pathlib import Path  # noqa: PLC0415  this verb only
 
-    from gateway.config.load import inspect_config  # noqa: PLC0415  heavy
+    from gateway.config.load import inspect_config, inspect_ends  # noqa: PLC0415  heavy
 
     _, problems = inspect_config(Path(arguments.file), outside_service=True)
+    if arguments.peer is not None:
+        problems.add(inspect_ends(Path(arguments.file), Path(arguments.peer)))
     errors, warnings = problems.errors, problems.warnings
     if arguments.json:
         _print_json(
