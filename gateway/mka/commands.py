@@ -65,7 +65,10 @@ class InstallSas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnableTransmitSa:
-    """enableTransmitSA: from now on frames leave with this AN. Answer: Done or Failed."""
+    """enableTransmitSA: from now on frames leave with this AN. Answer: Done or Failed.
+
+    Also back to the SA before, where the answer for the new one was Failed or did not come.
+    """
 
     token: Token
     an: int

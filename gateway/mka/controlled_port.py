@@ -252,8 +252,11 @@ class ControlledPort:
                 self._emit(EnableTransmitSa(token=self._await(now), an=self.latest.an))
             case Action.IN_USE:
                 self._use(now)
+            case Action.FALL_BACK:
+                assert self.old is not None
+                self._emit(EnableTransmitSa(token=self._await(now), an=self.old.an))
             case Action.ABANDON:
-                self._pending = None
+                self._pending = None  # no answer is waited for
                 self._delete(self.latest)
                 self.latest = None
             case Action.RETIRE:

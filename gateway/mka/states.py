@@ -35,6 +35,7 @@ class Action(Enum):
     INSTALL = auto()
     ENABLE = auto()
     IN_USE = auto()  # tell, open the port, start the retire timer
+    FALL_BACK = auto()  # transmit under the one before: the SecY may have moved on all the same
     ABANDON = auto()  # delete the new one
     RETIRE = auto()  # delete the old one; the latest takes its place
     HOLD = auto()  # keep the new one until there is room for it
@@ -68,7 +69,7 @@ TABLE: dict[tuple[State, Trigger], Row] = {
     (_S.TRANSMIT, _T.NEW_SAK): Row(_S.TRANSMIT, (_A.HOLD,)),
     (_S.TRANSMIT, _T.ENABLED): Row(_S.TRANSMITTING, (_A.IN_USE, _A.ANNOUNCE)),
     (_S.TRANSMIT, _T.FAILED_ALONE): Row(_S.CHANGE, _FAIL),
-    (_S.TRANSMIT, _T.FAILED_BESIDE): Row(_S.RETIRE, _FAIL),
+    (_S.TRANSMIT, _T.FAILED_BESIDE): Row(_S.RETIRE, (_A.FALL_BACK, *_FAIL)),
     (_S.TRANSMIT, _T.LOST): _CLEAR,
     (_S.TRANSMITTING, _T.NEW_SAK): Row(_S.TRANSMITTING, (_A.HOLD,)),
     (_S.TRANSMITTING, _T.RETIRE_DUE): Row(_S.RETIRE, (_A.RETIRE, _A.ANNOUNCE)),

@@ -12,83 +12,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.mka import limits
 from gateway.mka.events import PortChanged
-from gateway.mka.identifiers import MemberId
+from gateway.mka.participant import Participant
+from gateway.mka.peers import Peers
 from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.settings import PortSettings
 from gateway.model import PortState
 from tests.support.mka_lan import CKN, Lan, lan, settings_of
+from tests.support.mka_schedules import QUIET, Schedule
 
-QUIET = 30.0  # seconds without any trouble: life time, retire and transmit delay, and to spare
-SUITES = st.sampled_from(list(CipherSuite))
 FEW = settings(max_examples=15, deadline=None, derandomize=True)
 
-# What happens: when, to whom, what.
-happenings = st.lists(
-    st.tuples(
-        st.floats(0.0, 25.0),
-        st.integers(0, 3),
-        st.sampled_from(["restart", "cut", "join", "equal-mi", "mn-end", "request", "fail"]),
-    ),
-    max_size=6,
+
+@pytest.mark.parametrize("number", range(30))
+def test_members_end_with_one_sak(number):
+    """More of them, and fresh ones: python -m tests.support.mka_schedules 1000."""
+    Schedule.draw(f"fixed/{number}").play()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault", "found"),
+    [
+        (Participant, "used_up", property(lambda self: False), OverflowError),
+        (Participant, "_spend", lambda self, ki: None, AssertionError),  # a SAK taken twice
+        (Participant, "renew", lambda self, reason, now: None, AssertionError),
+        (Peers, "expire", lambda self, now: [], AssertionError),
+    ],
 )
-
-
-def happen(one: Lan, who: int, what: str) -> None:
-    who %= len(one.members)
-    member = one.members[who]
-    participant = next(iter(member.port._participants.values()), None)
-    match what:
-        case "restart":
-            one.restart(who)
-        case "cut":
-            one.cut = lambda source, target: who in (source, target)
-        case "join":
-            one.cut = lambda source, target: False
-        case "equal-mi" if participant is not None:
-            other = one.members[(who + 1) % len(one.members)]
-            other = next(iter(other.port._participants.values()))
-            participant.mi = MemberId(bytes(other.mi))
-        case "mn-end" if participant is not None:
-            participant.mn = limits.MN_MAX - 2
-        case "request":
-            one.act(who, lambda port: port.request_sak("asked", one.now))
-        case "fail":
-            member.secy.fail += 1
-
-
-def in_the_clear(one: Lan) -> bool:
-    return any(member.secy.port is PortState.CLEAR for member in one.members)
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(
-    count=st.integers(2, 4),
-    seed=st.integers(0, 2**32),
-    loss=st.sampled_from([0.0, 0.1, 0.4]),
-    jitter=st.sampled_from([0.002, 0.5, 3.0]),
-    options=st.tuples(SUITES, st.booleans()),
-    happens=happenings,
-)
-def test_members_end_with_one_sak(count, seed, loss, jitter, options, happens):  # noqa: PLR0917
-    suite, delay_protect = options
-    change = {
-        "suite": suite,
-        "accepted_suites": frozenset({suite}),
-        "delay_protect": delay_protect,
-    }
-    one = lan(count, seed=seed, loss=loss, jitter=jitter, change=change)
-    for when, who, what in happens:
-        one.at(when, lambda who=who, what=what: happen(one, who, what))
-    one.run(25.0)
-    one.cut, one.loss, one.jitter = (lambda source, target: False), 0.0, 0.002
-    one.run(QUIET)
-    assert one.one_sak(), [str(member.port.view()) for member in one.members]
-    assert not in_the_clear(one)
-    before = one.saks()
-    one.run(QUIET)
-    assert one.saks() == before  # and there it stays
+def test_a_fault_put_in_is_found(monkeypatch, owner, name, fault, found):
+    """The negative twin."""
+    monkeypatch.setattr(owner, name, fault)
+    with pytest.raises((found, AssertionError)):
+        for number in range(30):
+            Schedule.draw(f"fixed/{number}").play()
 
 
 @FEW

@@ -66,9 +66,11 @@ class Secy:
     receive: dict[tuple[Sci, int], bytes] = field(default_factory=dict)
     lowest: dict[tuple[Sci, int], int] = field(default_factory=dict)
     sscis: dict[tuple[Sci, int], int | None] = field(default_factory=dict)
+    fresh: set[int] = field(default_factory=set)  # ANs whose packet numbers have not begun
     encoding: int | None = None
     port: PortState | None = None
     fail: int = 0  # that many commands, from now on
+    mute: int = 0  # so many are carried out, and their answer is lost
     log: list[Command] = field(default_factory=list)
 
     @property
@@ -86,20 +88,20 @@ class Secy:
                 assert key.an not in self.transmit, "the AN is taken"
                 assert len(self.transmit) < 2
                 self.transmit[key.an] = key.key.expose()
+                self.fresh.add(key.an)
                 self.sscis[self.sci, key.an] = transmit.ssci
                 for item in receive:
                     self._add(key.an, key.key.expose(), item)
                 return Done(token=token)
             case EnableTransmitSa(token=token, an=an):
-                assert (self.sci, self.transmit[an]) not in self.used, "packet numbers used twice"
-                self.used.add((self.sci, self.transmit[an]))
-                self.encoding = an
+                self.begin(an)
                 return Done(token=token)
             case InstallReceiveSa(key=key, receive=item):
                 assert self.transmit[key.an] == key.key.expose()
                 self._add(key.an, key.key.expose(), item)
             case DeleteSas(an=an):
                 self.transmit.pop(an, None)
+                self.fresh.discard(an)
                 if self.encoding == an:
                     self.encoding = None
                 self._drop(lambda sci, number: number == an)
@@ -111,6 +113,18 @@ class Secy:
             case SetPort(state=state):
                 self.port = state
         return None
+
+    def begin(self, an: int) -> None:
+        if an in self.fresh:
+            self.fresh.discard(an)
+            assert (self.sci, self.transmit[an]) not in self.used, "packet numbers used twice"
+        self.used.add((self.sci, self.transmit[an]))
+        self.encoding = an
+
+    def keep(self, an: int) -> None:
+        """As a new daemon does with what it finds: only the SAs in use stay."""
+        for other in set(self.transmit) - {an}:
+            self.run(DeleteSas(an=other))
 
     def _add(self, an: int, key: bytes, item: object) -> None:
         place = (item.sci, an)
@@ -208,8 +222,9 @@ class Lan:
         old = self.members[index]
         found = inherited_from(old) if keep else None
         new = self.members[index] = self._member(old.settings, old.caks, found)
-        if keep:
+        if found is not None:
             new.secy = old.secy
+            new.secy.keep(found.an)
         self._begin(index)
 
     def stop(self, index: int) -> None:
@@ -222,6 +237,10 @@ class Lan:
     def add_cak(self, index: int, number: int, ckn: bytes) -> None:
         self.members[index].caks.append((number, ckn))
         self._step(index, lambda port: port.add_cak(cak(number, ckn), self.now))
+
+    def remove_cak(self, index: int, ckn: bytes) -> None:
+        self.members[index].caks = [item for item in self.members[index].caks if item[1] != ckn]
+        self._step(index, lambda port: port.remove_cak(ckn, "removed", self.now))
 
     # --- what must hold --------------------------------------------------------------------------
 
@@ -279,7 +298,9 @@ class Lan:
         member.events += member.port.take_events()
         for command in member.port.take_commands():
             answer = member.secy.run(command)
-            if answer is not None:
+            if answer is not None and member.secy.mute:
+                member.secy.mute -= 1
+            elif answer is not None:
                 self.at(0.001, lambda answer=answer: self._answer(index, member, answer))
         for frame in member.port.take_frames():
             self.frames.append(frame)
@@ -299,13 +320,18 @@ class Lan:
 
 def inherited_from(member: Member) -> InheritedSas:
     """What its SecY has, as a new daemon reads it back."""
-    sak = next(sak for sak in member.port.view().saks if sak.transmits)
+    secy = member.secy
+    key = next(
+        item.key
+        for item in reversed(secy.log)
+        if isinstance(item, InstallSas) and item.key.an == secy.encoding
+    )
     return InheritedSas(
-        an=sak.an,
-        ki=sak.ki,
-        suite=sak.suite,
-        confidentiality=sak.confidentiality,
-        receive=tuple(sci for sci, an in member.secy.receive if an == sak.an),
+        an=key.an,
+        ki=key.ki,
+        suite=key.suite,
+        confidentiality=key.confidentiality,
+        receive=tuple(sci for sci, an in secy.receive if an == key.an),
     )
 
 

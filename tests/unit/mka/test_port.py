@@ -33,6 +33,7 @@ from tests.support.mka_lan import (
     CKN,
     Lan,
     Member,
+    Secy,
     SeededRng,
     cak,
     inherited_from,
@@ -312,6 +313,30 @@ def test_a_secy_that_refuses_at_the_key_server():
     one.run(5.0)
     assert made(one.members[0])[1:] == ["the SecY refused the last SAK"]
     assert one.one_sak()
+
+
+@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("trouble", ["fail", "mute"])
+def test_a_secy_that_does_not_move_on_goes_on_as_before(who, trouble):
+    """It may have moved, and the answer was lost: then it is told to go back."""
+    one = lan()
+    one.run(10.0)
+    before = one.saks()
+    secy = one.members[who].secy
+    one.watch = lambda: fails_at_enabling(secy, trouble)
+    one.act(0, lambda port: port.request_sak("asked", one.now))
+    while not one.members[who].saw(SakFailed):
+        one.run(0.05)
+    assert secy.sak == before[who]
+    one.watch = lambda: None
+    one.run(12.0)
+    assert one.one_sak()
+    assert one.saks() != before
+
+
+def fails_at_enabling(secy: Secy, trouble: str) -> None:
+    if len(secy.transmit) == 2 and not any(isinstance(item, DeleteSas) for item in secy.log):
+        setattr(secy, trouble, 1)
 
 
 def test_every_secure_channel_has_an_ssci_of_its_own():
