@@ -6,18 +6,16 @@ input its datagrams, commands and events are drained once, in order.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.daemon.core_loop import CoreLoop
 from gateway.ike.commands import Answer, Command
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import Event
 from gateway.model import IpAddress
 
 Peer = tuple[IpAddress, int]
-
-AFTER_FAULT = 1.0  # seconds; a deadline that fails each time must not spin
 
 
 class Executor(Protocol):
@@ -42,10 +40,7 @@ class Driver:
         self._on_event = on_event
         self._clock = clock
         self._executor: Executor | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_for = 0.0  # the deadline it is set to
-        self._draining = False
-        self._closed = False
+        self._loop = CoreLoop(endpoint, drain=self._drain, clock=clock)
 
     def connect(self, executor: Executor) -> None:
         """Executor and driver know each other; this closes the circle."""
@@ -61,29 +56,11 @@ class Driver:
         self.run(lambda: self.endpoint.answer(answer, self._clock()))
 
     def run(self, step: Callable[[], None]) -> None:
-        """Do one thing to the endpoint, then drain it and re-arm the timer.
-
-        An event handler may itself call ``run``; the outer call then does the draining,
-        so events are always handled in the order they happened.
-        """
-        if self._draining:
-            step()
-            return
-        self._draining = True
-        pause = AFTER_FAULT
-        try:
-            step()
-            self._drain()
-            pause = 0.0
-        finally:  # a fault in one exchange must not stop the clock of all the others
-            self._draining = False
-            self._arm(pause)
+        """Do one thing to the endpoint (see ``CoreLoop.run``)."""
+        self._loop.run(step)
 
     def close(self) -> None:
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._loop.close()
 
     def _drain(self) -> None:
         if self._executor is None:
@@ -100,22 +77,3 @@ class Driver:
                 self._executor.submit(command)
             for event in events:
                 self._on_event(event)
-
-    def _arm(self, pause: float) -> None:
-        if self._closed:
-            return
-        deadline = self.endpoint.next_deadline()
-        if deadline is None:
-            return
-        if self._timer is not None:
-            # One that comes too early costs less than setting it anew for each datagram.
-            if self._timer_for <= deadline and not pause:
-                return
-            self._timer.cancel()
-        self._timer_for = deadline
-        delay = max(pause, deadline - self._clock())
-        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
-        self.run(lambda: self.endpoint.handle_timer(self._clock()))

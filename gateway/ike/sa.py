@@ -19,6 +19,7 @@ from gateway.ike.config import Connection
 from gateway.ike.downgrade import Offers
 from gateway.ike.environment import Environment
 from gateway.ike.events import Event, PpkNotUsed
+from gateway.ike.identity import Identity
 from gateway.ike.keymat import IkeKeys, KeyInputs
 from gateway.ike.limits import DELETED_EARLY_MAX
 from gateway.ike.nat import NatStatus
@@ -105,6 +106,7 @@ class IkeSa:
 
     # IKE_AUTH: what the peer can check, and how each side proved who it is, for people
     hints: AuthHints = field(default_factory=AuthHints)
+    remote_id: Identity | None = None  # as the peer spelt it in its ID payload
     local_proof: str = ""
     remote_proof: str = ""
     remote_certificates: tuple[bytes, ...] = ()  # what the peer's proof rests on
@@ -316,6 +318,8 @@ class IkeSa:
             nat=self.nat.present,
             fragmentation=self.peer.fragmentation,
             peer_is_qsgw=self.peer.qsgw,
+            local_id=self.connection.local_id,
+            remote_id=self.remote_id,
             local_proof=self.local_proof,
             remote_proof=self.remote_proof,
         )

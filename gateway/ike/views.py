@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.ike.identity import Identity
 from gateway.model import EspMode, IpAddress, IpNetwork, KeyId, Mixed, PpkMethod, Role, SaId
 
 
@@ -24,6 +25,8 @@ class IkeFacts:
     nat: bool
     fragmentation: bool
     peer_is_qsgw: bool
+    local_id: Identity  # as in the ID payloads of this IKE SA, or the one it was rekeyed from
+    remote_id: Identity | None  # None before IKE_AUTH
     local_proof: str  # e.g. "ECDSA-P384-SHA384 CN=moon", "pre-shared key"; "" before IKE_AUTH
     remote_proof: str
 

@@ -176,6 +176,7 @@ def _verify_responder(
             NotifyType.AUTHENTICATION_FAILED,
             f"peer says it is {identity.identity}, we expect {sa.connection.remote_id}",
         )
+    sa.remote_id = identity.identity
     used = received.has(NotifyType.PPK_IDENTITY)
     if used and mixed is None:
         raise syntax_error("PPK_IDENTITY in answer to none")
@@ -260,6 +261,7 @@ def _check_identities(sa: IkeSa, received: Received, identity: IdPayload) -> Non
             NotifyType.AUTHENTICATION_FAILED,
             f"peer says it is {identity.identity}, we expect {connection.remote_id}",
         )
+    sa.remote_id = identity.identity
     wanted = [one for one in received.all(IdPayload) if not one.initiator]
     if wanted and not wanted[0].identity.matches(connection.local_id):
         raise refuse(

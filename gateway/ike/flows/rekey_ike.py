@@ -297,6 +297,7 @@ def _successor(
         key_id=sa.key_id if ppk is None else ppk.key_id,
         ppk_inherited=ppk is None,
         initial_contact=sa.initial_contact,
+        remote_id=sa.remote_id,
         local_proof=sa.local_proof,
         remote_proof=sa.remote_proof,
     )

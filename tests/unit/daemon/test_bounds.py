@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.crypto.secret import Secret
-from gateway.daemon.driver import AFTER_FAULT
+from gateway.daemon.core_loop import AFTER_FAULT
 from gateway.daemon.executor import MAX_WAITING
 from gateway.daemon.kernel import AUDIT_INTERVAL
 from gateway.daemon.supervise import Supervisor

@@ -45,7 +45,7 @@ class Loop:
 def set_deadline(core: Core, loop: Loop, when: float | None) -> asyncio.TimerHandle | None:
     core.deadline = when
     loop.driver.run(lambda: None)
-    return loop.driver._timer
+    return loop.driver._loop._timer
 
 
 async def test_a_later_deadline_leaves_the_timer_and_is_met_all_the_same() -> None:
@@ -57,9 +57,9 @@ async def test_a_later_deadline_leaves_the_timer_and_is_met_all_the_same() -> No
     assert set_deadline(core, loop, 130.0) is first
     loop.now = 110.0
     before = asyncio.get_running_loop().time()
-    loop.driver._expire()  # too early: nothing is due, and it is armed for what is
+    loop.driver._loop._expire()  # too early: nothing is due, and it is armed for what is
     assert core.handled == [110.0]
-    again = loop.driver._timer
+    again = loop.driver._loop._timer
     assert again is not None
     assert again.when() >= before + 20.0
 
