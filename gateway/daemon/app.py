@@ -22,6 +22,8 @@ from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelExecutor, KernelWork
 from gateway.daemon.kernel import AUDIT_INTERVAL, KernelKeeper
 from gateway.daemon.keylog import KeyLog
+from gateway.daemon.macsec.eapol import EapolSocket
+from gateway.daemon.macsec.links import WORKER_BEAT, MacsecLinks
 from gateway.daemon.notify import Notifier
 from gateway.daemon.operator import Operator
 from gateway.daemon.outlets import Outlets
@@ -29,6 +31,7 @@ from gateway.daemon.roster import Roster
 from gateway.daemon.supervise import Supervisor, feed_watchdog
 from gateway.daemon.udp import IkeSockets, Peer
 from gateway.daemon.views import Viewer
+from gateway.dataplane.netlink.macsec import MacsecNetlink
 from gateway.dataplane.netlink.xfrm import XfrmDataPlane
 from gateway.errors import QsgwError, StartupError
 from gateway.ike.endpoint import Endpoint
@@ -75,6 +78,17 @@ class Gateway:
             enqueue=self._enqueue,
             clock=self._clock,
             keys_changed=self._keys_changed.set,
+            closed=lambda name, reason: self._links.denied(name, reason),  # noqa: PLW0108  below
+        )
+        self._links = MacsecLinks(
+            MacsecNetlink(),
+            open_socket=EapolSocket,
+            endpoint=self._driver.endpoint,
+            tunnels=self._roster.tunnels,
+            rng=SystemRng(),
+            bulletin=self._bulletin,
+            key_log=key_log,
+            clock=self._clock,
         )
         self._executor = KernelExecutor(
             self._dataplane,
@@ -116,15 +130,20 @@ class Gateway:
         await self._dataplane.open()
         self._control.claim()  # first what only one daemon can have: then the kernel is ours
         self._sockets.bind()
+        await self._links.open(self._config)
+        beat = self._supervisor.expect_beats
+        working = beat("macsec-worker", WORKER_BEAT + BEAT_GAP)
+        self._supervisor.start("macsec-worker", self._links.work(working))
         changes = await self._roster.apply(self._config)
         await self._keeper.take_over()
+        await self._links.apply(self._config)
         await self._sockets.open()
         await self._control.start()
-        beat = self._supervisor.expect_beats
         self._supervisor.start("kernel-worker", self._executor.work())
         self._supervisor.start("kernel-events", self._keeper.follow_events())
         audited = beat("kernel-audit", AUDIT_INTERVAL + BEAT_GAP)  # the kernel worker's beat, too
         self._supervisor.start("kernel-audit", self._keeper.audit_for_ever(audited))
+        self._supervisor.start("macsec-events", self._links.follow_events())
         self._supervisor.start("observer", self._observe_for_ever())
         await self._outlets.start(self._supervisor)
         interval = self._services.watchdog_interval
@@ -132,6 +151,7 @@ class Gateway:
             watchdog = feed_watchdog(self._supervisor, self._services.watchdog, interval)
             self._supervisor.start("watchdog", watchdog)
         self._roster.start(changes)
+        self._links.take_over()
         self._services.ready(self._status_line())
         self._bulletin.publish("started", f"qsgwd {__version__} is ready")
 
@@ -154,7 +174,9 @@ class Gateway:
         self._services.stopping()
         await self._control.stop()
         if self._config.gateway.on_stop is OnStop.CLOSE:
+            await self._links.close()
             await self._close_tunnels()
+        await self._links.stop()
         await self._roster.stop()
         await self._outlets.stop()
         await self._supervisor.stop()
@@ -202,10 +224,15 @@ class Gateway:
         ]
         async with self._reloading:
             self._config = replace(config, **{name: getattr(self._config, name) for name in fixed})
+            await self._links.open(config)
             changes = await self._roster.apply(config)
+            links = await self._links.apply(config)
             self._roster.start(changes)
             self._enqueue(self._keeper.realign)
         parts = [f"{len(changes.fresh)} tunnels new or changed, {len(changes.removed)} removed"]
+        if links.fresh or links.removed:
+            count, gone = len(links.fresh), len(links.removed)
+            parts.append(f"{count} MACsec links new or changed, {gone} removed")
         if needs_restart:
             tables = ", ".join(f"[{name}]" for name in needs_restart)
             parts.append(f"{tables} changed: takes effect after a restart")
@@ -244,6 +271,7 @@ class Gateway:
             log.debug("dropped (%s) from %s: %s", event.reason, event.remote[0], event.detail)
             return
         self._roster.on_event(event)
+        self._links.on_event(event)
         self._outlets.changed()
 
     async def _observe_for_ever(self) -> None:
@@ -272,6 +300,7 @@ class Gateway:
         counts = Counter(
             str(tunnel.protection.protection) for tunnel in self._roster.tunnels.values()
         )
+        counts.update(str(link.protection) for link in self._links.links.values())
         return (
             ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "no tunnels"
         )
@@ -281,6 +310,10 @@ class Gateway:
     @property
     def roster(self) -> Roster:
         return self._roster
+
+    @property
+    def links(self) -> MacsecLinks:
+        return self._links
 
     def subscribe(self) -> AsyncIterator[StatusEvent]:
         return self._bulletin.subscribe()
@@ -309,4 +342,5 @@ class Gateway:
             kmes=self._roster.kmes(),
             alarms=self._bulletin.alarms,
             drops=dict(self._drops),
+            macsec=await self._links.views(self._viewer.wall),
         )

@@ -138,6 +138,7 @@ def protection_settings(config: TunnelConfig) -> ProtectionSettings:
         on_demand=config.start is Start.TRAP,
         dpd_action=config.dpd_action,
         close_action=config.close_action,
+        childless=config.childless,
         allow_classical=config.allow_classical,
         restore_dwell=config.restore_dwell,
         degraded_max=config.degraded_max,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from gateway.control.protocol import ExitCode
+from gateway.daemon.macsec.links import MacsecLinks
 from gateway.daemon.roster import Roster
 from gateway.daemon.tunnel import Tunnel
 from gateway.errors import ControlError
@@ -18,6 +19,9 @@ class Application(Protocol):
 
     @property
     def roster(self) -> Roster: ...
+
+    @property
+    def links(self) -> MacsecLinks: ...
 
     async def snapshot(self) -> Snapshot: ...
 
@@ -52,6 +56,12 @@ class Operator:
         return f"{tunnel}: closing; it stays down until it is initiated"
 
     async def rekey(self, tunnel: str) -> str:
+        """Of a MACsec link: the connection that gives its CAKs."""
+        link = self._application.links.links.get(tunnel)
+        if link is not None:
+            if link.config.connection is None:
+                raise ControlError(f"{tunnel}: a CAK that was agreed by hand is not rekeyed here")
+            return await self.rekey(link.config.connection)
         found = self._find(tunnel)
         policy = found.protection
         if policy.protection in (Protection.DOWN, Protection.BLOCKED):
@@ -72,7 +82,18 @@ class Operator:
         return f"{tunnel}: rekeying the IKE SA"
 
     async def rekey_sak(self, link: str) -> str:
-        raise ControlError(f"no MACsec link named {link}", exit_code=ExitCode.NOT_FOUND)
+        links = self._application.links.links
+        found = links.get(link)
+        if found is None:
+            known = ", ".join(sorted(links)) or "none"
+            raise ControlError(
+                f"no MACsec link named {link} (there are: {known})", exit_code=ExitCode.NOT_FOUND
+            )
+        if not found.new_sak():
+            server = found.key_server
+            where = "nobody is key server" if server is None else f"{server} is key server"
+            raise ControlError(f"{link}: {where}, and makes the SAKs")
+        return f"{link}: a new SAK is made"
 
     async def reload(self) -> str:
         return await self._application.reload()

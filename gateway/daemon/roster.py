@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.config.schema import GatewayConfig, KmeConfig, TunnelConfig
 from gateway.daemon import build
@@ -74,8 +75,10 @@ class Roster:
         enqueue: Callable[[KernelWork], None],
         clock: Callable[[], float],
         keys_changed: Callable[[], None],
+        closed: Callable[[str, str], None] = lambda _name, _reason: None,
         connect_kme: Callable[[KmeConfig], Kme] = connect,
     ) -> None:
+        """``closed``: whom to tell which tunnel policy, or another configuration, ends, and why."""
         self.tunnels: dict[str, Tunnel] = {}
         self._configs: dict[str, Entry] = {}
         self._groups: dict[KmeKey, KmeGroup] = {}
@@ -85,6 +88,7 @@ class Roster:
         self._enqueue = enqueue
         self._clock = clock
         self._keys_changed = keys_changed
+        self._closed = closed
         self._connect_kme = connect_kme
         self._claimed = ClaimedKeys()  # over all tunnels and reloads: one key_ID, one use
 
@@ -214,6 +218,7 @@ class Roster:
             self._bulletin.clear_subject(name)
             old[name].retire()
             if not _is_heir(entry, wanted.get(name)):  # guard policies stay until new ones are laid
+                self._closed(name, "the configuration changed")
                 self._enqueue(old[name].abandon)
         return old
 
@@ -264,6 +269,7 @@ class Roster:
             bulletin=self._bulletin,
             trust=self._trust(config),
             kernel=self._enqueue,
+            closed=partial(self._closed, config.name),
             clock=self._clock,
         )
 

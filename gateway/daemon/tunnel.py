@@ -93,8 +93,10 @@ class Tunnel:
         bulletin: Bulletin,
         trust: TunnelTrust,
         kernel: Callable[[KernelWork], None],
+        closed: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
+        """``closed`` is told why, whenever policy ends what there is of the tunnel."""
         self.name = name
         self.local = local
         self.remote = remote
@@ -112,6 +114,7 @@ class Tunnel:
         self._driver = driver
         self._bulletin = bulletin
         self._kernel = kernel
+        self._closed = closed
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self.accepted: PpkMode | None = None  # what policy last told the IKE core to accept
@@ -260,6 +263,7 @@ class Tunnel:
             case Rekey(with_ppk=with_ppk):
                 self._attempt(with_ppk=with_ppk, rekey=True)
             case CloseTunnel(reason=reason):
+                self._closed(reason)  # first what carries traffic without the IKE SA
                 now = self._clock()
                 self._driver.run(
                     lambda: self._driver.endpoint.close(self.name, reason=reason, now=now)
@@ -267,9 +271,10 @@ class Tunnel:
                 self._kernel(self.abandon)
             case Block(reason=reason):
                 self._kernel(self.policies.block)
+                effect = "no IKE SA" if self._childless else "traffic is dropped"
                 self._bulletin.publish(
                     "blocked",
-                    f"traffic is dropped: {reason}",
+                    f"{effect}: {reason}",
                     tunnel=self.name,
                     level=logging.DEBUG,  # the alarm says it
                 )

@@ -19,22 +19,25 @@ def standing_alarms(facts: TunnelFacts, shown: Protection) -> dict[str, tuple[Se
     """
     alarms: dict[str, tuple[Severity, str]] = {}
     reason = facts.last_reason
+    # Without tunnels nothing is known here of traffic: what the IKE SA's keys protect goes on.
+    what = facts.settings.what
+    effect = "there is no IKE SA" if facts.settings.childless else "traffic is dropped"
     if facts.settings.qkd is not QkdPolicy.OFF:
         if facts.quantum.loss_noted:
             alarms["qkd-loss"] = (Severity.WARNING, facts.quantum.reason)
         if facts.quantum.suspicion_noted:
             alarms["qkd-suspect"] = (Severity.CRITICAL, facts.quantum.reason)
         if shown is Protection.PQC_ONLY:
-            alarms["pqc-only"] = (Severity.WARNING, f"no QKD key in the tunnel: {reason}")
+            alarms["pqc-only"] = (Severity.WARNING, f"no QKD key in the {what}: {reason}")
     if shown is Protection.CLASSICAL:
         text = "no protection against quantum computers"
         if facts.state is State.HYBRID:
-            text = "no ML-KEM in the tunnel: against quantum computers it has the QKD key alone"
+            text = f"no ML-KEM in the {what}: against quantum computers it has the QKD key alone"
         alarms["classical"] = (Severity.WARNING, text)
     if facts.state is State.STOPPED:
         return alarms
     if facts.held_back:
-        alarms["blocked"] = (Severity.CRITICAL, f"traffic is dropped: {facts.trouble}")
+        alarms["blocked"] = (Severity.CRITICAL, f"{effect}: {facts.trouble}")
     elif facts.state is State.DOWN and facts.troubled:
-        alarms["tunnel-down"] = (Severity.CRITICAL, f"traffic is dropped: {facts.trouble}")
+        alarms["tunnel-down"] = (Severity.CRITICAL, f"{effect}: {facts.trouble}")
     return alarms

@@ -91,7 +91,7 @@ def _judge_sa(item: SaUp, facts: TunnelFacts) -> Judged:
         facts.attempt = None
     classical = item.protection is Protection.CLASSICAL
     if classical and not facts.settings.allow_classical:
-        return Trigger.SA_REFUSED, "a tunnel without ML-KEM is not allowed"
+        return Trigger.SA_REFUSED, f"no {facts.settings.what} without ML-KEM is allowed"
     if item.keyed:
         if facts.quantum.suspect:
             trigger = Trigger.SA_REFUSED if facts.needs_key else Trigger.SA_TAINTED
@@ -108,7 +108,7 @@ def _judge_sa(item: SaUp, facts: TunnelFacts) -> Judged:
 
 def _why_degraded(facts: TunnelFacts) -> str:
     if facts.settings.qkd is QkdPolicy.OFF:
-        return "QKD is off for this tunnel"
+        return f"QKD is off for this {facts.settings.what}"
     if facts.quantum.health is not Health.HEALTHY:
         return facts.quantum.reason
     if facts.quantum.ready == 0:

@@ -60,6 +60,7 @@ class ProtectionSettings:
     on_demand: bool = False  # start = "trap"
     dpd_action: Renewal | None = None  # when the peer is lost; None = as at the start
     close_action: Renewal | None = None  # when the peer closes; None = as at the start
+    childless: bool = False  # a connection without tunnels: its IKE SA is what is protected
     allow_classical: bool = False
     restore_dwell: float = 60.0  # QKD must be healthy this long before HYBRID comes back
     degraded_max: float | None = None  # PQC_ONLY may last this long; None = unlimited
@@ -70,6 +71,11 @@ class ProtectionSettings:
     retry_min: float = 1.0
     retry_max: float = 60.0
     jitter: float = 0.0  # 0 <= jitter < 1, drawn once per tunnel by the daemon
+
+    @property
+    def what(self) -> str:
+        """What is protected, in a text."""
+        return "IKE SA" if self.childless else "tunnel"
 
     @property
     def at_start(self) -> Renewal:

@@ -18,13 +18,16 @@ from gateway.daemon.bulletin import Bulletin
 from gateway.daemon.driver import Driver
 from gateway.daemon.executor import KernelExecutor
 from gateway.daemon.kernel import KernelKeeper
+from gateway.daemon.macsec.links import MacsecLinks
 from gateway.daemon.roster import Roster
 from gateway.daemon.tunnel import Tunnel
+from gateway.dataplane.macsec_memory import MemoryMacsec
 from gateway.dataplane.memory import Fate, MemoryDataPlane, carry
 from gateway.ike.endpoint import Endpoint
 from gateway.ike.events import Dropped, Event
 from gateway.model import Protection, StatusEvent
 from kms_client.failover import Kme
+from tests.support.memory_lan import MemoryLan
 from tests.support.quantum_pair import QuantumPair
 from tests.support.site_config import MOON, SUN, site_config
 
@@ -52,6 +55,8 @@ class MemoryGateway:
         *,
         seed: int,
         dataplane: MemoryDataPlane,
+        macsec: MemoryMacsec,
+        lan: MemoryLan,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
@@ -76,6 +81,7 @@ class MemoryGateway:
             enqueue=lambda work: self.executor.enqueue(work),  # noqa: PLW0108  made below
             clock=loop.time,
             keys_changed=lambda: loop.call_soon(self.roster.observe),
+            closed=lambda name, reason: self.links.denied(name, reason),  # noqa: PLW0108
             connect_kme=lambda entry: kmes[entry.name],
         )
         self.executor = KernelExecutor(
@@ -96,6 +102,17 @@ class MemoryGateway:
             enqueue=self.executor.enqueue,
             clock=loop.time,
         )
+        self.macsec = macsec
+        self.links = MacsecLinks(
+            macsec,
+            open_socket=lan.opener(config.gateway.name),
+            endpoint=self.driver.endpoint,
+            tunnels=self.roster.tunnels,
+            rng=SeededRng(seed + 100),
+            bulletin=self.bulletin,
+            key_log=None,
+            clock=loop.time,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -111,8 +128,12 @@ class MemoryGateway:
         return self.tunnel.protection.protection
 
     def protections(self) -> list[str]:
-        """The sequence of protections shown, from the first SA on."""
-        return [str(event.fields["new"]) for event in self.seen if event.type == "protection"]
+        """The sequence of protections shown of the tunnels, from the first SA on."""
+        return [
+            str(event.fields["new"])
+            for event in self.seen
+            if event.type == "protection" and event.tunnel in self.roster.tunnels
+        ]
 
     def happened(self, event_type: str) -> list[StatusEvent]:
         return [event for event in self.seen if event.type == event_type]
@@ -122,23 +143,31 @@ class MemoryGateway:
         changes = await self.roster.apply(self.config)
         await self.keeper.take_over()
         create = asyncio.get_running_loop().create_task
+        await self.links.open(self.config)
         self._tasks = [
+            create(self.links.work(lambda: None)),
+            create(self.links.follow_events()),
             create(self.executor.work()),
             create(self.keeper.follow_events()),
             create(self.keeper.audit_for_ever(lambda: None)),
             create(self._observe()),
         ]
+        await self.links.apply(self.config)
         self.roster.start(changes)
+        self.links.take_over()
 
     async def reload(self, config: GatewayConfig) -> None:
         """As ``Gateway.reload``."""
         self.config = config
+        await self.links.open(config)
         changes = await self.roster.apply(config)
+        await self.links.apply(config)
         self.roster.start(changes)
         self.executor.enqueue(self.keeper.realign)
 
     async def stop(self) -> None:
         """As SIGTERM with on_stop = "keep": the kernel stays as it is."""
+        await self.links.stop()
         await self.roster.stop()
         for task in self._tasks:
             task.cancel()
@@ -152,6 +181,8 @@ class MemoryGateway:
         self.driver.close()
         for tunnel in self.roster.tunnels.values():
             tunnel.retire()
+        for link in self.links.links.values():
+            link.stop()
         for task in self._tasks:
             task.cancel()
         await self.stop()  # for the tasks of the process that is no more
@@ -176,6 +207,7 @@ class MemoryGateway:
             self.drops[event.reason] += 1
         else:
             self.roster.on_event(event)
+            self.links.on_event(event)
 
 
 class Wire:
@@ -218,6 +250,7 @@ class MemorySite:
         self.wire = Wire()
         self.settings = {"moon": {**tunnel, **(moon or {})}, "sun": {**tunnel, **(sun or {})}}
         self._kernel = kernel or (lambda: MemoryDataPlane(now=asyncio.get_running_loop().time))
+        self.lan = MemoryLan()
         self.moon = self._gateway("moon", seed=1)
         self.sun = self._gateway("sun", seed=2)
         self.fates: Counter[str] = Counter()
@@ -294,7 +327,7 @@ class MemorySite:
 
     async def bring_back(self, name: str) -> None:
         old: MemoryGateway = getattr(self, name)
-        fresh = self._gateway(name, seed=old.seed + 10, dataplane=old.dataplane)
+        fresh = self._gateway(name, seed=old.seed + 10, dataplane=old.dataplane, macsec=old.macsec)
         setattr(self, name, fresh)
         await fresh.start()
 
@@ -308,11 +341,22 @@ class MemorySite:
         return {"primary": self.link.kmes[name], "secondary": self.second.kmes[name]}
 
     def _gateway(
-        self, name: str, *, seed: int, dataplane: MemoryDataPlane | None = None
+        self,
+        name: str,
+        *,
+        seed: int,
+        dataplane: MemoryDataPlane | None = None,
+        macsec: MemoryMacsec | None = None,
     ) -> MemoryGateway:
         config = site_config(name, **self.settings[name])
-        kernel = dataplane or self._kernel()
-        gateway = MemoryGateway(config, self.kmes_of(name), seed=seed, dataplane=kernel)
+        gateway = MemoryGateway(
+            config,
+            self.kmes_of(name),
+            seed=seed,
+            dataplane=dataplane or self._kernel(),
+            macsec=macsec or self.lan.plane(name),
+            lan=self.lan,
+        )
         gateway.wire = self.wire
         self.wire.gateways[MOON if name == "moon" else SUN] = gateway
         return gateway

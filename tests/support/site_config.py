@@ -11,13 +11,15 @@ from gateway.config.schema import (
     GatewayConfig,
     GatewaySettings,
     KmeConfig,
+    MacsecConfig,
     OnStop,
     Start,
     TunnelConfig,
 )
 from gateway.crypto.secret import Secret
 from gateway.ike.credentials import SharedKey
-from gateway.model import EspMode, QkdPolicy
+from gateway.mka.registry import CipherSuite
+from gateway.model import EspMode, PortSecurity, QkdPolicy
 from kms_client.tls import TlsFiles
 
 PSK = SharedKey(key=Secret(b"a pre-shared key of good length"))
@@ -25,11 +27,15 @@ MOON, SUN = ip_address("10.0.12.1"), ip_address("10.0.23.3")
 
 
 def site_config(
-    name: str, *, more: Mapping[str, Mapping[str, object]] | None = None, **changes: object
+    name: str,
+    *,
+    more: Mapping[str, Mapping[str, object]] | None = None,
+    macsec: Mapping[str, Mapping[str, object]] | None = None,
+    **changes: object,
 ) -> GatewayConfig:
     """The configuration of one side; ``changes`` go into its tunnel.
 
-    ``more``: tunnels that share its IKE SA, each with what it differs in.
+    ``more``: tunnels that share its IKE SA, each with what it differs in. ``macsec``: links.
     """
     moon = name == "moon"
     peer = "sun" if moon else "moon"
@@ -87,7 +93,31 @@ def site_config(
         metrics=None,
         kmes={kme: _kme(kme) for kme in ("primary", "secondary")},
         tunnels=_tunnels(peer, moon, {**settings, **changes}, more or {}),
+        macsec={link: _macsec(link, peer, given) for link, given in (macsec or {}).items()},
     )
+
+
+def _macsec(link: str, connection: str, changes: Mapping[str, object]) -> MacsecConfig:
+    settings: dict[str, object] = {
+        "name": link,
+        "interface": "eth1",
+        "device": f"macsec-{link}",
+        "addresses": (),
+        "mtu": None,
+        "connection": connection,
+        "link": link,
+        "cak_size": 32,
+        "static": None,
+        "priority": 16,
+        "suite": CipherSuite.GCM_AES_256,
+        "accept": frozenset({CipherSuite.GCM_AES_256}),
+        "encrypt": True,
+        "security": PortSecurity.MUST_SECURE,
+        "delay_protect": False,
+        "replay_window": 64,
+        "sak_lifetime": None,
+    }
+    return MacsecConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def _tunnels(

@@ -63,7 +63,9 @@ def standing(now: Situation) -> Alarms:
         alarms["macsec-device"] = (critical, now.refused)
     if now.addressed:
         drops = "nothing passes" if now.filtered else "traffic passes unprotected"
-        text = f"{now.interface} has addresses of its own, where {drops}: {', '.join(now.addressed)}"
+        text = (
+            f"{now.interface} has addresses of its own, where {drops}: {', '.join(now.addressed)}"
+        )
         alarms["macsec-parent-in-use"] = (warning, text)
     if now.foreign_peer is not None:
         alarms["macsec-peer-foreign"] = (critical, now.foreign_peer)

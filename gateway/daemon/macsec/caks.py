@@ -14,7 +14,6 @@ from gateway.mka.keys import Cak
 from gateway.mka.limits import PARTICIPANTS_MAX
 from gateway.model import Mixed, Protection, Role
 
-
 ORIGINS_MAX = 16  # of CAKs that are gone while a SAK of theirs may still be in use
 
 _BY_HAND = Mixed(key_exchanges=(), key_id=None, ppk_method=None)  # nothing that we know of

@@ -32,15 +32,23 @@ class PortDriver:
         self._clock = clock
         self._loop = CoreLoop(port, drain=self._drain, clock=clock)
 
+    def begin(self) -> None:
+        """Pass on what the port says when it is made."""
+        self._loop.run(lambda: None)
+
     def receive(self, frame: bytes) -> None:
         """An EAPOL frame came in."""
         self.run(lambda now: self.port.receive_frame(frame, now))
+
+    def transmit_pn(self, an: int, next_pn: int) -> None:
+        """The packet number of a transmit SA was read."""
+        self.run(lambda now: self.port.transmit_pn(an, next_pn, now))
 
     def answer(self, answer: Answer) -> None:
         """A command was carried out, or failed."""
         self.run(lambda now: self.port.answer(answer, now))
 
-    def run(self, step: Callable[[float], object]) -> None:
+    def run(self, step: Callable[[float], None]) -> None:
         """Do one thing to the port, at the time given to it (see ``CoreLoop.run``)."""
         self._loop.run(lambda: step(self._clock()))
 

@@ -182,9 +182,7 @@ class PortEvents:
     def _say(
         self, kind: str, text: str, ckn: bytes, level: int = logging.DEBUG, **fields: str | int
     ) -> None:
-        self._bulletin.publish(
-            kind, text, tunnel=self._name, level=level, ckn=ckn.hex(), **fields
-        )
+        self._bulletin.publish(kind, text, tunnel=self._name, level=level, ckn=ckn.hex(), **fields)
 
 
 def short(ckn: bytes) -> str:

@@ -189,9 +189,7 @@ class SecyExecutor:
             return
         failed: QsgwError | None = None
         removals: list[Awaitable[None]] = [
-            self._plane.remove_receive_sa(device, sa.sci, an)
-            for sa in state.receive
-            if sa.an == an
+            self._plane.remove_receive_sa(device, sa.sci, an) for sa in state.receive if sa.an == an
         ]
         removals.append(self._plane.remove_transmit_sa(device, an))
         for removal in removals:

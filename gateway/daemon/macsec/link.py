@@ -28,11 +28,13 @@ from gateway.daemon.macsec.station import (
 )
 from gateway.errors import DataplaneError
 from gateway.ike.errors import NoIkeSaError
+from gateway.ike.events import IkeClosed
 from gateway.ike.views import IkeFacts
+from gateway.mka.identifiers import Sci
 from gateway.mka.keys import Cak
 from gateway.mka.limits import BOUNDED_HELLO_TIME, HELLO_TIME
 from gateway.mka.views import PortFacts
-from gateway.model import Mixed, PortSecurity, PortState, Protection
+from gateway.model import Ended, Mixed, PortSecurity, PortState, Protection
 from gateway.protection.machine import TunnelProtection
 
 log = logging.getLogger("qsgw.macsec")
@@ -121,6 +123,12 @@ class MacsecLink:
         return None if self.station is None else self.station.facts
 
     @property
+    def key_server(self) -> Sci | None:
+        """Under the CAK that decides."""
+        items = () if self.station is None else self.station.facts.participants
+        return next((item.key_server for item in items if item.principal), None)
+
+    @property
     def trouble(self) -> str | None:
         """Why there is no station."""
         return self._missing or self._refused
@@ -158,9 +166,17 @@ class MacsecLink:
             self._announce(cak.ckn, ike.mixed)
             self._take(cak)
 
-    def ike_closed(self, spi_i: bytes, spi_r: bytes, reason: str) -> None:
-        """An IKE SA of our connection is gone. Its CAK goes on until there is another one."""
-        self.caks.ike_closed(spi_i, spi_r, reason)
+    def ike_closed(self, event: IkeClosed) -> None:
+        """An IKE SA of our connection is gone.
+
+        Where the peer does not answer, the CAK goes on until there is another one: it may be the
+        management network that is down. One end that ends the last one means what it keys, too.
+        """
+        alone = self.source is not None and self.source.established() is None
+        if alone and event.ended is not Ended.PEER_LOST:
+            self.close(event.reason)
+        else:
+            self.caks.ike_closed(event.spi_i, event.spi_r, event.reason)
 
     def new_sak(self) -> bool:
         """Have a new SAK made. False where we are not key server."""
@@ -246,6 +262,7 @@ class MacsecLink:
         self._found()
         self._may_inherit = False
         self.station = station
+        self._watch()
         for cak in self.caks.copies():
             self._give(cak)
         current = None if self.source is None else self.source.established()
@@ -258,8 +275,11 @@ class MacsecLink:
             self._may_inherit = False  # whatever comes back has been away
         if refused not in (None, self._refused):
             self.events.refused(str(refused))
+        news = (missing, refused) != (self._missing, self._refused)
         self._missing, self._refused = missing, refused
         self._settled()
+        if news:
+            self._watch()
 
     def _drop_station(self) -> None:
         if self.station is not None:

@@ -153,9 +153,9 @@ class MacsecLinks:
                     ike = source.find(event.spi_i, event.spi_r) if source is not None else None
                     if ike is not None:
                         link.ike_up(ike)
-            case IkeClosed(spi_i=spi_i, spi_r=spi_r, reason=reason):
+            case IkeClosed():
                 for link in self._fed_by(event.connection):
-                    link.ike_closed(spi_i, spi_r, reason)
+                    link.ike_closed(event)
             case _:
                 pass
 
@@ -189,9 +189,7 @@ class MacsecLinks:
         if config.connection is not None:
             source = CakSource(config.connection, self._tunnels, self._endpoint)
             max_age = HARD_AGE_FACTOR * all_of_it.tunnels[config.connection].rekey_max
-        return MacsecLink(
-            config, self._around, self._bulletin, source=source, max_age=max_age
-        )
+        return MacsecLink(config, self._around, self._bulletin, source=source, max_age=max_age)
 
     async def _retire(self, link: MacsecLink, heir: MacsecConfig | None) -> None:
         if heir is not None and same_keys(link.config, heir):
@@ -216,12 +214,10 @@ class MacsecLinks:
         async def do() -> None:
             try:
                 await work()
-            except Exception as error:
-                if not done.done():
-                    done.set_exception(error)
+            except DataplaneError as error:
+                done.set_exception(error)
             else:
-                if not done.done():
-                    done.set_result(None)
+                done.set_result(None)
 
         self._worker.enqueue(do)
         await done

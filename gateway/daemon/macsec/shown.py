@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.dataplane.macsec_port import SecySaState, SecyState
 from gateway.daemon.macsec.caks import Caks, Origin
+from gateway.dataplane.macsec_port import SecySaState, SecyState
 from gateway.mka.views import PortFacts, SakFacts
 from gateway.model import PortState, Protection
 from gateway.protection.machine import TunnelProtection

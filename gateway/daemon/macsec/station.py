@@ -21,6 +21,7 @@ from gateway.daemon.macsec.eapol import FrameSocket, OpenSocket
 from gateway.daemon.macsec.executor import SecyExecutor, Work, wipe
 from gateway.dataplane.macsec_port import MacsecPlane, ParentState, SecyState
 from gateway.errors import DataplaneError
+from gateway.mka.commands import Answer
 from gateway.mka.events import Event
 from gateway.mka.port import Port
 from gateway.mka.settings import InheritedSas
@@ -111,7 +112,7 @@ class Station:
             around.plane,
             build.secy_spec(config),
             enqueue=around.enqueue,
-            answer=lambda answer: self._driver.answer(answer),
+            answer=self._answer,
             read_back=self._read_back,
             refused=reports.refused,
             key_log=around.key_log,
@@ -138,7 +139,7 @@ class Station:
             item.principal and item.key_server == self.sci for item in self.facts.participants
         )
 
-    def run(self, step: Callable[[Port, float], object]) -> None:
+    def run(self, step: Callable[[Port, float], None]) -> None:
         """Do one thing to the port, at the time given to it."""
         self._driver.run(partial(step, self._driver.port))
 
@@ -146,7 +147,7 @@ class Station:
         """Open the socket. DataplaneError where it cannot be had."""
         name, index = self._config.interface, self.parent.index
         self._socket = self._around.open_socket(name, index, self._driver.receive)
-        self._driver.run(lambda now: None)  # what the port says at its start
+        self._driver.begin()
 
     def close(self) -> None:
         """End at once. The kernel is left as it is; keys in memory are wiped."""
@@ -159,6 +160,9 @@ class Station:
         port.close("this port ends", self._around.clock())
         for command in port.take_commands():
             wipe(command)
+
+    def _answer(self, answer: Answer) -> None:
+        self._driver.answer(answer)
 
     def _send(self, frame: bytes) -> None:
         if self._socket is not None:
@@ -197,7 +201,7 @@ class Station:
             return findings.lost
         self._seen = receivers(facts, state)
         for sa in state.transmit:
-            self.run(lambda port, now, sa=sa: port.transmit_pn(sa.an, sa.pn, now))
+            self._driver.transmit_pn(sa.an, sa.pn)
         await self._repair(findings)
         self._reports.settled()
         return None

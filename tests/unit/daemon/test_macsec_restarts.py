@@ -1,0 +1,331 @@
+"""A MACsec link while daemons, interfaces and configurations come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.config.schema import StaticCak
+from gateway.crypto.secret import Secret
+from gateway.errors import DataplaneError
+from gateway.model import PortSecurity, PortState, Protection
+from tests.support.macsec_site import DEVICE, LINK, MacsecSite
+from tests.support.memory_lan import PARENT
+from tests.support.virtual_loop import run_virtually
+
+NAMES = ("moon", "sun")
+
+
+def static(key: int = 1, ckn: bytes = b"by hand") -> StaticCak:
+    return StaticCak(ckn=ckn, cak=Secret(bytes([key]) * 32))
+
+
+def by_hand(**changes: object) -> dict[str, object]:
+    return {"connection": None, "static": static(), **changes}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restarted_daemon_takes_over_without_losing_a_frame(name: str) -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(6)
+            site.start_frames()
+            await site.restart(name)
+            assert site.link_of(name).protection is Protection.DOWN
+            assert "earlier run" in (await site.view(name)).reason
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(20)
+            assert site.deaf == []
+            assert site.alarms(name) == set()
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_device_that_vanishes_is_made_anew_with_another_sak(name: str) -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(6)
+            ki = (await site.view(name)).saks[0].ki
+            getattr(site, name).macsec.vanish(DEVICE)
+            await asyncio.sleep(0.1)
+            assert site.link_of(name).protection is Protection.DOWN
+            await asyncio.sleep(12)
+            view = await site.view(name)
+            assert view.protection is Protection.HYBRID
+            assert view.saks[0].ki != ki
+            assert "the device is gone" in str(view.last_error)
+            site.start_frames()
+            await asyncio.sleep(5)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("which", ["transmit", "receive"])
+def test_an_sa_that_somebody_removed_is_replaced(which: str) -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(6)
+            plane = site.moon.macsec
+            state = await plane.read(DEVICE)
+            assert state is not None
+            if which == "transmit":
+                await plane.remove_transmit_sa(DEVICE, state.encoding_an)
+            else:
+                (found,) = state.receive
+                await plane.remove_receive_sa(DEVICE, found.sci, found.an)
+            await asyncio.sleep(12)
+            await site.until_links(Protection.HYBRID, 10)
+            site.start_frames()
+            await asyncio.sleep(5)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_what_somebody_opened_is_closed_again() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await site.moon.macsec.set_port(DEVICE, PortState.CLEAR)
+            site.moon.macsec.filters.discard(PARENT)
+            await asyncio.sleep(2.5)
+            assert (await site.view("moon")).port is PortState.SECURED
+            assert PARENT in site.moon.macsec.filters
+            assert site.link_of("moon").protection is Protection.HYBRID
+
+    run_virtually(scenario())
+
+
+def test_an_interface_that_is_missing_is_waited_for() -> None:
+    async def scenario() -> None:
+        site = MacsecSite()
+        parent = site.moon.macsec.parents[PARENT]
+        site.moon.macsec.remove_parent(PARENT)
+        async with site:
+            await site.until_both(Protection.HYBRID, 30)
+            await asyncio.sleep(5)
+            assert site.alarms("moon") == {"macsec-interface-missing"}
+            assert (await site.view("moon")).protection is Protection.DOWN
+            site.moon.macsec.add_parent(PARENT, parent.mac)
+            await site.until_links(Protection.HYBRID, 20)
+            assert site.alarms("moon") == set()
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("mac", [bytes((2, 0, 0, 0, 0, 1)), bytes((2, 0, 0, 0, 9, 9))])
+def test_an_interface_that_goes_and_comes_back(mac: bytes) -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            site.moon.macsec.remove_parent(PARENT)
+            await asyncio.sleep(10)
+            assert site.alarms("moon") == {"macsec-interface-missing"}
+            site.moon.macsec.add_parent(PARENT, mac)
+            await asyncio.sleep(15)
+            await site.until_links(Protection.HYBRID, 10)
+            assert (await site.view("moon")).sci == f"{mac.hex(':')}/1"
+
+    run_virtually(scenario())
+
+
+def test_an_interface_with_another_mac_address_has_another_sci() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            mac = bytes((2, 0, 0, 0, 7, 7))
+            site.moon.macsec.change_parent(PARENT, mac=mac)
+            await asyncio.sleep(15)
+            await site.until_links(Protection.HYBRID, 10)
+            assert (await site.view("moon")).sci == f"{mac.hex(':')}/1"
+            site.start_frames()
+            await asyncio.sleep(5)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_a_link_that_is_down_is_told() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            site.moon.macsec.change_parent(PARENT, running=False)
+            await asyncio.sleep(15)
+            assert "macsec-interface-down" in site.alarms("moon")
+            assert site.link_of("sun").protection is Protection.DOWN
+            site.moon.macsec.change_parent(PARENT, running=True)
+            await site.until_links(Protection.HYBRID, 20)
+            await asyncio.sleep(3)
+            assert site.alarms("moon") == site.alarms("sun") == set()
+
+    run_virtually(scenario())
+
+
+def test_a_smaller_mtu_below_is_followed() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(5)
+            site.start_frames()
+            site.moon.macsec.change_parent(PARENT, mtu=1400)
+            await asyncio.sleep(5)
+            assert (await site.view("moon")).mtu == 1368
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_a_kernel_that_refuses_is_told_and_tried_again() -> None:
+    async def scenario() -> None:
+        site = MacsecSite()
+        refusal = DataplaneError("macsec-metro: no more devices (ENOSPC)")
+        site.moon.macsec.refuse("set_up", refusal)
+        async with site:
+            await asyncio.sleep(0.5)
+            assert "macsec-device" in site.alarms("moon")
+            assert "ENOSPC" in (await site.view("moon")).reason
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(3)
+            assert site.alarms("moon") == set()
+            for verb in ("install_transmit_sa", "install_receive_sa", "transmit_with"):
+                site.moon.macsec.refuse(verb, DataplaneError(f"{verb} refused"))
+                site.link_of("moon").new_sak()
+                site.link_of("sun").new_sak()
+                await asyncio.sleep(25)
+            await site.until_links(Protection.HYBRID, 30)
+            assert site.link_of("moon").events.tally.failures >= 3
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("other", [static(2), static(1, b"another")])
+def test_a_wrong_cak_or_ckn_says_so(other: StaticCak) -> None:
+    async def scenario() -> None:
+        site = MacsecSite(macsec=by_hand())
+        site.settings["sun"]["macsec"] = {LINK: by_hand(static=other)}
+        site.sun = site._gateway("sun", seed=5)
+        async with site:
+            await asyncio.sleep(20)
+            view = await site.view("moon")
+            (alarm,) = [a for a in site.moon.bulletin.alarms if a.id == "macsec-peer-refused"]
+            assert alarm.text == view.last_error
+            wanted = "the CAK differs" if other.ckn == b"by hand" else other.ckn.hex()
+            assert wanted in alarm.text
+            assert "02:00:00:00:00:02" in alarm.text
+            assert view.protection is Protection.DOWN
+
+    run_virtually(scenario())
+
+
+def test_a_static_cak_is_shown_as_classical_with_a_warning() -> None:
+    async def scenario() -> None:
+        async with MacsecSite(macsec=by_hand()) as site:
+            await site.until_links(Protection.CLASSICAL, 20)
+            await asyncio.sleep(3)
+            assert site.alarms("moon") == {"macsec-static-cak"}
+            site.start_frames()
+            await site.restart("moon")
+            await asyncio.sleep(15)
+            await site.until_links(Protection.CLASSICAL, 20)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_should_secure_passes_in_the_clear_with_a_critical_alarm_until_there_is_a_sak() -> None:
+    async def scenario() -> None:
+        async with MacsecSite(macsec={"security": PortSecurity.SHOULD_SECURE}) as site:
+            await asyncio.sleep(0.2)
+            assert site.moon.macsec.filters == set()
+            assert site.hears("moon")
+            assert "macsec-clear" in site.alarms("moon")
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(3)
+            view = await site.view("moon")
+            assert (view.port, site.alarms("moon")) == (PortState.SECURED, set())
+
+    run_virtually(scenario())
+
+
+def test_reloads() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(5)
+            site.start_frames()
+            link = site.link_of("moon")
+            await site.reload("moon")
+            assert site.link_of("moon") is link, "what is the same is not touched"
+            # How, not with whom: SAs and CAKs go on.
+            await site.reload("moon", macsec={LINK: {"priority": 8}})
+            assert site.link_of("moon") is not link
+            assert site.link_of("moon").protection is Protection.HYBRID
+            await asyncio.sleep(20)
+            assert site.deaf == []
+            assert (await site.view("moon")).we_are_key_server
+            # Another name for the link: other CAKs, so nothing of what was there is used.
+            await site.reload("moon", macsec={LINK: {"link": "another"}})
+            await asyncio.sleep(0.1)
+            assert not site.hears("moon")
+            await asyncio.sleep(20)
+            assert site.link_of("moon").protection is Protection.DOWN
+            assert "macsec-peer-refused" in site.alarms("moon")
+            await site.reload("sun", macsec={LINK: {"link": "another"}})
+            await site.until_links(Protection.HYBRID, 120)
+            # Gone from the file: device and filter, too.
+            await site.reload("moon", macsec={})
+            assert site.moon.macsec.only_device() == ""
+            assert site.moon.macsec.filters == set()
+            assert not site.moon.links.links
+            await site.reload("moon", macsec={LINK: {"link": "another"}})
+            await site.until_links(Protection.HYBRID, 120)
+
+    run_virtually(scenario())
+
+
+def test_on_stop_close_leaves_a_device_that_lets_nothing_pass() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await site.moon.links.close()
+            state = await site.moon.macsec.read(DEVICE)
+            assert state is not None
+            assert (state.port, state.transmit, state.receive) == (PortState.BLOCKED, (), ())
+            assert PARENT in site.moon.macsec.filters
+
+    run_virtually(scenario())
+
+
+def test_a_connection_to_another_peer_ends_what_the_first_one_keyed() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await site.reload("moon", remote_id="somebody.example")
+            await asyncio.sleep(0.1)
+            assert not site.hears("moon")
+            assert (await site.view("moon")).caks == ()
+
+    run_virtually(scenario())
+
+
+def test_another_vendors_peer_gives_no_cak(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.ike.flows import sa_init
+
+    original = sa_init._peer_traits
+    monkeypatch.setattr(sa_init, "_peer_traits", lambda *args: replace(original(*args), qsgw=False))
+
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_both(Protection.HYBRID, 30)
+            await asyncio.sleep(3)
+            assert "macsec-peer-foreign" in site.alarms("moon")
+            assert (await site.view("moon")).caks == ()
+
+    run_virtually(scenario())
