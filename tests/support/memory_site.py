@@ -145,12 +145,12 @@ class MemoryGateway:
         create = asyncio.get_running_loop().create_task
         await self.links.open(self.config)
         self._tasks = [
-            create(self.links.work(lambda: None)),
-            create(self.links.follow_events()),
             create(self.executor.work()),
             create(self.keeper.follow_events()),
             create(self.keeper.audit_for_ever(lambda: None)),
             create(self._observe()),
+            create(self.links.work(lambda: None)),
+            create(self.links.follow_events()),
         ]
         await self.links.apply(self.config)
         self.roster.start(changes)

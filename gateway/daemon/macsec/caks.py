@@ -88,11 +88,10 @@ class Caks:
         """For another port."""
         return [Cak(Secret(key.expose()), origin.ckn) for origin, key in self._held.values()]
 
-    def surplus(self, principal: bytes | None) -> bytes | None:
-        """Who is to go before another one comes: the oldest that does not decide."""
-        if len(self._held) < PARTICIPANTS_MAX:
-            return None
-        return next(ckn for ckn in self._held if ckn != principal)
+    def trim(self) -> None:
+        """While there is no port that says which one may go: the newest stay."""
+        for ckn in list(self._held)[:-PARTICIPANTS_MAX]:
+            self.drop(ckn)
 
     def _take(self, cak: Cak, origin: Origin) -> Cak:
         self.source_lost = None

@@ -17,6 +17,7 @@ from gateway.mka.events import (
     Event,
     IdentityRenewed,
     KeyServerChanged,
+    NoSakPossible,
     PeerLive,
     PeerLost,
     PortChanged,
@@ -106,6 +107,7 @@ class PortEvents:
         self._sak_ckn: bytes | None = None  # of the last SAK in use
         self.tally = LinkTally()
         self.refusals = Refusals()
+        self.obstacle: str | None = None  # why members that hear each other have no SAK
 
     def inherit(self, old: PortEvents, caks: Caks) -> None:
         """Go on where the link that this one replaces left off (a reload)."""
@@ -133,6 +135,9 @@ class PortEvents:
                 self._say("macsec-sak-made", f"new SAK {ki}: {reason}", event.ckn)
             case SakInUse():
                 self._in_use(event)
+            case NoSakPossible(reason=reason):
+                self.obstacle = reason
+                self.failed("macsec-no-sak", f"no SAK comes of it: {reason}")
             case SakRefused(reason=reason):
                 self.failed("macsec-sak-refused", f"the key server's SAK is refused: {reason}")
             case SakFailed(reason=reason):
@@ -146,12 +151,15 @@ class PortEvents:
                 self._bulletin.publish(
                     "macsec-port", text, tunnel=self._name, level=level, port=state.value
                 )
-            case SakRetired() | PrincipalChanged() | IdentityRenewed():
+            case PrincipalChanged():
+                self.obstacle = None
+            case SakRetired() | IdentityRenewed():
                 log.debug("%s: %s", self._name, event)
             case _:
                 assert_never(event)
 
     def _in_use(self, event: SakInUse) -> None:
+        self.obstacle = None
         self._caks.sak_in_use(event.ki, event.ckn)
         if self._sak_ckn is not None:
             self.tally.sak_rollovers += 1

@@ -130,8 +130,8 @@ class MacsecLink:
 
     @property
     def trouble(self) -> str | None:
-        """Why there is no station."""
-        return self._missing or self._refused
+        """Why no SAK is in use, where it is known."""
+        return self._missing or self._refused or self.events.obstacle
 
     @property
     def policy(self) -> TunnelProtection | None:
@@ -149,7 +149,6 @@ class MacsecLink:
             self._foreign = f"{who} is no qsgw gateway: its IKE SA gives no CAK"
             self._watch()
             return
-        self._make_room()
         try:
             exported = self.source.export(ike)
         except NoIkeSaError as error:  # policy did not want it, and closed it
@@ -204,16 +203,9 @@ class MacsecLink:
     def _give(self, cak: Cak) -> None:
         if self.station is None:
             cak.wipe()  # the next station gets a copy
+            self.caks.trim()
         else:
             self.station.run(lambda port, now: port.add_cak(cak, now))
-
-    def _make_room(self) -> None:
-        facts = self.facts
-        items = () if facts is None else facts.participants
-        principal = next((item.ckn for item in items if item.principal), None)
-        surplus = self.caks.surplus(principal)
-        if surplus is not None:
-            self._remove(surplus, "too many CAKs")
 
     def _remove(self, ckn: bytes, reason: str) -> None:
         if self.station is not None:
