@@ -79,9 +79,10 @@ def test_exposure(analyze: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
-def test_two_capabilities_and_no_more() -> None:
+def test_three_capabilities_and_no_more() -> None:
+    """CAP_NET_RAW: without it there is no AF_PACKET socket, and nothing else carries EAPOL."""
     found = settings("qsgwd.service")
-    wanted = {"CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"}
+    wanted = {"CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"}
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
         assert set(" ".join(found[key]).split()) == wanted
     assert found["User"] == ["qsgw"]
@@ -90,9 +91,13 @@ def test_two_capabilities_and_no_more() -> None:
 
 
 def test_address_families_are_those_the_daemon_uses() -> None:
-    """AF_UNIX for notify, journal and control; AF_NETLINK for XFRM; no AF_PACKET."""
+    """AF_UNIX for notify, journal and control; AF_NETLINK for XFRM and MACsec; AF_PACKET for
+    EAPOL, which only the daemon speaks: what blocks at boot needs none."""
     (families,) = settings("qsgwd.service")["RestrictAddressFamilies"]
-    assert set(families.split()) == {"AF_NETLINK", "AF_INET", "AF_INET6", "AF_UNIX"}
+    wanted = {"AF_NETLINK", "AF_INET", "AF_INET6", "AF_UNIX"}
+    assert set(families.split()) == wanted | {"AF_PACKET"}
+    (families,) = settings("qsgw-block.service")["RestrictAddressFamilies"]
+    assert set(families.split()) <= wanted
 
 
 def test_keys_stay_in_memory() -> None:

@@ -118,7 +118,7 @@ def test_no_task_and_no_timer_outlives_a_gateway() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         for gateway in (site.moon, site.sun):
             assert gateway.executor._queue.empty()
-            assert gateway.driver._timer is None
+            assert gateway.driver._loop._timer is None
             assert gateway.tunnel._timer is None
 
     run_virtually(scenario())
