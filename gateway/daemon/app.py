@@ -80,16 +80,7 @@ class Gateway:
             keys_changed=self._keys_changed.set,
             closed=lambda name, reason: self._links.denied(name, reason),  # noqa: PLW0108  below
         )
-        self._links = MacsecLinks(
-            MacsecNetlink(),
-            open_socket=EapolSocket,
-            endpoint=self._driver.endpoint,
-            tunnels=self._roster.tunnels,
-            rng=SystemRng(),
-            bulletin=self._bulletin,
-            key_log=key_log,
-            clock=self._clock,
-        )
+        self._links = self._make_links(key_log)
         self._executor = KernelExecutor(
             self._dataplane,
             self._roster.tunnels,
@@ -113,6 +104,18 @@ class Gateway:
             group=config.gateway.control_group,
         )
         self._outlets = Outlets(config, snapshot=self.snapshot, bulletin=self._bulletin)
+
+    def _make_links(self, key_log: KeyLog | None) -> MacsecLinks:
+        return MacsecLinks(
+            MacsecNetlink(),
+            open_socket=EapolSocket,
+            endpoint=self._driver.endpoint,
+            tunnels=self._roster.tunnels,
+            rng=SystemRng(),
+            bulletin=self._bulletin,
+            key_log=key_log,
+            clock=self._clock,
+        )
 
     # --- life -----------------------------------------------------------------------------
 
