@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import struct
 import subprocess
+import sys
 from dataclasses import replace
+from ipaddress import ip_interface
 
 import pytest
 
-from gateway.errors import StartupError
-from gateway.mka.registry import CipherSuite
+from gateway.dataplane.macsec_port import InterfaceChanged, InterfaceEventsLost
+from gateway.dataplane.netlink.link_monitor import LinkEvents
+from gateway.dataplane.netlink.macsec_probe import probe_macsec
+from gateway.dataplane.netlink.parent_filter import ETHERTYPE_MACSEC
+from gateway.errors import DataplaneError, StartupError
+from gateway.mka.registry import ETHERTYPE_EAPOL, PAE_GROUP_ADDRESS, CipherSuite
+from gateway.model import PortState
+from tests.support.kernel_link import SILENCE, TIMEOUT, inside, receive, run
 from tests.support.macsec_contract import CONTRACT, MacsecPair, receive_sa, transmit_sa
 from tests.support.macsec_link import (
     DEVICE,
+    ETH_P_ALL,
+    MARKER,
     PARENT,
     Station,
+    ethertype,
     frame_passes,
+    frames,
     make_link,
     make_stations,
+    ping,
     remove_stations,
 )
 
 pytestmark = pytest.mark.lab
+
+SOL_PACKET, PACKET_ADD_MEMBERSHIP = 263, 1  # linux/if_packet.h
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +114,396 @@ async def test_the_contract_with_a_replay_window(pair, rule, window):
     pair.spec_a = replace(pair.spec_a, replay_window=window)
     pair.spec_b = replace(pair.spec_b, replay_window=window)
     await rule(pair)
+
+
+# --- as others see it ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", CipherSuite, ids=lambda suite: suite.name)
+async def test_traffic_passes_and_iproute2_bears_out_every_value(stations, suite):
+    a, b = stations
+    await up(a, b, suite=suite, replay_window=32)
+    await both_ways(a, b, number=7, an=2, suite=suite)
+    await use(a, b, 2)
+    assert await ping(a, b, "-c", "3", "-i", "0.05") == (3, 3)
+
+    for station, peer in ((a, b), (b, a)):
+        state = await station.plane.read(DEVICE)
+        assert state is not None
+        shown = station.macsec()
+        assert shown["ifname"] == DEVICE
+        flags = ("protect", "encrypt", "send_sci", "replay", "end_station", "scb")
+        assert [shown[flag] for flag in flags] == [True, True, True, True, False, False]
+        assert shown["validate"] == "strict"
+        assert (shown["window"], shown["icv_length"], shown["encoding_sa"]) == (32, 16, 2)
+        assert shown["cipher_suite"] == suite.name.replace("_", "-")
+        assert int(shown["sci"], 16) == int.from_bytes(state.sci.encode())
+        assert state.sci == station.sci
+        (sent,) = shown["sa_list"]
+        (channel,) = shown["rx_sc"]
+        (taken,) = channel["sa_list"]
+        ki = transmit_sa(7, an=2, suite=suite).ki.encode()
+        assert int(channel["sci"], 16) == int.from_bytes(peer.sci.encode())
+        assert state.receive_channels == (peer.sci,)
+        for entry, held in ((sent, state.transmit[0]), (taken, state.receive[0])):
+            assert (entry["an"], entry["active"], entry["key"]) == (2, True, ki.hex())
+            assert (held.an, held.active, held.ki) == (2, True, ki)
+            assert abs(entry["pn"] - held.pn) <= 3, "frames of the kernel's own in between"
+        assert state.counters.out_packets >= 3
+        assert state.counters.in_ok >= 3
+        assert station.link(DEVICE)["mtu"] == 1468 == state.mtu
+        assert station.link(DEVICE)["flags"].count("UP") == 1
+        assert station.address in station.ip("addr", "show", DEVICE)
+
+
+async def test_sas_follow_each_other_under_traffic_without_a_loss(stations):
+    a, b = stations
+    await up(a, b)
+    await both_ways(a, b, number=1, an=0)
+    await use(a, b, 0)
+    count = 150
+    traffic = asyncio.create_task(ping(a, b, "-c", str(count), "-i", "0.02"))
+    for number in range(2, 8):
+        await asyncio.sleep(0.35)
+        an, old = (number - 1) % 4, (number - 2) % 4
+        await both_ways(a, b, number=number, an=an)
+        await use(a, b, an)
+        await asyncio.sleep(0.05)  # MKA: 3 s; frames under the old one are on their way
+        for station, peer in ((a, b), (b, a)):
+            await station.plane.remove_transmit_sa(DEVICE, old)
+            await station.plane.remove_receive_sa(DEVICE, peer.sci, old)
+    assert await traffic == (count, count)
+    for station in (a, b):
+        state = await station.plane.read(DEVICE)
+        assert state is not None
+        assert [sa.an for sa in state.transmit] == [sa.an for sa in state.receive] == [2]
+        counters = state.counters
+        assert counters.in_not_valid == counters.in_not_using_sa == counters.in_late == 0
+        assert counters.out_untagged == 0
+
+
+async def test_a_replayed_frame_is_late(stations):
+    a, b = stations
+    await up(a, b)
+    await both_ways(a, b)
+    await use(a, b, 0)
+    with b.raw(PARENT, ETH_P_ALL) as tap:
+        assert await frame_passes(a, b, source=DEVICE, sink=DEVICE)
+        captured = [frame for frame in frames(tap) if ethertype(frame) == ETHERTYPE_MACSEC]
+    assert captured
+    assert not any(MARKER in frame for frame in captured)
+    before = await b.plane.read(DEVICE)
+    for frame in captured:
+        a.send(PARENT, frame)
+    after = await b.plane.read(DEVICE)
+    assert after.counters.in_late >= before.counters.in_late + len(captured)
+    changed = captured[-1][:-1] + bytes([captured[-1][-1] ^ 1])
+    pn = int.from_bytes(changed[16:20]) + 1000
+    a.send(PARENT, changed[:16] + pn.to_bytes(4) + changed[20:])
+    last = await b.plane.read(DEVICE)
+    assert last.counters.in_not_valid == before.counters.in_not_valid + 1
+
+
+async def test_packet_numbers_of_64_bits(stations):
+    a, b = stations
+    suite = CipherSuite.GCM_AES_XPN_256
+    await up(a, b, suite=suite)
+    await both_ways(a, b, suite=suite)
+    await use(a, b, 0)
+    beyond = (5 << 32) + 7
+    await b.plane.raise_lowest_pn(DEVICE, a.sci, 0, beyond)
+    state = await b.plane.read(DEVICE)
+    assert state.receive[0].pn == beyond
+    assert b.macsec()["rx_sc"][0]["sa_list"][0]["pn"] == 7, "the lower half"
+
+
+# --- nothing in the clear --------------------------------------------------------------------
+
+
+async def test_the_filter_is_what_tc_shows(stations):
+    a, _ = stations
+    assert not a.filters("ingress")
+    await a.plane.set_up(a.spec)
+    await a.plane.set_up(a.spec)  # nothing twice
+    for direction in ("ingress", "egress"):
+        shown = a.filters(direction)
+        assert [(entry["protocol"], entry["pref"], entry["kind"]) for entry in shown] == [
+            ("[34958]", 81, "matchall"),
+            ("[35045]", 82, "matchall"),
+            ("all", 83, "matchall"),
+        ]
+        actions = [entry["options"]["actions"] for entry in shown]
+        assert [[one["control_action"]["type"] for one in some] for some in actions] == [
+            ["pass"],
+            ["pass"],
+            ["drop"],
+        ]
+        assert {entry["options"]["handle"] for entry in shown} == {0x71736777}
+
+
+async def test_the_filter_is_mended_and_what_is_not_ours_stays(stations):
+    a, _ = stations
+    await a.plane.set_up(a.spec)
+    foreign = ["filter", "add", "dev", PARENT, "ingress", "pref", "9", "matchall", "action", "ok"]
+    a.tc(*foreign)
+    a.tc("filter", "del", "dev", PARENT, "egress", "pref", "83")
+    assert not (await a.plane.read(DEVICE)).filtered
+    assert (await a.plane.set_up(a.spec)).filtered
+    a.tc("filter", "del", "dev", PARENT, "egress", "pref", "83")
+    forged = ["pref", "83", "protocol", "all", "handle", "0x71736777", "matchall", "action", "ok"]
+    a.tc("filter", "add", "dev", PARENT, "egress", *forged)
+    assert not (await a.plane.read(DEVICE)).filtered
+    assert (await a.plane.set_up(a.spec)).filtered
+    await a.plane.take_down(DEVICE, PARENT)
+    assert [entry["pref"] for entry in a.filters("ingress")] == [9]
+    a.tc("filter", "del", "dev", PARENT, "ingress")
+    await a.plane.take_down(DEVICE, PARENT)
+    assert "clsact" not in a.tc("qdisc", "show", "dev", PARENT)
+
+
+async def test_a_priority_that_is_taken_is_an_error_and_no_device_is_made(stations):
+    a, _ = stations
+    a.tc("qdisc", "add", "dev", PARENT, "clsact")
+    a.tc("filter", "add", "dev", PARENT, "egress", "pref", "82", "matchall", "action", "ok")
+    with pytest.raises(DataplaneError, match=f"{PARENT} egress: priority 82 is taken"):
+        await a.plane.set_up(a.spec)
+    assert await a.plane.read(DEVICE) is None
+
+
+async def test_an_ingress_qdisc_of_others_is_named(stations):
+    a, _ = stations
+    a.tc("qdisc", "add", "dev", PARENT, "ingress")
+    with pytest.raises(DataplaneError, match="another ingress qdisc"):
+        await a.plane.set_up(a.spec)
+
+
+@pytest.mark.parametrize("device", [PARENT, DEVICE])
+async def test_what_comes_in_the_clear_reaches_neither_interface(stations, device):
+    a, b = stations
+    await b.plane.set_up(b.spec)
+    a.ip("link", "set", PARENT, "up")
+    before = b.dropped("ingress")
+    assert not await frame_passes(a, b, source=PARENT, sink=device)
+    assert b.dropped("ingress") > before
+    await b.plane.set_up(replace(b.spec, filtered=False))  # the negative twin
+    assert await frame_passes(a, b, source=PARENT, sink=device) is (device == PARENT)
+    state = await b.plane.read(DEVICE)
+    assert state.counters.in_no_tag >= 1, "strict holds without a filter, too"
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+async def test_the_parents_own_addresses_cannot_be_reached(stations, filtered):
+    a, b = stations
+    a.ip("link", "set", PARENT, "up")
+    a.ip("addr", "add", "10.77.0.1/24", "dev", PARENT)
+    b.ip("addr", "add", "10.77.0.2/24", "dev", PARENT)
+    await b.plane.set_up(replace(b.spec, filtered=filtered))
+    with contextlib.suppress(subprocess.CalledProcessError):
+        a.inside("ping", "-n", "-c", "1", "-W", "1", "10.77.0.2")
+    neighbours = a.ip("neigh", "show", "dev", PARENT)
+    assert (b.mac.hex(":") in neighbours) is not filtered
+
+
+async def test_nothing_but_macsec_and_eapol_leaves_from_the_first_frame_on(stations):
+    a, b = stations
+    b.ip("link", "set", PARENT, "up")
+    with b.raw(PARENT, ETH_P_ALL) as tap:
+        await a.plane.set_up(a.spec)  # brings the parent up: router solicitations, MLD, DAD
+        await asyncio.sleep(1.5)
+        a.send(PARENT, a.frame())
+        a.send(PARENT, a.frame(ETHERTYPE_EAPOL))
+        assert a.dropped("egress") >= 2
+        sa = transmit_sa(1, an=0, suite=a.spec.suite)
+        await a.plane.install_transmit_sa(DEVICE, sa)
+        await a.plane.transmit_with(DEVICE, 0)
+        a.send(DEVICE, a.frame())
+        seen = {ethertype(frame) for frame in frames(tap) if frame[6:12] == a.mac}
+    assert seen == {ETHERTYPE_EAPOL, ETHERTYPE_MACSEC}
+
+
+async def test_without_the_filter_the_parent_speaks_by_itself(stations):
+    """The negative twin: the capture would see it."""
+    a, b = stations
+    b.ip("link", "set", PARENT, "up")
+    with b.raw(PARENT, ETH_P_ALL) as tap:
+        await a.plane.set_up(replace(a.spec, filtered=False))
+        await asyncio.sleep(1.5)
+        seen = {ethertype(frame) for frame in frames(tap) if frame[6:12] == a.mac}
+    assert seen == {0x86DD}
+
+
+async def test_eapol_frames_come_in(stations):
+    a, b = stations
+    await up(a, b)
+    with b.raw(PARENT, ETHERTYPE_EAPOL) as listener:
+        listener.setsockopt(*membership(b, PAE_GROUP_ADDRESS))
+        a.send(PARENT, a.frame(ETHERTYPE_EAPOL, to=PAE_GROUP_ADDRESS))
+        taken = await receive(listener)
+    assert taken is not None
+    assert MARKER in taken
+
+
+def membership(station: Station, group: bytes) -> tuple[int, int, bytes]:
+    """setsockopt's arguments; packet(7): struct packet_mreq."""
+    request = struct.pack("iHH8s", station.link(PARENT)["ifindex"], 0, len(group), group)
+    return SOL_PACKET, PACKET_ADD_MEMBERSHIP, request
+
+
+async def test_clear_traffic_and_back(stations):
+    a, b = stations
+    await up(a, b, filtered=False)
+    for station in (a, b):
+        await station.plane.set_port(DEVICE, PortState.CLEAR)
+    assert await ping(a, b, "-c", "2", "-i", "0.05") == (2, 2)
+    await both_ways(a, b)
+    await use(a, b, 0)
+    for station in (a, b):
+        await station.plane.set_port(DEVICE, PortState.SECURED)
+    assert await ping(a, b, "-c", "2", "-i", "0.05") == (2, 2)
+    state = await a.plane.read(DEVICE)
+    assert state.port is PortState.SECURED
+    assert state.counters.in_ok >= 2
+
+
+# --- devices ---------------------------------------------------------------------------------
+
+
+async def test_the_largest_packet_passes_and_one_more_octet_does_not(stations):
+    a, b = stations
+    await up(a, b)
+    await both_ways(a, b)
+    await use(a, b, 0)
+    largest = 1468 - 20 - 8  # IPv4 and ICMP
+    assert await ping(a, b, "-c", "1", "-M", "do", "-s", str(largest)) == (1, 1)
+    assert await ping(a, b, "-c", "1", "-W", "1", "-M", "do", "-s", str(largest + 1)) == (1, 0)
+    state = await a.plane.set_up(replace(a.spec, mtu=1300))
+    assert state.mtu == a.link(DEVICE)["mtu"] == 1300
+
+
+async def test_another_mac_address_of_the_parent_makes_the_device_anew(stations):
+    a, b = stations
+    await up(a, b)
+    await both_ways(a, b)
+    before = await a.plane.read(DEVICE)
+    a.ip("link", "set", PARENT, "address", "02:00:00:00:51:99")
+    after = await a.plane.set_up(a.spec)
+    assert after.index != before.index
+    assert after.sci.mac.hex() == "020000005199"
+    assert after.transmit == after.receive == ()
+    assert a.link(DEVICE)["address"] == "02:00:00:00:51:99"
+
+
+async def test_addresses_of_others_stay(stations):
+    a, _ = stations
+    await a.plane.set_up(a.spec)
+    a.ip("addr", "add", "10.66.0.1/24", "dev", DEVICE)
+    await a.plane.set_up(replace(a.spec, addresses=(ip_interface("fd00:9::1/64"),)))
+    shown = a.ip("addr", "show", DEVICE)
+    for address in (a.address, "10.66.0.1/24", "fd00:9::1/64"):
+        assert address in shown
+    assert "tentative" not in shown.partition("fd00:9::1/64")[2].splitlines()[0]
+    a.ip("addr", "add", "10.55.0.1/24", "dev", PARENT)
+    parent = await a.plane.parent(PARENT)
+    assert ip_interface("10.55.0.1/24") in parent.addresses
+    assert ip_interface("10.66.0.1/24") not in parent.addresses
+    assert (parent.mac, parent.mtu) == (a.mac, 1500)
+
+
+async def test_a_parent_without_a_carrier_is_not_running(stations):
+    a, b = stations
+    assert not (await a.plane.parent(PARENT)).running
+    await up(a, b)
+    assert (await a.plane.parent(PARENT)).running
+    b.ip("link", "set", PARENT, "down")
+    assert not (await a.plane.parent(PARENT)).running
+
+
+async def test_a_device_that_is_not_macsec_is_left_alone(stations):
+    a, _ = stations
+    a.ip("link", "add", DEVICE, "type", "veth", "peer", "name", "other")
+    try:
+        with pytest.raises(DataplaneError, match=f"{DEVICE} is there and no MACsec device"):
+            await a.plane.set_up(a.spec)
+        assert await a.plane.read(DEVICE) is None
+        await a.plane.take_down(DEVICE, PARENT)
+        assert a.link(DEVICE)["linkinfo"]["info_kind"] == "veth"
+    finally:
+        a.ip("link", "del", DEVICE)
+
+
+async def test_a_second_device_with_our_sci_is_refused_with_the_reason(stations):
+    a, _ = stations
+    await a.plane.set_up(a.spec)
+    with pytest.raises(DataplaneError, match="another device with SCI") as caught:
+        await a.plane.set_up(replace(a.spec, device="macsec-two"))
+    assert caught.value.errno == errno.EBUSY
+
+
+# --- events and what is missing --------------------------------------------------------------
+
+
+async def test_changes_of_interfaces_are_told_once(stations):
+    a, b = stations
+    await up(a, b)
+    told: asyncio.Queue = asyncio.Queue()
+    reader = asyncio.create_task(read_into(told, a.plane.events()))
+    await drain(told)
+    await a.plane.set_port(DEVICE, PortState.SECURED)  # changes nothing that is read
+    a.ip("link", "set", PARENT, "mtu", "1400")
+    changed = await drain(told)
+    assert changed[0] == InterfaceChanged(PARENT)
+    assert InterfaceChanged(DEVICE) in changed  # the kernel took its MTU down, too
+    assert (await a.plane.read(DEVICE)).mtu == 1368
+    b.ip("link", "set", PARENT, "down")
+    assert InterfaceChanged(PARENT) in await drain(told)
+    a.ip("link", "del", DEVICE)
+    assert set(await drain(told)) == {InterfaceChanged(DEVICE)}
+    await a.plane.close()
+    await asyncio.wait_for(reader, TIMEOUT)
+    await a.plane.open()
+
+
+async def read_into(queue: asyncio.Queue, events) -> None:
+    async for event in events:
+        queue.put_nowait(event)
+
+
+async def drain(queue: asyncio.Queue) -> list:
+    await asyncio.sleep(2 * SILENCE)
+    return [queue.get_nowait() for _ in range(queue.qsize())]
+
+
+async def test_an_overrun_is_told_and_survived(stations):
+    a, _ = stations
+    with inside(a.namespace):
+        monitor = LinkEvents(receive_buffer=4096)
+        await monitor.open()
+        for number in range(12):
+            a.ip("link", "set", PARENT, "mtu", str(1400 + number))
+        events = monitor.events()
+        async with asyncio.timeout(TIMEOUT):
+            while await anext(events) != InterfaceEventsLost():
+                pass
+        a.ip("link", "set", PARENT, "mtu", "1300")
+        async with asyncio.timeout(TIMEOUT):
+            assert await anext(events) == InterfaceChanged(PARENT)
+    monitor.close()
+
+
+def test_without_the_capability_the_message_names_it(namespaces):
+    code = (
+        "import asyncio\n"
+        "from gateway.dataplane.netlink.macsec import MacsecNetlink\n"
+        "asyncio.run(MacsecNetlink().open())\n"
+    )
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("ip", "netns", "exec", namespaces[0].namespace, *without, sys.executable, "-c", code)
+    assert "StartupError" in caught.value.stderr
+    assert "CAP_NET_ADMIN" in caught.value.stderr
+
+
+def test_the_probe_finds_all_that_is_needed():
+    results = asyncio.run(probe_macsec())
+    assert [result.feature for result in results if not result.ok] == []
+    assert len(results) >= 3

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.dataplane.macsec_port import SecySpec
 from gateway.dataplane.netlink.macsec import MacsecNetlink
+from gateway.mka.identifiers import Sci
 from gateway.mka.registry import CipherSuite
 from tests.support.kernel_link import SILENCE, TIMEOUT, inside, receive, run
 
@@ -42,6 +43,10 @@ class Station:
     mac: bytes
     address: str
     plane: NamespacePlane
+
+    @property
+    def sci(self) -> Sci:
+        return Sci(self.mac)
 
     @property
     def spec(self) -> SecySpec:
@@ -98,7 +103,8 @@ class Station:
         return sock
 
     def send(self, name: str, frame: bytes) -> None:
-        with self.raw(name) as sock, contextlib.suppress(OSError):
+        # The socket's protocol is the frame's to the filter.
+        with self.raw(name, ethertype(frame)) as sock, contextlib.suppress(OSError):
             sock.send(frame)
 
     def frame(self, ethertype: int = ETHERTYPE_TEST, *, to: bytes = BROADCAST) -> bytes:

@@ -75,6 +75,14 @@ def encode_link_mtu(index: int, mtu: int) -> Any:
     return message
 
 
+def encode_new_pair(name: str) -> Any:
+    """Two virtual Ethernet interfaces; the kernel names the other one."""
+    message = link_message()
+    kind = {"attrs": [("IFLA_INFO_KIND", "veth")]}
+    message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_LINKINFO", kind)]
+    return message
+
+
 # --- MACsec devices --------------------------------------------------------------------------
 
 

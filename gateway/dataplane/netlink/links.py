@@ -22,6 +22,7 @@ from gateway.dataplane.netlink.link_codec import (
     encode_macsec_settings,
     encode_new_address,
     encode_new_macsec,
+    encode_new_pair,
 )
 from gateway.dataplane.netlink.link_messages import REPLY_CLASSES, ROUTE, RouteMessage
 from gateway.dataplane.netlink.request_socket import RequestSocket
@@ -86,6 +87,13 @@ class Links:
         except DataplaneError as error:
             if error.errno != errno.ENODEV:
                 raise
+
+    async def make_ethernet(self, name: str) -> Link:
+        """One end of a pair, to try things on."""
+        flags = NLM_F_CREATE | NLM_F_EXCL
+        request = encode_new_pair(name)
+        await self.requests.execute(f"make {name} (veth)", RouteMessage.NEWLINK, request, flags)
+        return await self.get(name)
 
     # --- MACsec devices ----------------------------------------------------------------------
 
