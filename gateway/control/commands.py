@@ -125,7 +125,8 @@ def config_check(arguments: Namespace) -> int:
 
 
 def doctor(arguments: Namespace) -> int:
-    from gateway.control.doctor import State, examine  # noqa: PLC0415  heavy
+    from gateway.control.doctor import examine  # noqa: PLC0415  heavy
+    from gateway.control.finding import State  # noqa: PLC0415  this verb only
 
     findings = examine(config_file=arguments.config, control_socket=arguments.socket)
     if arguments.json:

@@ -10,15 +10,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.control.client import ControlClient
+from gateway.control.finding import Finding, State
 from gateway.control.protocol import DEFAULT_SOCKET
-from gateway.control.text import Style, clean
 from gateway.errors import ControlError
 from kms_client.errors import KmeError
 
@@ -38,34 +36,6 @@ PACKAGES = (
 )
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_BIND_SERVICE": 10}  # <linux/capability.h>
 IKE_PORTS = (500, 4500)  # RFC 7296 2
-_COLOURS = {"ok": ("green",), "warning": ("yellow",), "failed": ("red", "bold")}
-
-
-class State(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    check: str
-    state: State
-    text: str
-    advice: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "check": self.check,
-            "state": self.state.value,
-            "text": self.text,
-            "advice": self.advice,
-        }
-
-    def line(self, style: Style) -> str:
-        state = style.paint(f"{self.state:<8}", *_COLOURS[self.state])
-        advice = f" - {self.advice}" if self.advice else ""
-        return f"{state} {self.check}: {clean(self.text)}{clean(advice)}"
 
 
 def examine(*, config_file: str, control_socket: str) -> list[Finding]:
@@ -78,6 +48,10 @@ def examine(*, config_file: str, control_socket: str) -> list[Finding]:
     findings += config_findings
     if config is not None and control_socket == DEFAULT_SOCKET:
         control_socket = str(config.gateway.control_socket)
+    if config is not None and config.macsec:
+        from gateway.control.doctor_macsec import examine_links  # noqa: PLC0415  heavy
+
+        findings += asyncio.run(examine_links(config.macsec))
     daemon = _daemon(control_socket)
     findings.append(daemon)
     if config is not None:

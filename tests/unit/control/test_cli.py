@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.control import cli
-from gateway.control.doctor import Finding, State
+from gateway.control.finding import Finding, State
 from gateway.model import Protection, QkdPolicy, Severity
 from tests.support.snapshots import (
     KEY_ID,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.control import doctor
-from gateway.control.doctor import Finding, State, examine
+from gateway.control.doctor import examine
+from gateway.control.finding import Finding, State
 from gateway.dataplane.netlink import probe
 from gateway.dataplane.netlink.probe import ProbeResult
 from kms_client.errors import KmeUnreachableError

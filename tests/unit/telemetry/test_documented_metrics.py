@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.daemon.macsec.alarms import ALARMS
 from gateway.telemetry.metrics import render_metrics
 from gateway.telemetry.mqtt import MqttState
 from tests.support.snapshots import macsec_view, snapshot
@@ -21,7 +22,7 @@ def section(title: str) -> str:
 
 def sources(*folders: str) -> str:
     return "\n".join(
-        path.read_text() for folder in folders for path in (ROOT / "gateway" / folder).glob("*.py")
+        path.read_text() for folder in folders for path in (ROOT / "gateway" / folder).rglob("*.py")
     )
 
 
@@ -40,13 +41,14 @@ def test_metrics() -> None:
 
 
 def test_alarms() -> None:
-    documented = set(re.findall(r"^\| `([a-z-]+)` \|", section("Alarms"), re.MULTILINE))
+    rows = re.findall(r"^\| (`[^|]+`) \|", section("Alarms"), re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
     text = sources("protection", "daemon")
     raised = set(re.findall(r'alarms\["([a-z-]+)"\]|raise_alarm\(\s*"([a-z-]+)"', text))
-    assert documented == {one or other for one, other in raised}
+    assert documented == {one or other for one, other in raised} | set(ALARMS)
 
 
 def test_events() -> None:
-    (line,) = re.findall(r"^Events: (.*)$", section("MQTT"), re.MULTILINE)
-    published = set(re.findall(r'\.publish\(\s*"([a-z-]+)"', sources("daemon")))
-    assert set(re.findall(r"`([a-z-]+)`", line)) == published
+    (line,) = re.findall(r"^Events, .*?: (.*)$", section("MQTT"), re.MULTILINE)
+    named = r'(?:\.publish|\._say|\.failed)\(\s*"([a-z-]+)"'
+    assert set(re.findall(r"`([a-z-]+)`", line)) == set(re.findall(named, sources("daemon")))
