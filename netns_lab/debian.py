@@ -51,8 +51,13 @@ def own_lists(state: Path) -> list[str]:
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """The archive's files, below ``root``; no maintainer script is run."""
-    run(["dpkg-deb", "-x", str(archive), str(root)], archive.parent)
+    """The archive's files, below ``root``; no maintainer script is run.
+
+    Links to folders that are there, /lib to /usr/lib, stay: ``dpkg-deb -x`` would replace them by
+    folders where a package has files in /lib, as those of bookworm do.
+    """
+    script = 'dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink -C "$2"'
+    run(["sh", "-ec", script, "sh", str(archive), str(root)], archive.parent)
 
 
 def field(archive: Path, name: str) -> str:

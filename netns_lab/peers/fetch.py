@@ -1,10 +1,10 @@
-"""Root trees with IKE daemons of other makers, unpacked from Debian packages into the cache.
+"""Root trees with daemons of other makers, unpacked from Debian packages into the cache.
 
     python -m netns_lab.peers.fetch [NAME...]
 
-They are newer than what a stable Debian has, so they come from the mirror the host itself
-uses but from another suite, resolved by apt-get as for an empty system and unpacked without
-running anything: nothing is installed, and no root is needed.
+They come from the mirror the host itself uses, but each from a suite of its own, be it newer than
+the host's; resolved by apt-get as for an empty system and unpacked without running anything:
+nothing is installed, and no root is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from netns_lab import debian, paths
 from netns_lab.errors import ToolMissingError
 from netns_lab.tools import Say
 
-SUITES = ("sid", "experimental")
+NEWEST = ("sid", "experimental")
 MERGED = ("bin", "sbin", "lib", "lib64")
 """Links to folders of the same name in /usr, as on every Debian since bookworm."""
 
@@ -35,6 +35,7 @@ class Bundle:
 
     name: str
     packages: tuple[str, ...]  # the first one's version is the peer's
+    suites: tuple[str, ...] = NEWEST
 
 
 STRONGSWAN = Bundle(
@@ -49,7 +50,12 @@ STRONGSWAN = Bundle(
     ),
 )
 LIBRESWAN = Bundle(name="libreswan", packages=("libreswan", "libnss3-tools"))
-BUNDLES = {bundle.name: bundle for bundle in (STRONGSWAN, LIBRESWAN)}
+WPA_SUPPLICANT = Bundle(
+    name="wpa_supplicant",
+    packages=("wpasupplicant",),
+    suites=("bookworm",),  # 2.10: the 2.11 of later ones ends without a wireless network stack
+)
+BUNDLES = {bundle.name: bundle for bundle in (STRONGSWAN, LIBRESWAN, WPA_SUPPLICANT)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +107,10 @@ def mirror(targets: str) -> str | None:
     return None
 
 
-def sources(address: str, keyring: Path | None) -> str:
-    """A sources.list for ``SUITES`` of the archive at ``address``."""
+def sources(address: str, suites: Sequence[str], keyring: Path | None) -> str:
+    """A sources.list for ``suites`` of the archive at ``address``."""
     options = f" [signed-by={keyring}]" if keyring else ""
-    return "".join(f"deb{options} {address} {suite} main\n" for suite in SUITES)
+    return "".join(f"deb{options} {address} {suite} main\n" for suite in suites)
 
 
 def preferences(packages: Sequence[str]) -> str:
@@ -152,7 +158,7 @@ def _download(bundle: Bundle, state: Path, say: Say) -> list[Path]:
     if address is None:
         raise ToolMissingError(f"{bundle.name}: the host's apt knows no Debian archive")
     keyring = _KEYRING if _KEYRING.exists() else None
-    (state / "sources.list").write_text(sources(address, keyring))
+    (state / "sources.list").write_text(sources(address, bundle.suites, keyring))
     (state / "preferences").write_text(preferences(bundle.packages))
     (state / "status").touch()
     options = [
@@ -164,11 +170,12 @@ def _download(bundle: Bundle, state: Path, say: Say) -> list[Path]:
         *("-o", f"Dir::Etc::preferences={state / 'preferences'}"),
         *("-o", "Dir::Etc::preferencesparts=/dev/null"),
     ]
-    say(f"{bundle.name}: reading the package lists of {' and '.join(SUITES)}")
+    suites = " and ".join(bundle.suites)
+    say(f"{bundle.name}: reading the package lists of {suites}")
     try:
         debian.apt_get(["update", "-o", "APT::Update::Error-Mode=any"], state, options)
     except subprocess.CalledProcessError as error:
-        why = f"the host's Debian mirror does not serve {' and '.join(SUITES)}"
+        why = f"the host's Debian mirror does not serve {suites}"
         said = (error.stderr or "").strip().partition("\n")[0]
         raise ToolMissingError(f"{bundle.name}: {why}: {said}") from error
     say(f"{bundle.name}: fetching packages (nothing is installed)")

@@ -23,10 +23,10 @@ http://b.example/debian/ bookworm main
 
 
 def test_sources_name_every_suite_and_the_keyring_only_where_there_is_one() -> None:
-    plain = fetch.sources("http://a.example/debian/", None).splitlines()
-    assert plain == [f"deb http://a.example/debian/ {suite} main" for suite in fetch.SUITES]
-    signed = fetch.sources("http://a.example/debian/", Path("/keys.gpg"))
-    assert signed.count("[signed-by=/keys.gpg]") == len(fetch.SUITES)
+    plain = fetch.sources("http://a.example/debian/", fetch.NEWEST, None).splitlines()
+    assert plain == [f"deb http://a.example/debian/ {suite} main" for suite in fetch.NEWEST]
+    signed = fetch.sources("http://a.example/debian/", fetch.NEWEST, Path("/keys.gpg"))
+    assert signed.count("[signed-by=/keys.gpg]") == len(fetch.NEWEST)
 
 
 @pytest.mark.parametrize(
