@@ -116,7 +116,7 @@ def disagreement(views: Mapping[Gateway, Json], kernels: Mapping[Gateway, Kernel
             return f"{gateway} did not read its SAK back"
         if not secy.strict or secy.encrypts != sak["encrypted"]:
             return f"{gateway}'s kernel does not protect as it should"
-        if secy.suite.lower() != sak["suite"].lower():
+        if secy.suite != sak["suite"].replace("_", "-"):
             return f"{gateway} says {sak['suite']}, its kernel {secy.suite}"
         if (secy.sending, secy.transmit.get(an)) != (an, ki):
             return f"{gateway} sends with {ki} AN {an}, its kernel with AN {secy.sending}"

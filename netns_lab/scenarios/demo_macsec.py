@@ -175,11 +175,9 @@ class DemoMacsec(Trial[MacsecReport]):
         await self.save_status(f"{len(self.protection)}-{name}")
         view = views["moon"]
         sak = macsec_evidence.sending(view) or {}
-        cak = next(cak for cak in view["caks"] if cak["ckn"] == sak["ckn"])
         self.say(
-            f"{protection} at both ends: SAK {sak['ki']} with AN {sak['an']} in both kernels, "
-            f"CAK of {' + '.join(cak['key_exchanges'])}"
-            + (f" + QKD key {cak['key_id']}" if cak["key_id"] else "")
+            f"{protection} at both ends: SAK {sak['ki']} with AN {sak['an']} in both kernels"
+            + "".join(_made_of(cak) for cak in view["caks"] if cak["ckn"] == sak["ckn"])
         )
         return round(took, 2)
 
@@ -355,6 +353,11 @@ class DemoMacsec(Trial[MacsecReport]):
             },
             marks=[(at - zero, text) for at, text in self.marks],
         ).save(self.out / "timeline.json")
+
+
+def _made_of(cak: dict[str, Any]) -> str:
+    mixed = [*cak["key_exchanges"], *([f"QKD key {cak['key_id']}"] if cak["key_id"] else [])]
+    return f", CAK of {' + '.join(mixed)}"
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def view(**changes: object) -> Json:
     sak = {
         "an": 1,
         "ki": f"{MI}.5",
-        "suite": "gcm-aes-256",
+        "suite": "GCM_AES_256",
         "encrypted": True,
         "transmits": True,
         "in_kernel": True,
