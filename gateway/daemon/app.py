@@ -179,7 +179,7 @@ class Gateway:
         if self._config.gateway.on_stop is OnStop.CLOSE:
             await self._links.close()
             await self._close_tunnels()
-        await self._links.stop()
+        self._links.stop()
         await self._roster.stop()
         await self._outlets.stop()
         await self._supervisor.stop()
@@ -187,6 +187,7 @@ class Gateway:
         self._driver.close()
         await self._executor.close()
         await self._dataplane.close()
+        await self._links.close_plane()
 
     async def _close_tunnels(self) -> None:
         """Delete every SA, telling the peers; block policies stay."""

@@ -167,13 +167,14 @@ class MemoryGateway:
 
     async def stop(self) -> None:
         """As SIGTERM with on_stop = "keep": the kernel stays as it is."""
-        await self.links.stop()
+        self.links.stop()
         await self.roster.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.driver.close()
         await self.executor.close()
+        await self.links.close_plane()
 
     async def crash(self) -> None:
         """As SIGKILL: what was queued or under way is never done, nobody is told."""

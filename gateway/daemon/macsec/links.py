@@ -133,11 +133,14 @@ class MacsecLinks:
         if self.links:
             await self._worker.settle()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """The kernel is left as it is; keys in memory are wiped."""
         for link in self.links.values():
             link.stop()
             link.caks.drop_all()
+
+    async def close_plane(self) -> None:
+        """After the tasks that ``work`` and ``follow_events`` run in have ended."""
         if self._opened.is_set():
             self._opened.clear()
             await self._plane.close()
