@@ -87,10 +87,12 @@ def leftover(
     found = None
     for other in held:
         if other.ki == sa.ki.encode():
-            raise DataplaneError(
-                f"{device}: SAK {sa.ki} is installed already, with AN {other.an}; never twice",
-                errno.EEXIST,
-            )
+            raise installed_already(device, sa)
         if other.an == sa.an:
             found = other
     return found
+
+
+def installed_already(device: str, sa: TransmitSaSpec | ReceiveSaSpec) -> DataplaneError:
+    """For a SAK that a channel has, or had."""
+    return DataplaneError(f"{device}: SAK {sa.ki} was installed already; never twice", errno.EEXIST)

@@ -156,6 +156,34 @@ async def test_traffic_passes_and_iproute2_bears_out_every_value(stations, suite
         assert station.address in station.ip("addr", "show", DEVICE)
 
 
+async def test_what_iproute2_made_is_read(stations):
+    a, b = stations
+    key, ki = bytes(range(32)), bytes(range(16))
+    a.ip("link", "set", PARENT, "up")
+    a.ip("link", "add", "link", PARENT, DEVICE, "type", "macsec", "cipher", "gcm-aes-256",
+         "encrypt", "on", "replay", "on", "window", "9", "encodingsa", "3")  # fmt: skip
+    sa = ["pn", "100", "on", "key", ki.hex(), key.hex()]
+    channel = ["rx", "address", b.mac.hex(":"), "port", "1"]
+    a.ip("macsec", "add", DEVICE, "tx", "sa", "3", *sa)
+    a.ip("macsec", "add", DEVICE, *channel, "on")
+    a.ip("macsec", "add", DEVICE, *channel, "sa", "1", *sa)
+    state = await a.plane.read(DEVICE)
+    assert state is not None
+    assert (state.sci, state.suite, state.encrypt) == (a.sci, CipherSuite.GCM_AES_256, True)
+    assert (state.encoding_an, state.filtered, state.running) == (3, False, False)
+    assert state.parent == (await a.plane.parent(PARENT)).index == a.link(PARENT)["ifindex"]
+    assert state.index == a.link(DEVICE)["ifindex"]
+    (sent,), (taken,) = state.transmit, state.receive
+    assert (sent.sci, sent.an, sent.ki, sent.active, sent.pn) == (a.sci, 3, ki, True, 100)
+    assert (taken.sci, taken.an, taken.ki, taken.active, taken.pn) == (b.sci, 1, ki, True, 100)
+    assert state.receive_channels == (b.sci,)
+    a.ip("link", "set", DEVICE, "type", "macsec", "validate", "check")
+    assert (await a.plane.read(DEVICE)).port is PortState.CLEAR
+    adopted = await a.plane.set_up(a.spec)
+    assert adopted.index == state.index
+    assert (adopted.port, adopted.filtered, adopted.running) == (PortState.SECURED, True, True)
+
+
 async def test_sas_follow_each_other_under_traffic_without_a_loss(stations):
     a, b = stations
     await up(a, b)
@@ -416,6 +444,31 @@ async def test_a_parent_without_a_carrier_is_not_running(stations):
     assert (await a.plane.parent(PARENT)).running
     b.ip("link", "set", PARENT, "down")
     assert not (await a.plane.parent(PARENT)).running
+
+
+async def test_a_sak_does_not_come_back_with_a_new_device(stations):
+    a, _ = stations
+    await a.plane.set_up(a.spec)
+    sa = transmit_sa(1, an=0, suite=a.spec.suite)
+    await a.plane.install_transmit_sa(DEVICE, sa)
+    await a.plane.remove_transmit_sa(DEVICE, 0)
+    for _ in "removed", "made anew":
+        with pytest.raises(DataplaneError, match="never twice"):
+            await a.plane.install_transmit_sa(DEVICE, sa)
+        a.ip("link", "del", DEVICE)
+        await a.plane.set_up(a.spec)
+    await a.plane.install_transmit_sa(DEVICE, transmit_sa(2, an=0, suite=a.spec.suite))
+
+
+async def test_a_parent_in_a_bridge_is_refused_with_the_reason(stations):
+    a, _ = stations
+    a.ip("link", "add", "bridge0", "type", "bridge")
+    try:
+        a.ip("link", "set", PARENT, "master", "bridge0")
+        with pytest.raises(DataplaneError, match="part of a bridge"):
+            await a.plane.set_up(a.spec)
+    finally:
+        a.ip("link", "del", "bridge0")
 
 
 async def test_a_device_that_is_not_macsec_is_left_alone(stations):

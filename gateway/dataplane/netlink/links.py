@@ -107,7 +107,8 @@ class Links:
         except DataplaneError as error:
             hint = {
                 errno.EOPNOTSUPP: "; is the module macsec there?",
-                errno.EBUSY: f"; {spec.parent} has another device with SCI {sci}",
+                errno.EBUSY: f"; is there another device with SCI {sci} on {spec.parent}, or is it"
+                " part of a bridge or bond?",
             }.get(error.errno, "")
             raise DataplaneError(f"{error}{hint}", error.errno) from None
         return await self.get(spec.device)

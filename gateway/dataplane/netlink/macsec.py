@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from gateway.dataplane.macsec_port import (
     MacsecEvent,
@@ -18,6 +19,7 @@ from gateway.dataplane.macsec_rules import (
     check_sa,
     check_spec,
     device_mtu,
+    installed_already,
     leftover,
     next_pn_for,
     port_state,
@@ -26,6 +28,7 @@ from gateway.dataplane.netlink.link_codec import MACSEC_KIND, Link
 from gateway.dataplane.netlink.link_monitor import LinkEvents
 from gateway.dataplane.netlink.links import Links
 from gateway.dataplane.netlink.macsec_codec import (
+    ICV_SIZE,
     Secy,
     decode_secy,
     encode_add_channel,
@@ -52,6 +55,8 @@ from gateway.mka.identifiers import Sci
 from gateway.mka.registry import CipherSuite
 from gateway.model import PortState
 
+SAKS_REMEMBERED: Final = 1024  # of a SAK a minute, 17 hours
+
 
 class MacsecNetlink:
     """MACsec devices of this network namespace. Implements ``gateway.dataplane.macsec_port``."""
@@ -62,6 +67,7 @@ class MacsecNetlink:
         self._requests = RequestSocket(GENERIC, {GENL_ID_CTRL: family_message})
         self._family = 0  # number of the generic netlink family
         self._events = LinkEvents()
+        self._sent_with: deque[tuple[Sci, bytes]] = deque(maxlen=SAKS_REMEMBERED)
 
     async def open(self) -> None:
         """StartupError says what is missing: the module macsec, or CAP_NET_ADMIN."""
@@ -114,8 +120,8 @@ class MacsecNetlink:
         sci = Sci(parent.mac, spec.port)
         if device is not None:
             secy = await self._secy(device)
-            same = (parent.index, sci, spec.suite)
-            if secy is not None and (device.below, secy.sci, secy.suite) == same:
+            same = (parent.index, sci, spec.suite, ICV_SIZE)
+            if secy is not None and (device.below, secy.sci, secy.suite, secy.icv_size) == same:
                 await self._links.change_macsec(device, spec)
                 return device
             await self._links.delete(device)
@@ -159,12 +165,17 @@ class MacsecNetlink:
     # --- our own channel ---------------------------------------------------------------------
 
     async def install_transmit_sa(self, device: str, sa: TransmitSaSpec) -> None:
+        """Refused for a SAK that was here before, even where the SA or the device is gone since."""
         link, secy, suite = await self._require(device)
         check_sa(device, suite, sa)
+        mark = (secy.sci, sa.ki.encode())
+        if mark in self._sent_with:
+            raise installed_already(device, sa)
         if leftover(device, secy.transmit, sa) is not None:
             await self.remove_transmit_sa(device, sa.an)
         what = f"{device}: add the transmit SA with AN {sa.an}"
         await self._add_sa(what, encode_add_transmit_sa(link.index, sa, xpn=suite.xpn))
+        self._sent_with.append(mark)
 
     async def transmit_with(self, device: str, an: int) -> None:
         """First active, then in use: between the two, the AN before it still sends."""

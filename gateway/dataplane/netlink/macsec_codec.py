@@ -21,6 +21,8 @@ from gateway.mka.identifiers import Sci
 from gateway.mka.registry import CipherSuite, cipher_suite
 from gateway.model import MacsecCounters
 
+ICV_SIZE: Final = 16  # octets, 802.1AE 14.5; the kernel's default
+
 _SECY_COUNTERS: Final = {
     "out_untagged": "OUT_PKTS_UNTAGGED",
     "in_untagged": "IN_PKTS_UNTAGGED",
@@ -50,6 +52,7 @@ class Secy:
     index: int
     sci: Sci
     suite: CipherSuite | None  # None: one that is not known here
+    icv_size: int  # octets
     encoding_an: int
     window: int
     protects: bool
@@ -175,6 +178,7 @@ def decode_secy(message: Any) -> Secy:
         index=message.get_attr("MACSEC_ATTR_IFINDEX"),
         sci=sci,
         suite=cipher_suite(secy.get_attr("MACSEC_SECY_ATTR_CIPHER_SUITE")),
+        icv_size=secy.get_attr("MACSEC_SECY_ATTR_ICV_LEN"),
         encoding_an=secy.get_attr("MACSEC_SECY_ATTR_ENCODING_SA"),
         # Not sent where replay protection is off; then nothing is late.
         window=secy.get_attr("MACSEC_SECY_ATTR_WINDOW", 0xFFFF_FFFF),

@@ -91,7 +91,7 @@ class ParentFilter:
             await self._tolerate(
                 f"remove the qdisc {QDISC_KIND} of {name}",
                 RouteMessage.DELQDISC,
-                _encode_qdisc(index),
+                encode_qdisc(index),
             )
 
     async def stands(self, index: int) -> bool:
@@ -118,7 +118,7 @@ class ParentFilter:
         what = f"add the qdisc {QDISC_KIND} to {name}"
         flags = NLM_F_CREATE | NLM_F_EXCL
         try:
-            await self._requests.execute(what, RouteMessage.NEWQDISC, _encode_qdisc(index), flags)
+            await self._requests.execute(what, RouteMessage.NEWQDISC, encode_qdisc(index), flags)
         except DataplaneError as error:
             hint = {
                 errno.ENOENT: "is the module sch_ingress there?",
@@ -130,7 +130,7 @@ class ParentFilter:
         """By priority."""
 
         def request() -> Any:
-            return _encode_filter(index, parent)
+            return encode_filter(index, parent)
 
         messages = await self._requests.dump("read filters", RouteMessage.GETTFILTER, request)
         return [found for message in messages if (found := decode_filter(message)) is not None]
@@ -149,7 +149,7 @@ class ParentFilter:
             if found.rule == rule:
                 return
             await self._delete(index, parent, found, where)
-        message = _encode_filter(index, parent, rule, with_action=True)
+        message = encode_filter(index, parent, rule, with_action=True)
         try:
             await self._requests.execute(
                 f"add a filter to {where}", RouteMessage.NEWTFILTER, message, NLM_F_CREATE
@@ -160,7 +160,7 @@ class ParentFilter:
 
     async def _delete(self, index: int, parent: int, found: Found, where: str) -> None:
         rule = Rule(found.priority, found.protocol, TC_ACT_OK)
-        message = _encode_filter(index, parent, rule)
+        message = encode_filter(index, parent, rule)
         message["attrs"] = [("TCA_KIND", FILTER_KIND)]
         await self._tolerate(f"remove a filter of {where}", RouteMessage.DELTFILTER, message)
 
@@ -175,14 +175,14 @@ class ParentFilter:
 # --- messages --------------------------------------------------------------------------------
 
 
-def _encode_qdisc(index: int) -> Any:
+def encode_qdisc(index: int) -> Any:
     message = qdisc_message()
     message.update(index=index, handle=CLSACT_HANDLE, parent=TC_H_CLSACT)
     message["attrs"] = [("TCA_KIND", QDISC_KIND)]
     return message
 
 
-def _encode_filter(
+def encode_filter(
     index: int, parent: int, rule: Rule | None = None, *, with_action: bool = False
 ) -> Any:
     message = filter_message()
@@ -223,8 +223,8 @@ def _action(message: Any) -> int | None:
     if not actions or len(actions) != 1 or actions[0].get_attr("TCA_ACT_KIND") != ACTION_KIND:
         return None
     gact = actions[0].get_attr("TCA_ACT_OPTIONS")
-    verdict: int = gact.get_attr("TCA_GACT_PARMS")["action"]
-    return verdict
+    parameters = gact.get_attr("TCA_GACT_PARMS") if gact is not None else None
+    return None if parameters is None else int(parameters["action"])
 
 
 def _network_order(number: int) -> int:
