@@ -59,8 +59,9 @@ validate: $(OUTSIDE)  ## physics and post-processing against known figures; repo
 attack-matrix: $(READY)  ## every attack on every link; writes the table of docs/detection.md
 	$(RUN)/python -m tests.validate.attacks --docs docs/detection.md
 
-fuzz: $(READY)  ## a million hostile inputs at the IKE core; report in build/fuzz/
-	$(RUN)/python -m tests.fuzz --inputs 1000000
+fuzz: $(READY)  ## a million hostile inputs at the IKE core, 200,000 at MKA; report in build/fuzz/
+	$(RUN)/python -m tests.fuzz --target ike --inputs 1000000
+	$(RUN)/python -m tests.fuzz --target mka --inputs 200000
 
 liboqs: $(READY)  ## build the liboqs shared library into .cache
 	$(RUN)/python -m gateway.crypto.kem_oqs_build --cache .cache

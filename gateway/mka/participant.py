@@ -51,6 +51,7 @@ class Participant:
         self._last_sent: float | None = None
         self._send_at = now
         self._spent: dict[MemberId, int] = {}  # by key server: no KN up to this one is taken
+        self._taken: KeyIdentifier | None = None  # the last one that was
         self.mi = MemberId(rng.random_bytes(limits.MI_SIZE))
         self.mn = 0
         self.kn = 0
@@ -172,7 +173,7 @@ class Participant:
         self._sent = SentNumbers()
         self._spent.clear()
         self.peers = Peers()
-        self.key_server = self.sak_made_at = None
+        self.key_server = self._taken = self.sak_made_at = None
         self._outbox.events.append(IdentityRenewed(ckn=self.ckn, reason=reason))
         self.send_soon(now)
 
@@ -231,6 +232,7 @@ class Participant:
             self._refuse(ki, str(error))
             return None
         self._spend(ki)
+        self._taken = ki
         return Sak(
             ckn=self.ckn,
             ki=ki,
@@ -261,6 +263,11 @@ class Participant:
         """Nothing was sent under it: the key server may offer it once more."""
         if self._spent.get(ki.mi) == ki.kn:
             self._spent[ki.mi] = ki.kn - 1
+            self._taken = None
+
+    def took(self, ki: KeyIdentifier) -> bool:
+        """Whether it was the last one taken."""
+        return ki == self._taken
 
     def _sscis(self, server: Peer) -> dict[MemberId, int]:
         if server.orders_by_ssci:

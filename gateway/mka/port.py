@@ -19,6 +19,7 @@ from gateway.mka.events import (
     PrincipalChanged,
     SakMade,
 )
+from gateway.mka.identifiers import KeyIdentifier
 from gateway.mka.key_server import Need, agreed_confidentiality, need_of
 from gateway.mka.keys import Cak
 from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
@@ -196,7 +197,8 @@ class Port:
         if participant is self._principal:
             self._cp.member_seen(peer)
             newest = self._cp.newest
-            if newest is not None and peer.live and peer.receives(newest.ki):
+            ours = newest is not None and newest.ki.mi == participant.mi
+            if newest is not None and ours and peer.live and peer.receives(newest.ki):
                 newest.received_by.add(peer.mi)
 
     def _take_distributed(
@@ -211,6 +213,12 @@ class Port:
                 self._cp.lose("the key server wants no MACsec", now)
             return
         if distributed is None or not self._settings.secures:
+            return
+        ki = KeyIdentifier(server.mi, distributed.kn)
+        if participant.took(ki) and all(sak.ki != ki for sak in self._cp.saks()):
+            # It had to go, unheard of by the key server, and must not be installed twice (802.1AE
+            # 14.5). Another member is given another SAK.
+            participant.renew("its SAK was given up", now)
             return
         sak = participant.take_sak(distributed, server)
         if sak is not None:

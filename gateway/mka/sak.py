@@ -57,6 +57,7 @@ class Sak:
         """As key server. Where it comes back, be it the same, it waits for the next SAK."""
         self.departed = self.departed or mi in self.members
         self.members.discard(mi)
+        self.received_by.discard(mi)
 
     def sa_key(self) -> SaKey:
         """With a copy of the key."""

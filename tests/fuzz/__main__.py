@@ -1,10 +1,11 @@
 """Fuzzing campaigns and replays.
 
-    python -m tests.fuzz [--inputs N] [--seed TEXT] [--jobs N]
+    python -m tests.fuzz [--target ike|mka|all] [--inputs N] [--seed TEXT] [--jobs N]
     python -m tests.fuzz --replay build/fuzz/failure-1.json
 
-Exit code 0 when everything held, 1 when not. What was reached is in ``build/fuzz/report.json``;
-an input after which something did not hold is kept beside it, with all that came before.
+Exit code 0 when everything held, 1 when not. What was reached is in ``build/fuzz/report.json``,
+for the last campaign at each target; an input after which something did not hold is kept beside
+it, with all that came before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.campaign import Campaign, Failure, replay
+from tests.fuzz.targets import TARGETS, Target
 
 FOLDER = Path("build/fuzz")
 SAY_EVERY = 5.0  # seconds
@@ -30,14 +32,15 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--inputs", type=int, default=100_000, metavar="N")
+    parser.add_argument("--target", choices=(*TARGETS, "all"), default="all")
+    parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="at each target")
     parser.add_argument("--seed", default=None, metavar="TEXT", help="default: the time")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--replay", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
-def work(seed: str, inputs: int, pipe: Connection) -> None:
+def work(target: Target, seed: str, inputs: int, pipe: Connection) -> None:
     """One process's share; tells what it has done so far after every world."""
 
     def tell(campaign: Campaign) -> None:
@@ -47,12 +50,12 @@ def work(seed: str, inputs: int, pipe: Connection) -> None:
             pipe.send(("so far", campaign.done))
 
     told = 0.0
-    campaign = Campaign(seed=seed, inputs=inputs).run(tell)
+    campaign = Campaign(target=target, seed=seed, inputs=inputs).run(tell)
     pipe.send(("done", campaign))
     pipe.close()
 
 
-def campaign(seed: str, inputs: int, jobs: int) -> dict[str, Any]:
+def campaign(target: Target, seed: str, inputs: int, jobs: int) -> dict[str, Any]:
     """Share the inputs out, wait, and put together what came of it."""
     begun = said = time.monotonic()
     counts: dict[Connection, int] = {}  # inputs so far
@@ -60,7 +63,8 @@ def campaign(seed: str, inputs: int, jobs: int) -> dict[str, Any]:
     for job in range(jobs):
         ours, theirs = multiprocessing.Pipe(duplex=False)
         share = inputs // jobs + (job < inputs % jobs)
-        process = multiprocessing.Process(target=work, args=(f"{seed}/{job}", share, theirs))
+        part = (target, f"{seed}/{job}", share, theirs)
+        process = multiprocessing.Process(target=work, args=part)
         process.start()
         theirs.close()
         processes.append(process)
@@ -118,7 +122,7 @@ def say(done: int, inputs: int, seconds: float) -> None:
 
 
 def keep(failure: Failure, number: int) -> str:
-    path = FOLDER / f"failure-{number}.json"
+    path = FOLDER / f"failure-{failure.target}-{number}.json"
     failure.save(path)
     print(f"\n{failure.error}\nkept: {path}", flush=True)
     return str(path)
@@ -132,15 +136,23 @@ def main() -> int:
         return 1 if error else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     seed = options.seed if options.seed is not None else str(int(time.time()))
-    print(f"seed {seed}, {options.jobs} processes")
-    report = campaign(seed, options.inputs, options.jobs)
-    (FOLDER / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    path = FOLDER / "report.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    reports: dict[str, Any] = {}
+    for name in TARGETS if options.target == "all" else (options.target,):
+        print(f"{name}: seed {seed}, {options.jobs} processes")
+        reports[name] = campaign(TARGETS[name], seed, options.inputs, options.jobs)
+        path.write_text(json.dumps(before | reports, indent=2) + "\n")
+        show(reports[name])
+    return 1 if any(report["failures"] for report in reports.values()) else 0
+
+
+def show(report: dict[str, Any]) -> None:
     for kind, found in report["reached"].items():
         print(f"{kind}: " + ", ".join(f"{what} {count}" for what, count in found.items()))
-    print("most that one datagram caused:", report["most"])
+    print("most that one input caused:", report["most"])
     print(f"a process grew by {report['rss_grown_octets'] / (1 << 20):.0f} MiB after its warm-up")
     print(f"{len(report['failures'])} failures; {FOLDER / 'report.json'}")
-    return 1 if report["failures"] else 0
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.fuzz import corpus
-from tests.fuzz.attacker import EPISODE, Attacker
-from tests.fuzz.world import Op, World
+from tests.fuzz.attacker import EPISODE
+from tests.fuzz.targets import IKE, TARGETS, Target
+from tests.fuzz.world import Op
 
 EPISODES = 12  # of one world
 LONG_EVERY, LONG = 40, 150  # one world in so many lives so many episodes: what adds up shows
@@ -25,6 +25,7 @@ WARM_UP = 5  # worlds
 class Failure:
     """An input after which something did not hold; ``tape`` brings it about again."""
 
+    target: str
     world: str
     error: str
     tape: list[Op] = field(repr=False)
@@ -38,13 +39,13 @@ def replay(path: Path) -> str:
     """What happens now when the tape is played: the error, or nothing."""
     saved = json.loads(path.read_text())
     tape = [Op(kind=op["kind"], args=tuple(op["args"])) for op in saved["tape"]]
-    return play(saved["world"], tape)
+    return play(TARGETS[saved["target"]], saved["world"], tape)
 
 
-def play(seed: str, tape: list[Op]) -> str:
+def play(target: Target, seed: str, tape: list[Op]) -> str:
     """The error a tape ends in; empty where it passes."""
     try:
-        world = World(seed)
+        world = target.world(seed, lambda kind, what: None)
         for op in tape:
             world.apply(op)
     except Exception:  # noqa: BLE001  whatever escapes
@@ -54,10 +55,11 @@ def play(seed: str, tape: list[Op]) -> str:
 
 @dataclass
 class Campaign:
-    """``inputs`` datagrams at worlds named after ``seed``."""
+    """``inputs`` datagrams or frames at worlds named after ``seed``."""
 
     seed: str
     inputs: int
+    target: Target = IKE
     failures_max: int = 5
     done: int = 0
     worlds: int = 0
@@ -82,10 +84,9 @@ class Campaign:
     def _world(self, name: str) -> None:
         tape: list[Op] = []
         before = self.done
-        world = World(name, self._note)
+        world = self.target.world(name, self._note)
         try:
-            rng = random.Random(name)
-            attacker = Attacker(world, rng, corpus.datagrams(), corpus.templates())
+            attacker = self.target.attacker(world, random.Random(name))
             long = self.worlds % LONG_EVERY == LONG_EVERY - 1
             for _ in range(LONG if long else EPISODES):
                 for op in attacker.episode(min(EPISODE, max(1, self.inputs - self.done))):
@@ -95,7 +96,7 @@ class Campaign:
                 if self.done >= self.inputs:
                     return
         except Exception:  # noqa: BLE001  whatever escapes is what we look for
-            self.failures.append(Failure(world=name, error=traceback.format_exc(), tape=tape))
+            self._fail(name, traceback.format_exc(), tape)
         finally:
             for what, value in world.most.items():
                 self.most[what] = max(value, self.most.get(what, 0))
@@ -111,8 +112,12 @@ class Campaign:
             self.rss_grown = max(self.rss_grown, now - self.rss_warm)
             if self.rss_grown > RSS_GROWTH_MAX:
                 error = f"{self.rss_grown >> 20} MiB more than after {WARM_UP} worlds"
-                self.failures.append(Failure(world=self.seed, error=error, tape=[]))
+                self._fail(self.seed, error, [])
                 self.rss_warm = now
+
+    def _fail(self, world: str, error: str, tape: list[Op]) -> None:
+        name = self.target.name
+        self.failures.append(Failure(target=name, world=world, error=error, tape=tape))
 
 
 def rss() -> int:

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from gateway.mka.registry import CipherSuite
 from netns_lab import pcap, proof
 from tests.fuzz import credentials
 from tests.fuzz.attacker import Template, template
 from tests.support.ike_pair import Pair
+from tests.support.mka_lan import lan
 
 FILE = Path(__file__).parent / "corpus" / "datagrams.json"
 
@@ -40,6 +42,29 @@ def templates() -> tuple[Template, ...]:
         for seen in pair.witness.messages
     ]
     return tuple(one for one in made if one is not None)
+
+
+@cache
+def frames() -> tuple[bytes, ...]:
+    """MKPDUs of lives in memory: with each suite, two and three members, rollovers, restarts."""
+    found: list[bytes] = []
+    for number, suite in enumerate(CipherSuite):
+        change = {
+            "suite": suite,
+            "accepted_suites": frozenset({suite}),
+            "delay_protect": bool(number % 2),
+        }
+        one = lan(2 + number % 2, seed=f"corpus {number}", change=change)
+        one.run(8.0)
+        one.act(0, lambda port, one=one: port.request_sak("asked", one.now))  # type: ignore[misc]
+        one.run(7.0)
+        for index in range(len(one.members)):
+            one.add_cak(index, 2, b"the CKN of the second CAK in use")
+        one.run(6.0)
+        one.restart(1)
+        one.run(8.0)
+        found += one.frames
+    return tuple(found)
 
 
 @cache

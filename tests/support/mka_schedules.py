@@ -67,9 +67,16 @@ def happen(one: Lan, who: int, what: str) -> None:
             number = 1 + max(number for each in one.members for number, _ in each.caks)
             for index in range(len(one.members)):
                 delay = one.random.choice((0.0, 0.0, 0.3, 4.0)) * one.random.random()
-                one.at(delay, lambda index=index: one.add_cak(index, number, b"cak %d" % number))
+                one.at(delay, lambda index=index: _add_up_to(one, index, number))
         case "drop-cak" if len(member.caks) > 1:
             one.remove_cak(who, member.caks[0][1])
+
+
+def _add_up_to(one: Lan, index: int, number: int) -> None:
+    """One after the other: IKE SAs replace each other in the same order at both ends."""
+    last = max(had for had, _ in one.members[index].caks)
+    for each in range(last + 1, number + 1):
+        one.add_cak(index, each, b"cak %d" % each)
 
 
 def _newest(one: Lan, who: int) -> Participant | None:
