@@ -38,7 +38,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--block-only",
         action="store_true",
-        help="lay the block policies of every tunnel and end: for the time before the daemon",
+        help="block what tunnels and MACsec links protect, and end: for the time before the daemon",
     )
     parser.add_argument("--verbose", action="store_true", help="log protocol detail")
     parser.add_argument("--version", action="version", version=f"qsgwd {__version__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.config.macsec import LinkDevice
 from gateway.config.schema import MacsecConfig
 from gateway.dataplane.macsec_port import SecySpec, SecyState
 from gateway.mka.identifiers import KeyIdentifier, MemberId, Sci
@@ -11,7 +12,7 @@ from gateway.mka.settings import InheritedSas, PortSettings
 from gateway.model import PortSecurity, PortState
 
 
-def secy_spec(config: MacsecConfig) -> SecySpec:
+def secy_spec(config: MacsecConfig | LinkDevice) -> SecySpec:
     """The device as it is made, with the suite that we distribute as key server."""
     return SecySpec(
         link=config.name,

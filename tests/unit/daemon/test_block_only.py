@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from gateway.daemon.block import block_only
+from gateway.dataplane.macsec_memory import MemoryMacsec
 from gateway.dataplane.memory import Fate, MemoryDataPlane
 from gateway.dataplane.reconcile import plan
 from gateway.errors import ConfigError
-from gateway.model import PolicyAction
+from gateway.model import PolicyAction, PortState
 from tests.support.memory_site import ALICE, BOB, MemorySite
 from tests.support.site_config import MOON
 from tests.support.site_config import SUN as SUN_ADDR
@@ -80,3 +81,42 @@ def test_the_daemon_takes_the_policies_over_as_they_are(tmp_path: Path) -> None:
             assert site.leaked == 0
 
     run_virtually(scenario())
+
+
+LINK = """
+[macsec.core]
+interface = "eth1"
+connection = "not there"
+cak = "credential:nor.this"
+"""
+
+
+async def test_a_macsec_link_has_a_device_and_a_filter_and_nothing_passes(tmp_path: Path) -> None:
+    file, kernel = tmp_path / "qsgw.toml", MemoryMacsec()
+    file.write_text(LINK)
+    kernel.add_parent("eth1", bytes(range(6)))
+    await block_only(file, MemoryDataPlane(), kernel)
+    assert kernel.filters == {"eth1"}
+    await kernel.open()
+    state = await kernel.read("macsec-core")
+    assert state is not None
+    assert state.port is PortState.BLOCKED
+    assert kernel.send("macsec-core") is None
+
+
+async def test_links_that_cannot_be_blocked_cost_no_other(tmp_path: Path) -> None:
+    file, kernel = tmp_path / "qsgw.toml", MemoryMacsec()
+    other = LINK.replace("core", "edge").replace("eth1", "eth2")
+    file.write_text(LINK + other + '[macsec.wrong]\ninterface = 3\nconnection = "sun"\n')
+    kernel.add_parent("eth2", bytes(range(6)))
+    with pytest.raises(ConfigError, match=r"macsec\.wrong"):
+        await block_only(file, MemoryDataPlane(), kernel)
+    assert kernel.filters == {"eth2"}
+
+
+async def test_a_link_that_is_not_to_be_secure_is_left_alone(tmp_path: Path) -> None:
+    file, kernel = tmp_path / "qsgw.toml", MemoryMacsec()
+    file.write_text(LINK + 'security = "should-secure"\n')
+    kernel.add_parent("eth1", bytes(range(6)))
+    await block_only(file, MemoryDataPlane(), kernel)
+    assert (kernel.only_device(), kernel.filters) == ("", set())

@@ -1,0 +1,84 @@
+"""A MACsec link on a real kernel, behind the daemon's back: what goes missing comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from netns_lab import evidence, macsec_evidence
+from netns_lab.macsec_evidence import wait_agreed, wait_shown
+from netns_lab.metro import DEVICE, MacsecOptions
+from netns_lab.readiness import wait_until
+from netns_lab.site import Site
+from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions
+
+pytestmark = pytest.mark.lab
+
+OPTIONS = SiteOptions(macsec=MacsecOptions(), mqtt=False)
+
+
+async def alarms(site: Site, gateway: Gateway) -> set[str]:
+    found = (await site.snapshot(gateway))["alarms"]
+    return {alarm["id"] for alarm in found if alarm["id"].startswith(("macsec", "cak"))}
+
+
+async def ip(site: Site, gateway: Gateway, *words: str) -> None:
+    (await site.lab.run(gateway, ["ip", *words])).check()
+
+
+async def test_a_device_or_sa_that_is_removed_is_made_anew(lab_name: str) -> None:
+    async with Site.up(lab_name, OPTIONS) as site:
+        before = await wait_agreed(site, "HYBRID")
+        await ip(site, "moon", "link", "delete", DEVICE)
+        await wait_shown(site, "HYBRID")
+
+        async def another() -> bool:
+            views = await wait_agreed(site, "HYBRID")
+            return bool(views["moon"]["saks"][0]["ki"] != before["moon"]["saks"][0]["ki"])
+
+        await wait_until(another, 30, "another SAK on another device")
+        assert "the device is gone" in (await site.macsec("moon"))["last_error"]
+        secy = await macsec_evidence.kernel(site, "sun")
+        (an,) = secy.transmit
+        await ip(site, "sun", "macsec", "del", DEVICE, "tx", "sa", str(an))
+        await wait_until(another, 30, "another SAK")
+        assert "transmit SA" in (await site.macsec("sun"))["last_error"]
+        await wait_agreed(site, "HYBRID")
+        assert not await alarms(site, "sun")
+
+
+async def test_an_interface_that_is_missing_at_the_start_is_waited_for(lab_name: str) -> None:
+    async with Site.prepared(lab_name, OPTIONS) as site:
+        await ip(site, "moon", "link", "set", "sun", "name", "elsewhere")
+        await ip(site, "moon", "link", "set", "elsewhere", "down")
+        await site.start()
+
+        async def missing() -> bool:
+            return "macsec-interface-missing" in await alarms(site, "moon")
+
+        await wait_until(missing, 30, "it says what it waits for")
+        await ip(site, "moon", "link", "set", "elsewhere", "name", "sun")
+        await wait_shown(site, "HYBRID")
+        assert not await alarms(site, "moon")
+        await ip(site, "moon", "link", "set", "sun", "down")
+
+        async def down() -> bool:
+            return "macsec-interface-down" in await alarms(site, "moon")
+
+        await wait_until(down, 30, "a parent that is down")
+        await ip(site, "moon", "link", "set", "sun", "up")
+        await wait_agreed(site, "HYBRID")
+
+
+async def test_block_only_makes_devices_that_let_nothing_pass(lab_name: str) -> None:
+    async with Site.prepared(lab_name, OPTIONS) as site:
+        for gateway in GATEWAYS:
+            command = ["qsgwd", "--block-only", "--config", str(site.config(gateway))]
+            (await site.lab.run(gateway, command)).check()
+            secy = await macsec_evidence.kernel(site, gateway)
+            assert (secy.strict, secy.transmit, secy.receive) == (True, {}, {})
+        await evidence.start_link_capture(site.lab)
+        assert not await evidence.reachable(site.lab, "alice")
+        assert await evidence.stop_capture(site.lab, "link") == []
+        await site.start()
+        await wait_agreed(site, "HYBRID")
+        assert await evidence.reachable(site.lab)
