@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from netns_lab import evidence, macsec_evidence
@@ -9,16 +11,21 @@ from netns_lab.macsec_evidence import wait_agreed, wait_shown
 from netns_lab.metro import DEVICE, MacsecOptions
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
-from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions
+from netns_lab.site_files import GATEWAYS, Gateway, SiteOptions, TunnelOptions
 
 pytestmark = pytest.mark.lab
 
-OPTIONS = SiteOptions(macsec=MacsecOptions(), mqtt=False)
+CONNECTION = TunnelOptions(rekey_min="20s")
+OPTIONS = SiteOptions(moon=CONNECTION, sun=CONNECTION, macsec=MacsecOptions(), mqtt=False)
 
 
 async def alarms(site: Site, gateway: Gateway) -> set[str]:
     found = (await site.snapshot(gateway))["alarms"]
     return {alarm["id"] for alarm in found if alarm["id"].startswith(("macsec", "cak"))}
+
+
+async def alarmed(site: Site, alarm: str) -> bool:
+    return alarm in await alarms(site, "moon")
 
 
 async def ip(site: Site, gateway: Gateway, *words: str) -> None:
@@ -46,27 +53,17 @@ async def test_a_device_or_sa_that_is_removed_is_made_anew(lab_name: str) -> Non
         assert not await alarms(site, "sun")
 
 
-async def test_an_interface_that_is_missing_at_the_start_is_waited_for(lab_name: str) -> None:
-    async with Site.prepared(lab_name, OPTIONS) as site:
-        await ip(site, "moon", "link", "set", "sun", "name", "elsewhere")
-        await ip(site, "moon", "link", "set", "elsewhere", "down")
-        await site.start()
-
-        async def missing() -> bool:
-            return "macsec-interface-missing" in await alarms(site, "moon")
-
-        await wait_until(missing, 30, "it says what it waits for")
-        await ip(site, "moon", "link", "set", "elsewhere", "name", "sun")
-        await wait_shown(site, "HYBRID")
-        assert not await alarms(site, "moon")
-        await ip(site, "moon", "link", "set", "sun", "down")
-
-        async def down() -> bool:
-            return "macsec-interface-down" in await alarms(site, "moon")
-
-        await wait_until(down, 30, "a parent that is down")
-        await ip(site, "moon", "link", "set", "sun", "up")
+async def test_an_interface_that_goes_away_is_waited_for(lab_name: str) -> None:
+    async with Site.up(lab_name, OPTIONS) as site:
         await wait_agreed(site, "HYBRID")
+        await ip(site, "moon", "link", "set", "sun", "down")
+        await wait_until(partial(alarmed, site, "macsec-interface-down"), 30, "it is down")
+        await ip(site, "moon", "link", "set", "sun", "name", "elsewhere")
+        await wait_until(partial(alarmed, site, "macsec-interface-missing"), 30, "it is gone")
+        assert (await site.macsec("moon"))["protection"] == "DOWN"
+        await ip(site, "moon", "link", "set", "elsewhere", "name", "sun")
+        await wait_agreed(site, "HYBRID")
+        assert not await alarms(site, "moon")
 
 
 async def test_block_only_makes_devices_that_let_nothing_pass(lab_name: str) -> None:

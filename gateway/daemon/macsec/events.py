@@ -29,6 +29,7 @@ from gateway.mka.events import (
     SakRetired,
 )
 from gateway.mka.limits import LIFE_TIME
+from gateway.mka.registry import CipherSuite
 from gateway.model import PortState, Protection
 
 log = logging.getLogger("qsgw.macsec")
@@ -170,12 +171,12 @@ class PortEvents:
         made = "unknown" if origin is None else origin.protection.value
         self._say(
             "macsec-sak-in-use",
-            f"SAK {event.ki} with AN {event.an} is in use, {event.suite.name}, CAK {made}",
+            f"SAK {event.ki} with AN {event.an} is in use, {suite_name(event.suite)}, CAK {made}",
             event.ckn,
             level=logging.INFO,
             an=event.an,
             ki=str(event.ki),
-            suite=event.suite.name,
+            suite=suite_name(event.suite),
             protection=made,
         )
 
@@ -191,6 +192,11 @@ class PortEvents:
         self, kind: str, text: str, ckn: bytes, level: int = logging.DEBUG, **fields: str | int
     ) -> None:
         self._bulletin.publish(kind, text, tunnel=self._name, level=level, ckn=ckn.hex(), **fields)
+
+
+def suite_name(suite: CipherSuite) -> str:
+    """As 802.1AE writes it."""
+    return suite.name.replace("_", "-")
 
 
 def short(ckn: bytes) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.daemon.macsec.audit import complete
 from gateway.daemon.macsec.caks import Origin
+from gateway.daemon.macsec.events import suite_name
 from gateway.daemon.macsec.link import MacsecLink
 from gateway.daemon.macsec.shown import shown
 from gateway.dataplane.macsec_port import SecyState
@@ -110,7 +111,7 @@ def _sak(sak: SakFacts, facts: PortFacts, state: SecyState | None) -> SakView:
         ki=str(sak.ki),
         kn=sak.ki.kn,
         ckn=sak.ckn.hex(),
-        suite=sak.suite.name,
+        suite=suite_name(sak.suite),
         encrypted=sak.confidentiality is not Confidentiality.NONE,
         transmits=sak.transmits,
         in_kernel=state is not None and own is not None and complete(facts, state, ki),
