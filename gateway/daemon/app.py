@@ -114,6 +114,7 @@ class Gateway:
             rng=SystemRng(),
             bulletin=self._bulletin,
             key_log=key_log,
+            changed=lambda: self._outlets.changed(),  # noqa: PLW0108  made later
             clock=self._clock,
         )
 

@@ -18,6 +18,7 @@ class _Socket:
     def __init__(self, lan: MemoryLan, name: str, interface: str, on_frame: OnFrame) -> None:
         self.lan, self.name, self.interface, self.on_frame = lan, name, interface, on_frame
         self.open = True
+        self.failures: dict[str, int] = {}
 
     def send(self, frame: bytes) -> None:
         self.lan.send(self, frame)

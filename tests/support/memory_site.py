@@ -111,6 +111,7 @@ class MemoryGateway:
             rng=SeededRng(seed + 100),
             bulletin=self.bulletin,
             key_log=None,
+            changed=lambda: None,
             clock=loop.time,
         )
         self._tasks: list[asyncio.Task[None]] = []

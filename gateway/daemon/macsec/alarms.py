@@ -87,7 +87,7 @@ def _no_sak(now: Situation) -> Alarms:
     if now.protection is Protection.BLOCKED:
         return {"macsec-blocked": (Severity.CRITICAL, text)}
     late = now.was_up or now.now - now.since >= START_GRACE
-    meant = now.stopped or now.earlier_run or now.missing is not None
-    if now.protection is Protection.DOWN and late and not meant:
+    said = now.stopped or now.earlier_run or now.down or now.missing is not None
+    if now.protection is Protection.DOWN and late and not said:
         return {"macsec-down": (Severity.CRITICAL, text)}
     return {}

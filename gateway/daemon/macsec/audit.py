@@ -37,7 +37,7 @@ def compare(
     if state.parent != parent.index or state.sci != sci:
         return Findings(lost="the device is another one")
     changed = _differs(state, spec, parent)
-    lost = _lost_sa(facts, state, seen) if changed is None or state.running else None
+    lost = _lost_sa(facts, state, seen)
     if lost is not None:
         return Findings(lost=lost)
     wrong_port = (facts.port is PortState.CLEAR) != (state.port is PortState.CLEAR)
@@ -83,22 +83,18 @@ def _differs(state: SecyState, spec: SecySpec, parent: ParentState) -> str | Non
 
 
 def _lost_sa(facts: PortFacts, state: SecyState, seen: frozenset[Receiver]) -> str | None:
-    installed = {(sa.an, sa.ki) for sa in state.transmit}
+    installed = {(sa.an, sa.ki): sa.active for sa in state.transmit}
     for sak in facts.saks:
         # One of another suite went when the device was made anew for its successor.
-        if sak.transmits and sak.suite is state.suite:
-            if (sak.an, sak.ki.encode()) not in installed:
-                return f"the transmit SA with AN {sak.an} is gone"
-            if state.suite is sak.suite and not _sends(state, sak.an):
-                return f"the transmit SA with AN {sak.an} is disabled"
+        if not sak.transmits or sak.suite is not state.suite:
+            continue
+        active = installed.get((sak.an, sak.ki.encode()))
+        if not active:
+            return f"the transmit SA with AN {sak.an} is {'gone' if active is None else 'disabled'}"
     live = {peer.sci for item in facts.participants for peer in item.peers if peer.live}
     wanted = {receiver for receiver in seen if receiver[0] in live}
     wanted &= {(sci, sak.an, sak.ki.encode()) for sci in live for sak in facts.saks}
-    active = {(sa.sci, sa.an, sa.ki) for sa in state.receive if sa.active}
-    for sci, an, _ in wanted - active:
+    there = {(sa.sci, sa.an, sa.ki) for sa in state.receive if sa.active}
+    for sci, an, _ in wanted - there:
         return f"the receive SA of {sci} with AN {an} is gone"
     return None
-
-
-def _sends(state: SecyState, an: int) -> bool:
-    return any(sa.an == an and sa.active for sa in state.transmit)

@@ -75,6 +75,4 @@ def _keyed_by(config: MacsecConfig) -> tuple[object, ...]:
         config.link,
         config.cak_size,
         config.static,
-        config.security,
-        config.encrypt,
     )

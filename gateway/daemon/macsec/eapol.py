@@ -11,7 +11,7 @@ import logging
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from gateway.errors import DataplaneError
@@ -32,6 +32,10 @@ OnFrame = Callable[[bytes], None]
 class FrameSocket(Protocol):
     """EAPOL on one interface."""
 
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Frames not sent and reads in vain, by error."""
+
     def send(self, frame: bytes) -> None:
         """A whole Ethernet frame. One that cannot be sent is lost, as on any LAN."""
 
@@ -49,7 +53,7 @@ class EapolSocket:
         """Raises DataplaneError, with what to do about it where that is known."""
         self._interface = interface
         self._on_frame = on_frame
-        self.failures: Counter[str] = Counter()  # frames not sent and reads in vain, by error
+        self.failures: Counter[str] = Counter()
         try:
             self._socket = _open(interface, index)
         except OSError as error:

@@ -85,10 +85,13 @@ class SecyExecutor:
         enqueue: Callable[[Work], None],
         answer: Callable[[Answer], None],
         read_back: Callable[[SecyState | None], None],
-        refused: Callable[[str], None],
+        refused: Callable[[str | None], None],
         key_log: KeyLog | None,
     ) -> None:
-        """``read_back`` gets the device as it is whenever another SA sends; ``refused`` a line."""
+        """``read_back`` gets the device as it is whenever another SA sends, or the port changed.
+
+        ``refused`` is told that the kernel may differ, with the reason where no answer has it.
+        """
         self.spec = spec  # suite and encryption follow the SAK
         self._plane = plane
         self._enqueue = enqueue
@@ -128,9 +131,11 @@ class SecyExecutor:
         try:
             await self._carry_out(command)
         except QsgwError as error:
-            self._refused(f"{type(command).__name__}: {error}")
             if isinstance(command, InstallSas | EnableTransmitSa):
                 self._tell(Failed(token=command.token, reason=str(error)))
+                self._refused(None)
+            else:
+                self._refused(str(error))
         finally:
             self._busy = False
             wipe(command)

@@ -52,9 +52,8 @@ class MacsecLink:
         bulletin: Bulletin,
         *,
         source: CakSource | None,
-        max_age: float | None,
     ) -> None:
-        """``source``, ``max_age`` (seconds a CAK may be used): None with a static CAK."""
+        """``source``: None with a static CAK."""
         self.config = config
         self.source = source
         self.caks = Caks()
@@ -67,9 +66,9 @@ class MacsecLink:
         self.since = around.clock()  # of the protection shown
         self._around = around
         self._bulletin = bulletin
-        self._max_age = max_age
         self._started_at = around.clock()
         self._was_up = False
+        self._port = PortState.BLOCKED
         self._may_inherit = True
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -214,13 +213,14 @@ class MacsecLink:
 
     def _expire(self, now: float) -> None:
         """A CAK that nothing replaced, and SAs of an earlier run that none came for."""
-        if self._max_age is None:
+        max_age = None if self.source is None else self.source.max_age
+        if max_age is None:
             return
-        for ckn in self.caks.expired(self._max_age, now):
-            self._remove(ckn, f"no other CAK for {self._max_age:g} s")
+        for ckn in self.caks.expired(max_age, now):
+            self._remove(ckn, f"no other CAK for {max_age:g} s")
         inherits = self.station is not None and self.station.inherits
-        if inherits and not len(self.caks) and now - self._started_at >= self._max_age:
-            self.close(f"no CAK for {self._max_age:g} s")
+        if inherits and self.caks.newest is None and now - self._started_at >= max_age:
+            self.close(f"no CAK for {max_age:g} s")
 
     # --- interface and kernel --------------------------------------------------------------------
 
@@ -254,7 +254,6 @@ class MacsecLink:
         self._found()
         self._may_inherit = False
         self.station = station
-        self._watch()
         for cak in self.caks.copies():
             self._give(cak)
         current = None if self.source is None else self.source.established()
@@ -301,8 +300,9 @@ class MacsecLink:
         self.events.failed("macsec-device-lost", text)
         await self._make_station()
 
-    def _kernel_refused(self, text: str) -> None:
-        self.events.refused(text)
+    def _kernel_refused(self, text: str | None) -> None:
+        if text is not None:
+            self.events.refused(text)
         self._around.enqueue(partial(self._look, parent_too=True))
 
     # --- looking again ---------------------------------------------------------------------------
@@ -338,21 +338,32 @@ class MacsecLink:
             trouble=self.trouble,
         )
         old, self.protection, self.reason = self.protection, new, reason
-        if new is old:
-            return
+        self._around.changed()
+        if new is not old:
+            self._tell(old)
+        if new is not old or self._port is not self._port_state:
+            self._port = self._port_state
+            self._watch()
+
+    def _tell(self, old: Protection) -> None:
+        new = self.protection
         self.since = self._around.clock()
         up = new not in (Protection.DOWN, Protection.BLOCKED)
         self._was_up = self._was_up or up
         self._bulletin.forget(self.config.name)
         self._bulletin.publish(
             "protection",
-            f"{old} -> {new}: {reason}",
+            f"{old} -> {new}: {self.reason}",
             tunnel=self.config.name,
             level=logging.INFO if new is Protection.HYBRID else logging.WARNING,
             old=old.value,
             new=new.value,
         )
-        self._watch()
+
+    @property
+    def _port_state(self) -> PortState:
+        facts = self.facts
+        return PortState.BLOCKED if facts is None else facts.port
 
     def _watch(self) -> None:
         """Raise and clear alarms."""
@@ -380,7 +391,7 @@ class MacsecLink:
             was_up=self._was_up,
             earlier_run=self.reason == EARLIER_RUN,
             stopped=policy is not None and policy.stopped,
-            port=PortState.BLOCKED if facts is None else facts.port,
+            port=self._port_state,
             static=self.config.static is not None,
             filtered=self.config.security is PortSecurity.MUST_SECURE,
             missing=self._missing,

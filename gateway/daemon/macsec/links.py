@@ -53,6 +53,7 @@ class MacsecLinks:
         rng: Rng,
         bulletin: Bulletin,
         key_log: KeyLog | None,
+        changed: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self.links: dict[str, MacsecLink] = {}
@@ -67,6 +68,7 @@ class MacsecLinks:
             enqueue=self._worker.enqueue,
             rng=rng,
             key_log=key_log,
+            changed=changed,
             clock=clock,
         )
         self._qkd: dict[str, QkdPolicy] = {}  # by connection
@@ -113,11 +115,15 @@ class MacsecLinks:
             await self._retire(link, wanted.get(name))
         fresh = [name for name in wanted if name not in self.links]
         for name in fresh:
-            link = self._build(wanted[name], config)
+            link = self._build(wanted[name])
             if name in old and same_keys(old[name].config, wanted[name]):
                 link.inherit(old[name])
             self.links[name] = link
             await self._in_turn(link.start)
+        for link in self.links.values():
+            if link.source is not None:
+                rekey_max = config.tunnels[link.source.connection].rekey_max
+                link.source.max_age = HARD_AGE_FACTOR * rekey_max
         removed = tuple(name for name in old if name not in wanted)
         return LinkChanges(fresh=tuple(fresh), removed=removed)
 
@@ -187,12 +193,11 @@ class MacsecLinks:
     def _fed_by(self, connection: str) -> list[MacsecLink]:
         return [link for link in self.links.values() if link.config.connection == connection]
 
-    def _build(self, config: MacsecConfig, all_of_it: GatewayConfig) -> MacsecLink:
-        source, max_age = None, None
+    def _build(self, config: MacsecConfig) -> MacsecLink:
+        source = None
         if config.connection is not None:
             source = CakSource(config.connection, self._tunnels, self._endpoint)
-            max_age = HARD_AGE_FACTOR * all_of_it.tunnels[config.connection].rekey_max
-        return MacsecLink(config, self._around, self._bulletin, source=source, max_age=max_age)
+        return MacsecLink(config, self._around, self._bulletin, source=source)
 
     async def _retire(self, link: MacsecLink, heir: MacsecConfig | None) -> None:
         if heir is not None and same_keys(link.config, heir):

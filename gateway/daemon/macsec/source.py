@@ -21,6 +21,7 @@ class CakSource:
 
     def __init__(self, connection: str, tunnels: Mapping[str, Tunnel], endpoint: Endpoint) -> None:
         self.connection = connection
+        self.max_age: float | None = None  # seconds a CAK may be used; as configured now
         self._tunnels = tunnels
         self._endpoint = endpoint
 

@@ -7,7 +7,7 @@ a new station. That is another member to its peers, which have the key server ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,6 +43,7 @@ class Surroundings:
     enqueue: Callable[[Work], None]
     rng: Rng
     key_log: KeyLog | None
+    changed: Callable[[], None]  # something that a snapshot shows
     clock: Callable[[], float]
 
 
@@ -52,7 +53,7 @@ class Reports:
 
     event: Callable[[Event], None]
     settled: Callable[[], None]  # something may have changed in port or kernel
-    refused: Callable[[str], None]  # the kernel did not do what the core wanted
+    refused: Callable[[str | None], None]  # the kernel may differ; why, where no event says it
 
 
 async def open_station(
@@ -131,6 +132,11 @@ class Station:
     @property
     def facts(self) -> PortFacts:
         return self._driver.port.view()
+
+    @property
+    def unsent(self) -> Mapping[str, int]:
+        """EAPOL frames that could not be sent or read, by error."""
+        return {} if self._socket is None else self._socket.failures
 
     @property
     def is_key_server(self) -> bool:

@@ -58,7 +58,7 @@ def macsec_view(
         sak_rollovers=tally.sak_rollovers,
         failures=tally.failures,
         last_error=tally.last_error,
-        drops=dict(tally.drops),
+        drops={**tally.drops, **({} if station is None else station.unsent)},
     )
 
 
