@@ -236,7 +236,10 @@ class PortSecurity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MacsecCounters:
-    """Of one MACsec device since it was made, as the kernel counts them (802.1AE 10.7)."""
+    """Of one MACsec device since it was made, as the kernel counts them (802.1AE 10.7).
+
+    What came in is counted by the channel that it came in, and goes with the channel.
+    """
 
     out_packets: int  # protected, encrypted or not
     out_octets: int
@@ -244,7 +247,7 @@ class MacsecCounters:
     in_ok: int
     in_octets: int  # decrypted or validated
     in_untagged: int  # taken in without protection
-    in_no_tag: int  # came in the clear and were dropped
+    in_no_tag: int  # came in the clear and were dropped; Linux counts EAPOL frames as well
     in_bad_tag: int
     in_no_sci: int  # no channel for them, dropped
     in_unknown_sci: int  # no channel for them, taken

@@ -25,7 +25,6 @@ Json = dict[str, Any]
 CKN_SHOWN = 16  # hexadecimal digits; a longer CKN is shown by its first eight
 
 _DROPPED = {  # by counter (802.1AE 10.7.9)
-    "in_no_tag": "unprotected",
     "in_bad_tag": "with a bad tag",
     "in_no_sci": "of nobody known",
     "in_not_using_sa": "without an SA",
@@ -33,6 +32,7 @@ _DROPPED = {  # by counter (802.1AE 10.7.9)
     "in_late": "late or replayed",
     "in_overrun": "for want of time",
 }
+_UNTAGGED = {"in_no_tag": "not taken in, MKA's own among them"}  # Linux counts EAPOL too
 _TAKEN = {
     "in_unknown_sci": "of nobody known",
     "in_unused_sa": "without an SA",
@@ -90,6 +90,7 @@ def detail(link: Json, now: str, style: Style) -> Iterator[str]:
     yield from _saks(link)
     yield from _traffic(link, style)
     yield from _frames("dropped", _DROPPED, link)
+    yield from _frames("no tag", _UNTAGGED, link)
     yield from _frames("taken", _TAKEN, link)
     if link["drops"]:
         counts = (f"{count} {clean(reason)}" for reason, count in sorted(link["drops"].items()))

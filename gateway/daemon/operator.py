@@ -103,6 +103,11 @@ class Operator:
 
     def _find(self, name: str) -> Tunnel:
         tunnel = self._application.roster.tunnels.get(name)
+        link = self._application.links.links.get(name)
+        if link is not None:
+            connection = link.config.connection
+            whose = "has no connection" if connection is None else f"is ruled by {connection}"
+            raise ControlError(f"{name} is a MACsec link, and {whose}")
         if tunnel is None:
             known = ", ".join(sorted(self._application.roster.tunnels)) or "none"
             raise ControlError(

@@ -173,7 +173,8 @@ class TunnelProtection:
         facts = self._facts
         row = TABLE[facts.state, trigger]
         old, facts.state = facts.state, row.state
-        if trigger is not Trigger.CONNECT_DUE:
+        still_stopped = old is row.state is State.STOPPED  # the operator's word stands
+        if trigger is not Trigger.CONNECT_DUE and not still_stopped:
             facts.last_reason = reason
         had_sa = old in {State.HYBRID, State.DEGRADED}
         if trigger in _TROUBLE and (had_sa or trigger is not Trigger.SA_GONE):

@@ -510,6 +510,7 @@ def test_terminated_stays_down_until_initiated_again() -> None:
     assert acts(bench.pass_time(10_000)) == []
     assert acts(bench.up("HYBRID", initiated=False)) == ["close"], "not even for the peer"
     assert bench.shown == "DOWN"
+    assert bench.machine.reason == "terminated by the operator"
     assert bench.alarms == set(), "wanted by the operator"
     assert acts(bench.put(OperatorInitiate())) == ["initiate+"]
 
