@@ -27,6 +27,7 @@ from tests.support.macsec_link import (
     ETH_P_ALL,
     MARKER,
     PARENT,
+    NamespacePlane,
     Station,
     ethertype,
     frame_passes,
@@ -60,6 +61,7 @@ async def stations(namespaces):
         a.ip("link", "del", PARENT)
     make_link(a, b)
     for station in namespaces:
+        station.plane = NamespacePlane(station.namespace)  # one remembers its SAKs
         try:
             await station.plane.open()
         except StartupError as error:

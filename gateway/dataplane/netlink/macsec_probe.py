@@ -86,7 +86,7 @@ async def _probe_suite(plane: MacsecNetlink, suite: CipherSuite) -> ProbeResult:
     sa = TransmitSaSpec(
         an=0,
         key=Secret(secrets.token_bytes(suite.key_size)),
-        ki=KeyIdentifier(NO_MEMBER, 1),
+        ki=KeyIdentifier(NO_MEMBER, suite & 0xFF),
         ssci=1 if suite.xpn else None,
         salt=bytes(SALT_SIZE) if suite.xpn else None,
     )
