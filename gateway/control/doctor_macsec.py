@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Interface
 
@@ -20,7 +22,7 @@ SUITES = "MACsec GCM-"  # so begin the names of suites in what the probe finds
 
 async def examine_links(configured: Mapping[str, MacsecConfig]) -> list[Finding]:
     """Nothing is changed: the kernel is tried in a network namespace of its own."""
-    findings = await _kernel(configured)
+    findings = [_packet_socket(), *await _kernel(configured)]
     links = Links()
     try:
         await links.requests.open()
@@ -31,6 +33,21 @@ async def examine_links(configured: Mapping[str, MacsecConfig]) -> list[Finding]
     finally:
         links.requests.close()
     return findings
+
+
+def _packet_socket() -> Finding:
+    """EAPOL comes and goes through one."""
+    check = "packet sockets"
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+    except OSError as error:
+        return Finding(
+            check=check,
+            state=State.WARNING if error.errno == errno.EPERM else State.FAILED,
+            text=error.strerror or "?",
+            advice="the service has CAP_NET_RAW by qsgwd.service; to run qsgwd by hand be root",
+        )
+    return Finding(check=check, state=State.OK, text="for EAPOL")
 
 
 async def _kernel(configured: Mapping[str, MacsecConfig]) -> list[Finding]:

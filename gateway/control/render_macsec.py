@@ -149,7 +149,7 @@ def _short_ckn(ckn: str) -> str:
 def _sak(sak: Json) -> str:
     encrypted = "encrypted" if sak["encrypted"] else "INTEGRITY ONLY"
     kernel = "in the kernel" if sak["in_kernel"] else "NOT IN THE KERNEL"
-    suite = clean(sak["suite"]).replace("_", "-")
+    suite = clean(sak["suite"])
     return f"{suite}, {encrypted}, AN {sak['an']} KN {sak['kn']}, {kernel}"
 
 

@@ -163,7 +163,7 @@ def sak_view(**changes: Any) -> SakView:
             ki=f"{MI}.3",
             kn=3,
             ckn=CKN,
-            suite="GCM_AES_256",
+            suite="GCM-AES-256",
             encrypted=True,
             transmits=True,
             in_kernel=True,

@@ -1,5 +1,8 @@
 """What ``qsgw doctor`` finds about MACsec links, and what it advises."""
 
+import errno
+import os
+import socket
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
@@ -174,6 +177,27 @@ async def test_suites_of_the_kernel(machine: Machine) -> None:
     ]
     both = frozenset({CipherSuite.GCM_AES_256, CipherSuite.GCM_AES_XPN_256})
     assert (await kernel(accept=both))[-1] == ("kernel: MACsec GCM-AES-XPN-256", State.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [(None, State.OK), (errno.EPERM, State.WARNING), (errno.EAFNOSUPPORT, State.FAILED)],
+)
+async def test_packet_sockets(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, number: int | None, state: State
+) -> None:
+    class Socket:
+        def __init__(self, family: int, _: int) -> None:
+            assert family == socket.AF_PACKET
+            if number is not None:
+                raise OSError(number, os.strerror(number))
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(doctor_macsec.socket, "socket", Socket)
+    first, *_ = await examine_links({"metro": METRO})
+    assert (first.check, first.state) == ("packet sockets", state)
+    assert ("CAP_NET_RAW" in first.advice) is (number is not None)
 
 
 async def test_no_netlink(machine: Machine) -> None:
