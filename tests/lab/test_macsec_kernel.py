@@ -234,6 +234,22 @@ async def test_a_replayed_frame_is_late(stations):
     assert last.counters.in_not_valid == before.counters.in_not_valid + 1
 
 
+async def test_within_the_window_linux_takes_a_frame_twice(stations):
+    """It keeps no list of the numbers it has seen: what a window costs, docs/macsec.md."""
+    a, b = stations
+    await up(a, b, replay_window=64)
+    await both_ways(a, b)
+    await use(a, b, 0)
+    with b.raw(PARENT, ETH_P_ALL) as tap:
+        assert await frame_passes(a, b, source=DEVICE, sink=DEVICE)
+        captured = [frame for frame in frames(tap) if ethertype(frame) == ETHERTYPE_MACSEC]
+    before = await b.plane.read(DEVICE)
+    a.send(PARENT, captured[-1])
+    after = await b.plane.read(DEVICE)
+    assert after.counters.in_late == 0
+    assert after.counters.in_ok > before.counters.in_ok
+
+
 async def test_packet_numbers_of_64_bits(stations):
     a, b = stations
     suite = CipherSuite.GCM_AES_XPN_256
