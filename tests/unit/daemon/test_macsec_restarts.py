@@ -10,7 +10,7 @@ import pytest
 from gateway.config.schema import StaticCak
 from gateway.crypto.secret import Secret
 from gateway.errors import DataplaneError
-from gateway.model import PortSecurity, PortState, Protection
+from gateway.model import PortSecurity, PortState, Protection, QkdPolicy
 from tests.support.macsec_site import DEVICE, LINK, MacsecSite
 from tests.support.memory_lan import PARENT
 from tests.support.virtual_loop import run_virtually
@@ -327,5 +327,93 @@ def test_another_vendors_peer_gives_no_cak(monkeypatch: pytest.MonkeyPatch) -> N
             await asyncio.sleep(3)
             assert "macsec-peer-foreign" in site.alarms("moon")
             assert (await site.view("moon")).caks == ()
+
+    run_virtually(scenario())
+
+
+def test_both_daemons_restart_at_once() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(6)
+            site.start_frames()
+            for name in NAMES:
+                await site.kill(name)
+            await asyncio.sleep(30)
+            assert site.deaf == [], "the kernels go on by themselves"
+            for name in NAMES:
+                await site.bring_back(name)
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(20)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_a_daemon_that_is_away_for_long_finds_back() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await site.kill("sun")
+            await asyncio.sleep(60)
+            assert site.link_of("moon").protection is Protection.DOWN
+            assert not site.hears("moon")
+            await site.bring_back("sun")
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(10)
+            site.start_frames()
+            await asyncio.sleep(30)
+            assert site.deaf == []
+
+    run_virtually(scenario())
+
+
+def test_sas_of_an_earlier_run_go_where_qkd_is_required_and_there_are_no_keys() -> None:
+    async def scenario() -> None:
+        async with MacsecSite(qkd=QkdPolicy.REQUIRE) as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(6)
+            await site.kill("moon")
+            site.link.cut()
+            await site.bring_back("moon")
+            await site.until(lambda: site.link_of("moon").protection is Protection.BLOCKED, 60)
+            await asyncio.sleep(0.1)
+            assert not site.hears("moon")
+            assert not site.hears("sun")
+
+    run_virtually(scenario())
+
+
+def test_sas_of_an_earlier_run_do_not_stay_for_ever() -> None:
+    """The management network is down all the time: nobody gives this daemon a CAK."""
+
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            for name in NAMES:
+                await site.kill(name)
+            site.wire.loses = lambda _data: True
+            for name in NAMES:
+                await site.bring_back(name)
+            await asyncio.sleep(100)
+            assert site.hears("moon")
+            assert "macsec-down" not in site.alarms("moon"), "traffic passes"
+            await asyncio.sleep(25)
+            assert not site.hears("moon")
+            assert not site.hears("sun")
+
+    run_virtually(scenario())
+
+
+def test_an_end_that_stops_for_good_ends_it_at_both() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            endpoint, now = site.moon.driver.endpoint, site.moon.clock()
+            site.moon.tunnel.retire()
+            site.moon.driver.run(lambda: endpoint.close("sun", reason="it stops", now=now))
+            await asyncio.sleep(0.1)
+            assert not site.hears("moon")
+            assert not site.hears("sun")
 
     run_virtually(scenario())
