@@ -41,6 +41,7 @@ class SakFacts:
     confidentiality: Confidentiality
     transmits: bool
     next_pn: int  # as last reported
+    receivers: tuple[Sci, ...]  # whose receive SAs are installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,4 +83,5 @@ def sak_facts(sak: Sak, *, transmits: bool) -> SakFacts:
         confidentiality=sak.confidentiality,
         transmits=transmits,
         next_pn=sak.pn,
+        receivers=tuple(sak.receivers),
     )

@@ -9,8 +9,6 @@ from gateway.mka.identifiers import Sci
 from gateway.mka.views import PortFacts
 from gateway.model import PortState
 
-Receiver = tuple[Sci, int, bytes]  # channel, AN, KI
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
@@ -29,15 +27,14 @@ def compare(
     sci: Sci,
     spec: SecySpec,
     parent: ParentState,
-    seen: frozenset[Receiver],
 ) -> Findings:
-    """To be asked while the kernel has all that the core wants. ``seen``: at the look before."""
+    """To be asked while the kernel has all that the core wants."""
     if state is None:
         return Findings(lost="the device is gone")
     if state.parent != parent.index or state.sci != sci:
         return Findings(lost="the device is another one")
     changed = _differs(state, spec, parent)
-    lost = _lost_sa(facts, state, seen)
+    lost = _lost_sa(facts, state)
     if lost is not None:
         return Findings(lost=lost)
     wrong_port = (facts.port is PortState.CLEAR) != (state.port is PortState.CLEAR)
@@ -48,12 +45,6 @@ def compare(
         send_with=current.an if current is not None and strays else None,
         set_port=facts.port if wrong_port else None,
     )
-
-
-def receivers(facts: PortFacts, state: SecyState) -> frozenset[Receiver]:
-    """Receive SAs there are for the SAKs there are."""
-    kis = {sak.ki.encode() for sak in facts.saks}
-    return frozenset((sa.sci, sa.an, sa.ki) for sa in state.receive if sa.ki in kis)
 
 
 def complete(facts: PortFacts, state: SecyState, ki: bytes) -> bool:
@@ -82,19 +73,19 @@ def _differs(state: SecyState, spec: SecySpec, parent: ParentState) -> str | Non
     return None
 
 
-def _lost_sa(facts: PortFacts, state: SecyState, seen: frozenset[Receiver]) -> str | None:
-    installed = {(sa.an, sa.ki): sa.active for sa in state.transmit}
+def _lost_sa(facts: PortFacts, state: SecyState) -> str | None:
+    """Of the SAK that sends; the one before it is on its way out."""
+    sending = {(sa.an, sa.ki): sa.active for sa in state.transmit}
+    hearing = {(sa.sci, sa.an, sa.ki) for sa in state.receive if sa.active}
     for sak in facts.saks:
         # One of another suite went when the device was made anew for its successor.
         if not sak.transmits or sak.suite is not state.suite:
             continue
-        active = installed.get((sak.an, sak.ki.encode()))
+        ki = sak.ki.encode()
+        active = sending.get((sak.an, ki))
         if not active:
             return f"the transmit SA with AN {sak.an} is {'gone' if active is None else 'disabled'}"
-    live = {peer.sci for item in facts.participants for peer in item.peers if peer.live}
-    wanted = {receiver for receiver in seen if receiver[0] in live}
-    wanted &= {(sci, sak.an, sak.ki.encode()) for sci in live for sak in facts.saks}
-    there = {(sa.sci, sa.an, sa.ki) for sa in state.receive if sa.active}
-    for sci, an, _ in wanted - there:
-        return f"the receive SA of {sci} with AN {an} is gone"
+        for sci in sak.receivers:
+            if (sci, sak.an, ki) not in hearing:
+                return f"the receive SA of {sci} with AN {sak.an} is gone"
     return None

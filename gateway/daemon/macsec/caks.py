@@ -121,6 +121,15 @@ class Caks:
         if newest is not None and newest.ike == (spi_i, spi_r):
             self.source_lost = reason
 
+    def made_of(self, ike: tuple[bytes, bytes]) -> bytes | None:
+        """The CKN of what an IKE SA, by its SPIs, has given."""
+        return next((origin.ckn for origin in self if origin.ike == ike), None)
+
+    def in_order(self, first: tuple[bytes, bytes], second: tuple[bytes, bytes]) -> bool:
+        """Whether both of these IKE SAs have given one, in this order."""
+        order = [origin.ike for origin in self]
+        return first in order and second in order and order.index(first) < order.index(second)
+
     def expired(self, max_age: float, now: float) -> list[bytes]:
         """Too old to go on with; seconds."""
         return [origin.ckn for origin in self if now - origin.since >= max_age]

@@ -170,11 +170,18 @@ class MacsecLink:
         Where the peer does not answer, the CAK goes on until there is another one: it may be the
         management network that is down. One end that ends the last one means what it keys, too.
         """
-        alone = self.source is not None and self.source.established() is None
-        if alone and event.ended is not Ended.PEER_LOST:
+        current = None if self.source is None else self.source.established()
+        if current is None and event.ended is not Ended.PEER_LOST:
             self.close(event.reason)
-        else:
-            self.caks.ike_closed(event.spi_i, event.spi_r, event.reason)
+            return
+        closed = (event.spi_i, event.spi_r)
+        if current is not None and self.caks.in_order((current.spi_i, current.spi_r), closed):
+            # Both ends set up at once, and one IKE SA of the two was given up. The other end may
+            # have had them the other way round: what both keep is what decides.
+            ckn = self.caks.made_of(closed)
+            if ckn is not None:
+                self._remove(ckn, f"its IKE SA is gone: {event.reason}")
+        self.caks.ike_closed(*closed, event.reason)
 
     def new_sak(self) -> bool:
         """Have a new SAK made. False where we are not key server."""

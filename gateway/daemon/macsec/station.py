@@ -15,7 +15,7 @@ from gateway.config.schema import MacsecConfig
 from gateway.crypto.rng import Rng
 from gateway.daemon.keylog import KeyLog
 from gateway.daemon.macsec import build
-from gateway.daemon.macsec.audit import Findings, Receiver, compare, receivers
+from gateway.daemon.macsec.audit import Findings, compare
 from gateway.daemon.macsec.driver import PortDriver
 from gateway.daemon.macsec.eapol import FrameSocket, OpenSocket
 from gateway.daemon.macsec.executor import SecyExecutor, Work, wipe
@@ -107,7 +107,6 @@ class Station:
         self._config = config
         self._around = around
         self._reports = reports
-        self._seen: frozenset[Receiver] = frozenset()
         self._socket: FrameSocket | None = None
         self._executor = SecyExecutor(
             around.plane,
@@ -195,17 +194,9 @@ class Station:
         if not self._executor.idle:
             return None  # the core is ahead of the kernel for a moment
         facts = self.facts
-        findings = compare(
-            facts,
-            state,
-            sci=self.sci,
-            spec=self._executor.spec,
-            parent=self.parent,
-            seen=self._seen,
-        )
+        findings = compare(facts, state, sci=self.sci, spec=self._executor.spec, parent=self.parent)
         if findings.lost is not None or state is None:
             return findings.lost
-        self._seen = receivers(facts, state)
         for sa in state.transmit:
             self._driver.transmit_pn(sa.an, sa.pn)
         await self._repair(findings)
