@@ -8,15 +8,21 @@ import json
 import os
 import re
 import socket
-from dataclasses import dataclass
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import Any
 
+import pytest
+
 from gateway.dataplane.macsec_port import SecySpec
 from gateway.dataplane.netlink.macsec import MacsecNetlink
+from gateway.errors import StartupError
 from gateway.mka.identifiers import Sci
 from gateway.mka.registry import CipherSuite
 from tests.support.kernel_link import SILENCE, TIMEOUT, inside, receive, run
+from tests.support.macsec_contract import receive_sa, transmit_sa
 
 ETH_P_ALL = 0x0003
 ETHERTYPE_TEST = 0x88B5  # IEEE 802: local experimental
@@ -138,6 +144,34 @@ def make_link(a: Station, b: Station) -> None:
          "peer", "name", PARENT, "address", b.mac.hex(":"), "netns", b.namespace)  # fmt: skip
 
 
+def lend_stations() -> Iterator[tuple[Station, Station]]:
+    """For a fixture of a module; skips where there are no namespaces."""
+    try:
+        stations = make_stations()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces: {getattr(error, 'stderr', '') or error}")
+    yield stations
+    remove_stations(stations)
+
+
+@contextlib.asynccontextmanager
+async def joined_anew(stations: tuple[Station, Station]) -> AsyncIterator[None]:
+    """Both planes open, a new link, both ends of it down."""
+    a, b = stations
+    with contextlib.suppress(subprocess.CalledProcessError):
+        a.ip("link", "del", PARENT)
+    make_link(a, b)
+    for station in stations:
+        station.plane = NamespacePlane(station.namespace)  # one remembers its SAKs
+        try:
+            await station.plane.open()
+        except StartupError as error:
+            pytest.skip(str(error))
+    yield
+    for station in stations:
+        await station.plane.close()
+
+
 def remove_stations(stations: tuple[Station, Station]) -> None:
     for station in stations:
         run("ip", "netns", "del", station.namespace)
@@ -185,3 +219,28 @@ def frames(sock: socket.socket) -> list[bytes]:
 
 def ethertype(frame: bytes) -> int:
     return int.from_bytes(frame[12:14])
+
+
+# --- keys, as MKA would install them ---------------------------------------------------------
+
+
+async def both_ways(
+    a: Station, b: Station, *, number: int = 1, an: int = 0, suite=CipherSuite.GCM_AES_256
+) -> None:
+    """One SAK between them, as MKA would install it; not in use yet."""
+    for station, peer, ssci in ((a, b, 1), (b, a, 2)):
+        sa = transmit_sa(number, an=an, suite=suite)
+        sa = replace(sa, ssci=ssci if suite.xpn else None)
+        state = await station.plane.read(DEVICE)
+        await peer.plane.install_receive_sa(DEVICE, receive_sa(sa, state.sci))
+        await station.plane.install_transmit_sa(DEVICE, sa)
+
+
+async def use(a: Station, b: Station, an: int) -> None:
+    for station in (a, b):
+        await station.plane.transmit_with(DEVICE, an)
+
+
+async def up(a: Station, b: Station, **changes) -> None:
+    for station in (a, b):
+        await station.plane.set_up(replace(station.spec, **changes))

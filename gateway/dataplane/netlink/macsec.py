@@ -263,7 +263,8 @@ class MacsecNetlink:
                 ) from error
 
     async def _secy(self, link: Link) -> Secy | None:
-        messages = await self._requests.dump("read MACsec devices", self._family, encode_dump)
+        what = f"read the MACsec device {link.name}"
+        messages = await self._requests.dump(what, self._family, encode_dump)
         decoded = (decode_secy(message) for message in messages)
         return next((secy for secy in decoded if secy.index == link.index), None)
 
