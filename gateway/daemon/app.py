@@ -178,7 +178,9 @@ class Gateway:
         self._services.stopping()
         await self._control.stop()
         if self._config.gateway.on_stop is OnStop.CLOSE:
-            await self._links.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._links.close()
             await self._close_tunnels()
         self._links.stop()
         await self._roster.stop()

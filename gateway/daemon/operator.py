@@ -91,8 +91,8 @@ class Operator:
             )
         if not found.new_sak():
             server = found.key_server
-            where = "nobody is key server" if server is None else f"{server} is key server"
-            raise ControlError(f"{link}: {where}, and makes the SAKs")
+            whose = "there is no key server" if server is None else f"{server} is key server"
+            raise ControlError(f"{link}: {whose}; only the key server makes SAKs")
         return f"{link}: a new SAK is made"
 
     async def reload(self) -> str:

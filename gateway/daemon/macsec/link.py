@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from ipaddress import IPv6Interface
 
 from gateway.config.schema import MacsecConfig
@@ -73,6 +72,7 @@ class MacsecLink:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._looks = 0
+        self._look_waits = False
         self._missing: str | None = None
         self._refused: str | None = None
         self._foreign: str | None = None
@@ -158,6 +158,9 @@ class MacsecLink:
             cak = self.caks.add_hybrid(
                 ike, exported, link=config.link, size=config.cak_size, now=now
             )
+        except ValueError as error:
+            self.events.failed("macsec-cak-failed", f"no CAK can be made of the IKE SA: {error}")
+            return
         finally:
             exported.wipe()
         if cak is not None:
@@ -233,7 +236,7 @@ class MacsecLink:
 
     def interface_changed(self) -> None:
         """The parent or the device came, went or changed."""
-        self._around.enqueue(partial(self._look, parent_too=True))
+        self._look_soon()
 
     async def take_down(self) -> None:
         """Kernel work, after ``stop``: the device goes, and the filter."""
@@ -284,6 +287,16 @@ class MacsecLink:
             station, self.station = self.station, None
             station.close()
 
+    def _look_soon(self) -> None:
+        """Many reasons at once are one look."""
+        if not self._look_waits:
+            self._look_waits = True
+            self._around.enqueue(self._look_at_all)
+
+    async def _look_at_all(self) -> None:
+        self._look_waits = False
+        await self._look(parent_too=True)
+
     async def _look(self, *, parent_too: bool) -> None:
         """Kernel work: the device and its interface, against what is wanted."""
         if self._closed:
@@ -310,7 +323,7 @@ class MacsecLink:
     def _kernel_refused(self, text: str | None) -> None:
         if text is not None:
             self.events.refused(text)
-        self._around.enqueue(partial(self._look, parent_too=True))
+        self._look_soon()
 
     # --- looking again ---------------------------------------------------------------------------
 

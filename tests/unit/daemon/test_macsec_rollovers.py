@@ -193,3 +193,35 @@ def test_two_links_of_one_connection_have_caks_of_their_own() -> None:
                 assert link.facts.port is PortState.BLOCKED
 
     run_virtually(scenario())
+
+
+def test_many_links_are_cheap() -> None:
+    """What a link does each Hello Time, counted: its cost is not to grow with their number."""
+
+    async def scenario(count: int) -> int:
+        links = {f"l{i}": {"interface": f"p{i}", "device": f"m{i}"} for i in range(count)}
+        site = MacsecSite(rekey_max=3600.0)
+        for number, name in enumerate(NAMES):
+            site.settings[name]["macsec"] = links
+            setattr(site, name, site._gateway(name, seed=number + 5))
+            for i in range(count):
+                site.lan.planes[name].add_parent(f"p{i}", bytes((2, number, 0, 0, 0, i)))
+        async with site:
+            await asyncio.sleep(20)
+            views = await site.moon.links.views(str)
+            assert [view.protection for view in views] == [Protection.HYBRID] * count
+            reads = 0
+            read = site.moon.macsec.read
+
+            async def counted(device: str) -> object:
+                nonlocal reads
+                reads += 1
+                return await read(device)
+
+            site.moon.macsec.read = counted  # type: ignore[method-assign, assignment]
+            before = len(site.lan.frames)
+            await asyncio.sleep(20)
+            assert reads == 10 * count
+            return len(site.lan.frames) - before
+
+    assert run_virtually(scenario(20)) == 20 * run_virtually(scenario(1))
