@@ -2,7 +2,8 @@
 
 Commands with a token are answered, with the same one, by Done or Failed; one that is not answered
 by ``limits.COMMAND_TIMEOUT`` counts as failed. The others are not answered: what they remove may
-be gone already. They are to be carried out in the order they come in.
+be gone already, what they add to may never have been installed, and a lowest PN may be above theirs
+(then it stays). They are to be carried out in the order they come in.
 """
 
 from __future__ import annotations

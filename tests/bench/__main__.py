@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import cli, devices, flood, handshake, keys, memory, rates
+from tests.bench import cli, devices, flood, handshake, keys, macsec, memory, rates
 from tests.bench.figures import REPOSITORY, Figure, machine, table
 
 PARTS = {
@@ -20,6 +20,7 @@ PARTS = {
     "memory": memory,
     "rates": rates,
     "devices": devices,
+    "macsec": macsec,
 }
 REPORT = REPOSITORY / "build" / "bench" / "report.json"
 

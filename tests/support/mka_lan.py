@@ -23,6 +23,7 @@ from gateway.mka.commands import (
     InstallReceiveSa,
     InstallSas,
     RaiseLowestPn,
+    SaKey,
     SetPort,
 )
 from gateway.mka.events import Event
@@ -66,6 +67,7 @@ class Secy:
     receive: dict[tuple[Sci, int], bytes] = field(default_factory=dict)
     lowest: dict[tuple[Sci, int], int] = field(default_factory=dict)
     sscis: dict[tuple[Sci, int], int | None] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)  # ANs that were not installed, and not deleted
     fresh: set[int] = field(default_factory=set)  # ANs whose packet numbers have not begun
     encoding: int | None = None
     port: PortState | None = None
@@ -83,12 +85,15 @@ class Secy:
         match command:
             case InstallSas() | EnableTransmitSa() if self.fail:
                 self.fail -= 1
+                if isinstance(command, InstallSas):
+                    self.refused.add(command.key.an)
                 return Failed(token=command.token, reason="device or resource busy")
             case InstallSas(token=token, key=key, transmit=transmit, receive=receive):
                 assert key.an not in self.transmit, "the AN is taken"
                 assert len(self.transmit) < 2
                 self.transmit[key.an] = key.key.expose()
                 self.fresh.add(key.an)
+                self.refused.discard(key.an)
                 self.sscis[self.sci, key.an] = transmit.ssci
                 for item in receive:
                     self._add(key.an, key.key.expose(), item)
@@ -96,20 +101,23 @@ class Secy:
             case EnableTransmitSa(token=token, an=an):
                 self.begin(an)
                 return Done(token=token)
+            case InstallReceiveSa(key=SaKey(an=an)) | RaiseLowestPn(an=an) if an in self.refused:
+                pass  # asked before the answer was there
             case InstallReceiveSa(key=key, receive=item):
                 assert self.transmit[key.an] == key.key.expose()
                 self._add(key.an, key.key.expose(), item)
             case DeleteSas(an=an):
                 self.transmit.pop(an, None)
                 self.fresh.discard(an)
+                self.refused.discard(an)
                 if self.encoding == an:
                     self.encoding = None
                 self._drop(lambda sci, number: number == an)
             case DeleteReceiveSc(sci=gone):
                 self._drop(lambda sci, number: sci == gone)
             case RaiseLowestPn(sci=sci, an=an, lowest_pn=pn):
-                assert self.lowest[sci, an] < pn
-                self.lowest[sci, an] = pn
+                assert (sci, an) in self.receive
+                self.lowest[sci, an] = max(pn, self.lowest[sci, an])
             case SetPort(state=state):
                 self.port = state
         return None
