@@ -51,7 +51,7 @@ class Participant:
         self._last_sent: float | None = None
         self._send_at = now
         self._spent: dict[MemberId, int] = {}  # by key server: no KN up to this one is taken
-        self._taken: KeyIdentifier | None = None  # the last one that was
+        self._hopeless: KeyIdentifier | None = None  # another start would not bring us this one
         self.mi = MemberId(rng.random_bytes(limits.MI_SIZE))
         self.mn = 0
         self.kn = 0
@@ -173,7 +173,7 @@ class Participant:
         self._sent = SentNumbers()
         self._spent.clear()
         self.peers = Peers()
-        self.key_server = self._taken = self.sak_made_at = None
+        self.key_server = self.sak_made_at = None
         self._outbox.events.append(IdentityRenewed(ckn=self.ckn, reason=reason))
         self.send_soon(now)
 
@@ -232,7 +232,6 @@ class Participant:
             self._refuse(ki, str(error))
             return None
         self._spend(ki)
-        self._taken = ki
         return Sak(
             ckn=self.ckn,
             ki=ki,
@@ -263,11 +262,19 @@ class Participant:
         """Nothing was sent under it: the key server may offer it once more."""
         if self._spent.get(ki.mi) == ki.kn:
             self._spent[ki.mi] = ki.kn - 1
-            self._taken = None
 
-    def took(self, ki: KeyIdentifier) -> bool:
-        """Whether it was the last one taken."""
-        return ki == self._taken
+    def missed(self, distributed: DistributedSak, server: Peer) -> bool:
+        """Whether we cannot take it, be it that we had it or one with its number, and gave it up.
+
+        Then the key server waits for us in vain; another member is given another SAK. Said once,
+        so that one that gives everybody the same SAK is not met by a new member each time.
+        """
+        ki = KeyIdentifier(server.mi, distributed.kn)
+        spent = self._lists_us(server) and ki.kn <= self._spent.get(ki.mi, 0)
+        if not spent or ki == self._hopeless:
+            return False
+        self._hopeless = ki
+        return True
 
     def _sscis(self, server: Peer) -> dict[MemberId, int]:
         if server.orders_by_ssci:
@@ -279,6 +286,7 @@ class Participant:
 
     def _refuse(self, ki: KeyIdentifier, reason: str) -> None:
         self._spend(ki)
+        self._hopeless = ki
         self._outbox.events.append(SakRefused(ckn=self.ckn, ki=ki, reason=reason))
 
     # --- sending -------------------------------------------------------------------------------

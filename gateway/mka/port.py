@@ -215,10 +215,10 @@ class Port:
         if distributed is None or not self._settings.secures:
             return
         ki = KeyIdentifier(server.mi, distributed.kn)
-        if participant.took(ki) and all(sak.ki != ki for sak in self._cp.saks()):
-            # It had to go, unheard of by the key server, and must not be installed twice (802.1AE
-            # 14.5). Another member is given another SAK.
-            participant.renew("its SAK was given up", now)
+        if any(sak.ki == ki for sak in self._cp.saks()):
+            return
+        if participant.missed(distributed, server):
+            participant.renew("the SAK it is given cannot be taken", now)
             return
         sak = participant.take_sak(distributed, server)
         if sak is not None:

@@ -146,7 +146,8 @@ class MkaAttacker:
         if not members or rng.random() < 0.06:
             self._names += 1
             mi = MemberId(self._names.to_bytes(4, "big") + rng.randbytes(8))
-            members.append(MadMember(mi, sci_of(PORT_NUMBER + rng.randrange(60))))
+            sci = sci_of(PORT_NUMBER + rng.randrange(60))
+            members.append(MadMember(mi, sci, steady=rng.random() < 0.4))
         return rng.choice(members[-40:]) if rng.random() < 0.3 else members[-1]
 
     def _as_member(self, ckn: bytes, keys: MkaKeys) -> bytes:
@@ -171,6 +172,10 @@ class MkaAttacker:
             ckn=ckn,
         )
         sets = [*self._lists(ckn, one), *self._sets(one, keys)]
+        if one.steady and rng.random() < 0.7:
+            basic = replace(basic, version=3, priority=0, key_server=True, macsec_desired=True)
+            basic = replace(basic, capability=2, sci=one.sci, mi=one.mi)
+            sets = [*self._lists(ckn, one), *self._as_key_server(one, keys)]
         if rng.random() < 0.05:
             rng.shuffle(sets)
         return encode_mkpdu(Mkpdu(basic=basic, sets=tuple(sets)), sci.mac, keys)
@@ -211,6 +216,18 @@ class MkaAttacker:
         if rng.random() < 0.1:
             yield rng.choice(self._rare())
 
+    def _as_key_server(self, one: MadMember, keys: MkaKeys) -> Iterator[ParameterSet]:
+        """As one should, but that a SAK is given out again and again, to whoever is there."""
+        if self._rng.random() < 0.15:
+            one.kn += 1
+        suite, an = self._world.member.settings.suite, one.kn % 4
+        ki = KeyIdentifier(one.mi, one.kn)
+        yield SakUse(
+            latest=KeyUse(ki=ki, an=an, transmits=True, receives=True, lowest_pn=1), old=None
+        )
+        wrapped = keys.wrap(one.key(one.kn, suite))
+        yield DistributedSak(an=an, confidentiality=1, kn=one.kn, suite=suite, wrapped=wrapped)
+
     def _use(self, one: MadMember) -> KeyUse:
         """Of a SAK that is there, or of none."""
         rng = self._rng
@@ -231,14 +248,15 @@ class MkaAttacker:
         rng = self._rng
         if rng.random() < 0.04:
             return DistributedSak()
-        if rng.random() < 0.6:
+        if rng.random() < 0.3:
             one.kn += 1
         suite = rng.choice((self._world.member.settings.suite, *CipherSuite))
-        wrapped = keys.wrap(Secret(rng.randbytes(suite.key_size)))
+        kn = one.kn if rng.random() < 0.95 else rng.choice((*NUMBERS, max(0, one.kn - 1)))
+        wrapped = keys.wrap(one.key(kn, suite))
         return DistributedSak(
             an=rng.randrange(4),
             confidentiality=rng.choice((1, 1, 1, 0, 2, 3)),
-            kn=one.kn if rng.random() < 0.95 else rng.choice(NUMBERS),
+            kn=kn,
             suite=suite if rng.random() < 0.97 else rng.getrandbits(64),
             wrapped=wrapped if rng.random() < 0.97 else rng.randbytes(len(wrapped)),
         )
@@ -258,6 +276,10 @@ class MkaAttacker:
 class MadMember:
     """Who it says it is, and how far it has counted."""
 
-    def __init__(self, mi: MemberId, sci: Sci) -> None:
-        self.mi, self.sci = mi, sci
-        self.mn = self.kn = 0
+    def __init__(self, mi: MemberId, sci: Sci, *, steady: bool) -> None:
+        self.mi, self.sci, self.steady = mi, sci, steady
+        self.mn, self.kn = 0, 1
+
+    def key(self, kn: int, suite: CipherSuite) -> Secret:
+        """The same for the same number."""
+        return Secret(random.Random(f"{self.mi.hex()} {kn}").randbytes(suite.key_size))

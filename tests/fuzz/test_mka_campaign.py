@@ -66,7 +66,6 @@ def test_an_exception_is_found_kept_and_brought_about_again(tmp_path: Path, monk
 
 def test_a_sak_that_is_taken_twice_is_found(monkeypatch) -> None:
     monkeypatch.setattr(Participant, "_spend", lambda participant, ki: None)
-    monkeypatch.setattr(Participant, "took", lambda participant, ki: False)
     assert "packet numbers used twice" in failure(20_000).error
 
 

@@ -34,7 +34,6 @@ def test_members_end_with_one_sak(number):
     ("owner", "name", "fault", "found"),
     [
         (Participant, "used_up", property(lambda self: False), "too big to convert"),
-        (Participant, "_spend", lambda self, ki: None, "packet numbers used twice"),
         (Participant, "renew", lambda self, reason, now: None, "too big to convert"),
         (Peers, "expire", lambda self, now: [], "a storm"),
     ],
