@@ -173,5 +173,5 @@ class MacsecTable(Table, frozen=True):
     encryption: bool = True
     security: PortSecurity = PortSecurity.MUST_SECURE
     delay_protect: bool = False
-    replay_window: Annotated[int, Meta(ge=0, lt=1 << 30)] = 64  # 802.1AEbw 10.7.8, of XPN
+    replay_window: Annotated[int, Meta(ge=0, lt=1 << 30)] = 0  # 802.1AEbw 10.7.8, of XPN
     sak_lifetime: str = "0"

@@ -72,7 +72,7 @@ def test_what_need_not_be_written(links: Any) -> None:
     assert (core.addresses, core.mtu, core.priority) == ((), None, 16)
     assert (core.suite, core.accept) == (CipherSuite.GCM_AES_256, {CipherSuite.GCM_AES_256})
     assert (core.encrypt, core.security) == (True, PortSecurity.MUST_SECURE)
-    assert (core.delay_protect, core.replay_window, core.sak_lifetime) == (False, 64, None)
+    assert (core.delay_protect, core.replay_window, core.sak_lifetime) == (False, 0, None)
     assert core.table == "macsec.core"
 
 
@@ -87,7 +87,7 @@ def test_what_may_be_written(links: Any) -> None:
             "suite": "gcm-aes-xpn-256",
             "accept": ["gcm-aes-xpn-256", "gcm-aes-256"],
             "delay_protect": True,
-            "replay_window": 0,
+            "replay_window": 64,
             "sak_lifetime": "1h",
         }
     )
@@ -97,7 +97,7 @@ def test_what_may_be_written(links: Any) -> None:
     assert (core.device, core.mtu, core.link, core.priority) == ("secure0", 1468, "ring-1", 3)
     assert core.suite is CipherSuite.GCM_AES_XPN_256
     assert core.accept == {CipherSuite.GCM_AES_XPN_256, CipherSuite.GCM_AES_256}
-    assert (core.delay_protect, core.replay_window, core.sak_lifetime) == (True, 0, 3600)
+    assert (core.delay_protect, core.replay_window, core.sak_lifetime) == (True, 64, 3600)
 
 
 def test_equal_files_make_equal_links(links: Any, folder: Any) -> None:
