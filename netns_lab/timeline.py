@@ -98,14 +98,17 @@ def _draw_protection(axes: Any, timeline: Timeline) -> None:
                 )
     for at, what in timeline.rekeys:
         axes.plot(at, 1.62, marker="v", markersize=5, color=COLOURS[what], clip_on=False)
-    for at, text in timeline.marks:
-        axes.text(at, 2.02, text, ha="center", va="bottom", fontsize=9)
+    raised = False  # a label beside one that it would cover
+    for index, (at, text) in enumerate(timeline.marks):
+        near = index > 0 and at - timeline.marks[index - 1][0] < timeline.end / 12
+        raised = near and not raised
+        axes.text(at, 2.32 if raised else 2.02, text, ha="center", va="bottom", fontsize=9)
     axes.plot(timeline.saks, [1.42] * len(timeline.saks), "|", markersize=6, color="black")
     rekeys = " CAKs, SAKs" if timeline.saks else " rekeys"
     axes.text(timeline.end, 1.62, rekeys, va="center", fontsize=9, clip_on=False)
     axes.set_yticks(range(len(GATEWAYS)), tuple(reversed(GATEWAYS)))
     axes.set_ylim(-0.5, 1.95)
-    axes.set_title("Protection shown by both gateways", loc="left", fontsize=11, pad=24)
+    axes.set_title("Protection shown by both gateways", loc="left", fontsize=11, pad=32)
 
 
 def _draw_keys(axes: Any, timeline: Timeline) -> None:

@@ -33,11 +33,10 @@ from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
 from netns_lab.timeline import Timeline
 
-# A new CAK every 13 s, and between two of them a new SAK after 6 s and after 12 s: a Life Time is
-# the least that the standard leaves between two SAKs of one CAK. Stores are small, so that they
-# are used up soon after the cut.
+# A new CAK every 9 s, and a new SAK 6 s after it: a Life Time is the least that the standard
+# leaves between two SAKs of one CAK. Stores are small, so that they are used up soon after the cut.
 _CONNECTION = TunnelOptions(
-    pool_target=2, key_reserve=0, rekey_min="2s", rekey_max="13s", restore_dwell="3s"
+    pool_target=2, key_reserve=0, rekey_min="9s", rekey_max="9s", restore_dwell="3s"
 )
 OPTIONS = SiteOptions(
     moon=_CONNECTION,
