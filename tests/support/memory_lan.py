@@ -54,6 +54,15 @@ class MemoryLan:
 
         return open_socket
 
+    def open_any(self, interface: str, index: int, on_frame: OnFrame) -> FrameSocket:
+        """For whoever has no socket on that interface yet."""
+        taken = {each.name for each in self.sockets if each.interface == interface}
+        for name, plane in self.planes.items():
+            parent = plane.parents.get(interface)
+            if name not in taken and parent is not None and parent.index == index:
+                return self.opener(name)(interface, index, on_frame)
+        raise DataplaneError(f"EAPOL: there is no interface {interface}")
+
     def send(self, sender: _Socket, frame: bytes) -> None:
         assert sender.open, "a closed socket sends"
         self.frames.append((sender.name, frame))

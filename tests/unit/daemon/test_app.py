@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 from gateway.config.load import load_config
 from gateway.daemon import app, udp
 from gateway.daemon.app import Gateway
+from gateway.daemon.macsec.link import MacsecLink
 from gateway.dataplane.memory import MemoryDataPlane
 from gateway.errors import StartupError
 from gateway.ike import limits
 from gateway.model import PolicyAction
+from tests.support.memory_lan import MemoryLan
 
 FILE = """
 [gateway]
@@ -41,17 +44,23 @@ qkd = "off"
 start = "{start}"
 """
 
+LINK = """
+[macsec.metro]
+interface = "eth1"
+connection = "{peer}"
+"""
+
 
 class Daemon:
     """One Gateway in this process, with the memory kernel it was given."""
 
-    def __init__(self, folder: Path, name: str, *, on_stop: str = "keep") -> None:
+    def __init__(self, folder: Path, name: str, *, on_stop: str = "keep", file: str = FILE) -> None:
         moon = name == "moon"
         sites = ("127.0.0.1", "10.1.0.0/24"), ("127.0.0.2", "10.2.0.0/24")
         ours, theirs = sites if moon else sites[::-1]
         self.path = folder / f"{name}.toml"
         self.socket = folder / f"{name}.sock"
-        text = FILE.format(
+        text = file.format(
             name=name,
             peer="sun" if moon else "moon",
             folder=folder,
@@ -102,6 +111,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(udp, "exempt_ike_socket", lambda _: None)
     monkeypatch.setattr(udp, "enable_udp_encap", lambda _: None)
     monkeypatch.setattr(app, "XfrmDataPlane", lambda ipv6: MemoryDataPlane())
+    lan = MemoryLan()
+    planes = cycle(("moon", "sun"))
+    monkeypatch.setattr(app, "MacsecNetlink", lambda: lan.plane(next(planes)))
+    monkeypatch.setattr(app, "EapolSocket", lan.open_any)
     monkeypatch.setattr(app, "CLOSE_TIMEOUT", 0.5)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     (tmp_path / "psk").write_bytes(b"0123456789abcdef0123456789abcdef\n")
@@ -144,6 +157,38 @@ async def test_two_daemons_from_start_to_stop(folder: Path) -> None:
     running[0].cancel()
     await asyncio.gather(*running, return_exceptions=True)
     assert asyncio.all_tasks() <= before
+
+
+async def test_a_macsec_link_from_start_to_stop(folder: Path) -> None:
+    before = asyncio.all_tasks()
+    text = "\n".join(line for line in FILE.splitlines() if "subnets" not in line)
+    text = text.replace("tunnel.", "connection.") + LINK
+    moon = Daemon(folder, "moon", on_stop="close", file=text)
+    sun = Daemon(folder, "sun", file=text)
+    links = [daemon.gateway.links.links for daemon in (moon, sun)]
+    running = [sun.run(), moon.run()]
+    await until(lambda: all(each and _shown(each) == "PQC_ONLY" for each in links))
+
+    (link,) = (await moon.ask("snapshot"))["result"]["macsec"]
+    assert link["protection"] == "PQC_ONLY"
+    assert link["saks"][0]["in_kernel"] is True
+    assert link["caks"][0]["live_peers"] == 1
+    assert (await moon.ask("rekey", tunnel="metro"))["result"] == "sun: rekeying"
+    await until(lambda: links[0]["metro"].events.tally.cak_rollovers == 1)
+    moon.path.write_text(moon.path.read_text() + "priority = 8\n")
+    assert "1 MACsec links new or changed" in (await moon.ask("reload"))["result"]
+    assert _shown(links[0]) == "PQC_ONLY"
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running[1]
+    await until(lambda: _shown(links[1]) == "DOWN")  # our deletes reached the peer
+    running[0].cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert asyncio.all_tasks() <= before
+
+
+def _shown(links: dict[str, MacsecLink]) -> str:
+    return links["metro"].protection.value
 
 
 async def test_keep_leaves_the_sas_where_they_are(folder: Path) -> None:
