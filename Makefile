@@ -41,7 +41,7 @@ test-host: $(READY)  ## tests that need no lab: unit, exchange, property, vector
 test-lab: $(READY)  ## tests inside the lab's kernel
 	$(RUN)/qsgw-lab test
 
-interop: $(READY)  ## our gateway against strongSwan and libreswan, fetched into .cache
+interop: $(READY)  ## our gateway against strongSwan, libreswan and wpa_supplicant, fetched into .cache
 	$(RUN)/qsgw-lab interop
 
 check: $(READY)  ## ruff, mypy --strict, direction of imports

@@ -87,7 +87,7 @@ def _add_trials(verbs: Verbs) -> None:
     verb.add_argument("--timeout", type=float, metavar="SECONDS", default=DEMO_MACSEC_SECONDS)
     verb.set_defaults(run=_demo_macsec)
 
-    verb = verbs.add_parser("interop", help="our gateway against strongSwan and libreswan")
+    verb = verbs.add_parser("interop", help="our gateway against other makers' daemons")
     verb.add_argument("--list", action="store_true", help="say which scenarios there are")
     _add_machines(verb)
     verb.add_argument("words", nargs="*", metavar="WORD", help="only those with it in their name")

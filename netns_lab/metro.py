@@ -32,13 +32,18 @@ class MacsecOptions:
     moon: Table = field(default_factory=dict)
     sun: Table = field(default_factory=dict)
 
+    @property
+    def static(self) -> bool:
+        """Is the CAK agreed by hand, so that no connection gives any?"""
+        return "cak" in self.both
+
     def table(self, gateway: str, peer: str) -> Table:
         """The whole table of one gateway. An interface has the name of the host it leads to."""
         return {
             "interface": peer,
             "device": DEVICE,
             "addresses": (f"{ADDRESSES[gateway]}/30",),
-            "connection": peer,
+            **({} if self.static else {"connection": peer}),
             **self.both,
             **(self.moon if gateway == "moon" else self.sun),
         }

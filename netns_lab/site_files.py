@@ -156,6 +156,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
     other = peer(gateway)
     tunnel = options.tunnel(gateway)
     outer = OUTER[options.outer]
+    static = options.macsec is not None and options.macsec.static
     own_kmes = [kme for kme in kmes(options) if kme.gateway == gateway]
     twins = [kme for kme in own_kmes if kme in _TWINS and options.apart]
     tables: dict[str, Table] = {
@@ -171,7 +172,7 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         tables["mqtt"] = {"host": "127.0.0.1", "port": MQTT_PORT}
     if options.metrics:
         tables["metrics"] = {"listen": f"127.0.0.1:{METRICS_PORT}"}
-    for kme in own_kmes:
+    for kme in () if static else own_kmes:
         tables[f"kme.{kme.name}"] = {
             "url": kme.url,
             **_certificates(gateway),
@@ -179,7 +180,8 @@ def gateway_file(options: SiteOptions, gateway: Gateway, run_dir: Path) -> str:
         }
     main = _tunnel(options, gateway, [kme for kme in own_kmes if kme not in twins])
     if options.macsec is not None:
-        tables[f"connection.{other}"] = {k: v for k, v in main.items() if k not in _TRAFFIC}
+        if not static:
+            tables[f"connection.{other}"] = {k: v for k, v in main.items() if k not in _TRAFFIC}
         tables[f"macsec.{metro.NAME}"] = options.macsec.table(gateway, other)
     else:
         tables[f"tunnel.{other}"] = main

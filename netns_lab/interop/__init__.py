@@ -1,1 +1,1 @@
-"""Scenarios of our gateway against IKE daemons of other makers."""
+"""Scenarios of our gateway against IKE and MKA daemons of other makers."""

@@ -9,9 +9,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from netns_lab.errors import LabError
 from netns_lab.interop import stray, wire
 from netns_lab.interop.agreement import Agreement, KernelSa, child_trouble, kernel_sas, pairs
 from netns_lab.interop.bridge import KeyBridge
+from netns_lab.interop.findings import Findings, check_outage, counted
 from netns_lab.interop.setup import SECOND, Setup, peer_settings, site_options
 from netns_lab.nat import Nat
 from netns_lab.peers.fetch import Tree
@@ -27,7 +28,6 @@ from netns_lab.peers.peer import Peer, make
 from netns_lab.readiness import wait_until
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAY_PKI, GATEWAYS, OUTER, Gateway, gateway_file
-from netns_lab.traffic import Direction
 
 Json = dict[str, Any]
 
@@ -40,14 +40,6 @@ BLOCKED = frozenset({"XfrmOutPolBlock"})
 """Counters of what a policy dropped, as it should."""
 GONE = BLOCKED | {"XfrmInNoStates", "XfrmOutNoStates", TOO_EARLY}
 """And of what came for an SA that one end has lost."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Findings:
-    """What is to be told of a scenario, however it ends."""
-
-    negotiated: str = ""
-    details: list[str] = field(default_factory=list)
 
 
 class Pair:
@@ -306,7 +298,7 @@ class Pair:
         await evidence.start_traffic(self.lab)
         yield
         directions = await evidence.stop_traffic(self.lab)
-        sent, missing = self._count(directions)
+        sent, missing = counted(directions, self.findings)
         early = await self._too_early() - early
         if peer_hastens and early:
             self.findings.details.append(f"{early} came before the answer that brings their keys")
@@ -325,22 +317,10 @@ class Pair:
         if not await evidence.reachable(self.lab, tries=10):
             raise LabError("alice does not reach bob after the outage")
         directions = await evidence.stop_traffic(self.lab)
-        self._count(directions)
-        for name, direction in directions.items():
-            if direction.lost_at:
-                seconds = direction.lost_at[-1] - direction.lost_at[0]
-                self.findings.details.append(f"{name}: out for {seconds:.1f} s")
-            if not direction.received or any(at > over for at in direction.lost_at):
-                raise LabError(f"{name}: packets lost after the outage")
+        counted(directions, self.findings)
+        check_outage(directions, over, self.findings)
         if grown := await self._errors() - before:
             raise LabError(f"XFRM errors after the outage: {dict(grown)}")
-
-    def _count(self, directions: Mapping[str, Direction]) -> tuple[int, int]:
-        """Packets sent and lost, which the report tells."""
-        sent = sum(direction.sent for direction in directions.values())
-        missing = sum(direction.lost for direction in directions.values())
-        self.findings.details.append(f"{missing} of {sent} packets lost")
-        return sent, missing
 
     async def _errors(self) -> Counter[str]:
         """What both kernels count as XFRM errors."""

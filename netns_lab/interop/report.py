@@ -14,7 +14,7 @@ Result = Literal["pass", "fail", "skip"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One scenario with one peer. ``negotiated``: IKE SA | Child SA, as both ends tell it."""
+    """One scenario with one peer. ``negotiated``: IKE SA | Child SA, or CAK | SAK, as both say."""
 
     peer: str
     version: str
@@ -38,7 +38,7 @@ def load(path: Path) -> list[Row]:
 
 def line(row: Row) -> str:
     """A row for people."""
-    head = f"{row.result:<4}  {row.peer:<10}  {row.role:<9}  {row.scenario:<22}"
+    head = f"{row.result:<4}  {row.peer:<14}  {row.role:<10}  {row.scenario:<22}"
     tail = [row.negotiated, row.detail]
     return f"{head}  {row.seconds:5.1f} s  " + "; ".join(word for word in tail if word)
 

@@ -10,18 +10,21 @@ async def nat_between(run: Run) -> None:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from netns_lab.interop.pair import Findings, Pair
+from netns_lab.interop.findings import Findings
+from netns_lab.interop.mka_pair import MkaPair, MkaSetup
+from netns_lab.interop.pair import Pair
 from netns_lab.interop.setup import Setup
 from netns_lab.peers.fetch import Tree
 
-Role = Literal["initiator", "responder"]
+Role = Literal["initiator", "responder", "key-server", "member"]
 BOTH: tuple[Role, ...] = ("initiator", "responder")
+MKA_BOTH: tuple[Role, ...] = ("key-server", "member")
 
 
 class Skipped(Exception):  # noqa: N818 - not an error: the peer cannot do it
@@ -33,7 +36,7 @@ class Run:
     """One scenario in one role against one peer, while it is played."""
 
     name: str
-    role: Role  # ours, when the IKE SA is set up
+    role: Role  # ours: when the IKE SA is set up, or in MKA
     tree: Tree
     folder: Path  # what a failure leaves
     negotiated: str = ""
@@ -46,8 +49,7 @@ class Run:
     @asynccontextmanager
     async def pair(self, setup: Setup) -> AsyncIterator[Pair]:
         """Our gateway at moon and the peer at sun, both running; checked when it is left."""
-        seen = Findings()
-        try:
+        with self._findings() as seen:
             async with Pair.running(
                 self.name,
                 self.tree,
@@ -57,6 +59,26 @@ class Run:
                 findings=seen,
             ) as pair:
                 yield pair
+
+    @asynccontextmanager
+    async def link(self, setup: MkaSetup) -> AsyncIterator[MkaPair]:
+        """The same, on a MACsec link."""
+        with self._findings() as seen:
+            async with MkaPair.running(
+                self.name,
+                self.tree,
+                setup,
+                we_serve=self.role == "key-server",
+                folder=self.folder,
+                findings=seen,
+            ) as pair:
+                yield pair
+
+    @contextmanager
+    def _findings(self) -> Iterator[Findings]:
+        seen = Findings()
+        try:
+            yield seen
         finally:
             self.negotiated = seen.negotiated
             self.details += seen.details

@@ -1,1 +1,1 @@
-"""IKE daemons of other makers, run in the lab in place of qsgwd."""
+"""IKE and MKA daemons of other makers, run in the lab in place of qsgwd."""

@@ -1,4 +1,4 @@
-"""The table a run leaves for docs/ikev2.md."""
+"""The tables a run leaves for docs/ikev2.md and docs/macsec.md."""
 
 from __future__ import annotations
 
@@ -42,3 +42,18 @@ def test_what_both_roles_found_is_said_once_and_a_role_not_played_is_a_dash() ->
 
 def test_peers_of_one_scenario_have_lines_of_their_own() -> None:
     assert len(lines(ROW, replace(ROW, peer="libreswan", version="5.2"))) == 2
+
+
+def test_mka_has_a_table_of_its_own_with_its_own_roles() -> None:
+    server = replace(ROW, peer="wpa_supplicant", role="key-server", scenario="mka")
+    member = replace(server, role="member", version="2.10", result="skip")
+    text = markdown([ROW, server, member], WHAT)
+    first, second = text.split("\n\n")
+    assert first.splitlines()[0] == "| peer | scenario | as initiator | as responder | seen |"
+    assert second.splitlines()[0] == "| peer | scenario | as key server | as member | seen |"
+    assert len(first.splitlines()) == len(second.splitlines()) == 3
+    assert "| pass | skip |" in second
+
+
+def test_without_rows_of_one_kind_its_table_is_left_out() -> None:
+    assert "initiator" not in markdown([replace(ROW, role="member")], WHAT)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from netns_lab import debian
 from netns_lab.peers import fetch
 
 
@@ -50,3 +52,20 @@ def test_tree_is_present_only_if_it_is_of_these_packages(
     assert fetch.present(bundle) == fetch.Tree(name="thing", root=root, version="1.2")
     other = fetch.Bundle(name="thing", packages=("thing-daemon",))
     assert fetch.present(other) is None
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no Debian host")
+def test_a_package_with_files_in_lib_leaves_the_link_to_usr_lib(tmp_path: Path) -> None:
+    package, root = tmp_path / "package", tmp_path / "root"
+    (package / "DEBIAN").mkdir(parents=True)
+    (package / "DEBIAN" / "control").write_text(
+        "Package: one\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
+    )
+    (package / "lib").mkdir()
+    (package / "lib" / "loader").write_text("here")
+    debian.run(["dpkg-deb", "--build", str(package), str(tmp_path / "one.deb")], tmp_path)
+    (root / "usr" / "lib").mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")
+    debian.unpack(tmp_path / "one.deb", root)
+    assert (root / "lib").is_symlink()
+    assert (root / "usr" / "lib" / "loader").read_text() == "here"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -110,6 +111,15 @@ def test_a_macsec_link_takes_the_place_of_the_tunnel(tmp_path: Path) -> None:
     assert {table["suite"], sun["macsec"]["metro"]["suite"]} == {"gcm-aes-xpn-256"}
     assert "link" not in table
     assert sun["macsec"]["metro"]["link"] == "elsewhere"
+
+
+def test_with_a_cak_agreed_by_hand_there_is_neither_ike_nor_qkd(tmp_path: Path) -> None:
+    table: dict[str, Any] = {"cak": "cak", "ckn": "6d6f", "allow_classical": True}
+    options = SiteOptions(macsec=MacsecOptions(both=table), mqtt=False)
+    moon = tomllib.loads(site_files.gateway_file(options, "moon", tmp_path))
+    assert set(moon) == {"gateway", "macsec"}
+    assert moon["macsec"]["metro"].items() >= table.items()
+    assert "connection" not in moon["macsec"]["metro"]
 
 
 def test_without_its_device_nothing_for_the_other_site_leaves() -> None:
