@@ -79,3 +79,23 @@ async def test_block_only_makes_devices_that_let_nothing_pass(lab_name: str) -> 
         await site.start()
         await wait_agreed(site, "HYBRID")
         assert await evidence.reachable(site.lab)
+
+
+async def test_a_link_that_leaves_the_file_takes_device_and_filter_along(lab_name: str) -> None:
+    async with Site.up(lab_name, OPTIONS) as site:
+        await wait_agreed(site, "HYBRID")
+        whole = site.config("moon").read_text()
+        head, table, rest = whole.partition("[macsec.metro]")
+        after = rest.partition("\n[")
+        site.write_config("moon", head + "".join(after[1:]))
+        assert table
+        assert "1 removed" in await site.act("moon", "reload")
+        assert (await site.lab.run("moon", ["ip", "link", "show", DEVICE])).code != 0
+        for way in ("ingress", "egress"):
+            show = ["tc", "filter", "show", "dev", "sun", way]
+            assert not (await site.lab.run("moon", show)).check().stdout.strip()
+        assert not (await site.snapshot("moon"))["macsec"]
+        await wait_shown(site, "DOWN", at=("sun",))
+        site.write_config("moon", whole)
+        await site.act("moon", "reload")
+        await wait_agreed(site, "HYBRID")
