@@ -170,11 +170,12 @@ class MacsecLink:
     def ike_closed(self, event: IkeClosed) -> None:
         """An IKE SA of our connection is gone.
 
-        Where the peer does not answer, the CAK goes on until there is another one: it may be the
-        management network that is down. One end that ends the last one means what it keys, too.
+        The CAK goes on until there is another one: it may be the management network that is down,
+        or the peer has an IKE SA that we never heard of. A peer that means what it keyed, too,
+        stops speaking under the CAK. What we end, a peer not trusted any more, ends here.
         """
         current = None if self.source is None else self.source.established()
-        if current is None and event.ended is not Ended.PEER_LOST:
+        if current is None and event.ended is Ended.HERE:
             self.close(event.reason)
             return
         closed = (event.spi_i, event.spi_r)

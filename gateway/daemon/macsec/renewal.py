@@ -16,7 +16,7 @@ def not_renewed(facts: PortFacts | None, caks: Caks, now: float) -> str | None:
     if newest is None:
         return None
     if caks.source_lost is not None:
-        return f"the IKE SA is gone ({caks.source_lost}); the CAK in use goes on for a while"
+        return f"no IKE SA, so the CAK is not replaced: {caks.source_lost}"
     principal = _principal(facts)
     behind = principal is not None and principal.ckn != newest.ckn
     if behind and now - newest.since >= ROLLOVER_MAX:

@@ -405,15 +405,23 @@ def test_sas_of_an_earlier_run_do_not_stay_for_ever() -> None:
     run_virtually(scenario())
 
 
-def test_an_end_that_stops_for_good_ends_it_at_both() -> None:
+def test_an_end_that_closes_the_ike_sa_means_its_keys_and_the_other_may_be_mistaken() -> None:
+    """Whoever hears of a deletion may lack an IKE SA that the other has; MKA tells them apart."""
+
     async def scenario() -> None:
         async with MacsecSite() as site:
             await site.until_links(Protection.HYBRID, 30)
             endpoint, now = site.moon.driver.endpoint, site.moon.clock()
             site.moon.tunnel.retire()
+            site.sun.tunnel.retire()
             site.moon.driver.run(lambda: endpoint.close("sun", reason="it stops", now=now))
             await asyncio.sleep(0.1)
             assert not site.hears("moon")
             assert not site.hears("sun")
+            assert not (await site.view("moon")).caks
+            assert (await site.view("sun")).caks
+            await asyncio.sleep(10)
+            assert not (await site.view("sun")).saks
+            assert "cak-not-renewed" in site.alarms("sun")
 
     run_virtually(scenario())
