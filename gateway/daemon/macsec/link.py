@@ -263,6 +263,8 @@ class MacsecLink:
             station.close()
             return
         self._found()
+        if station.inherits and not self._may_inherit:  # policy closed us meanwhile
+            station.run(lambda port, now: port.close("closed while it was set up", now))
         self._may_inherit = False
         self.station = station
         for cak in self.caks.copies():

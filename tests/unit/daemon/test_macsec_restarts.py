@@ -9,8 +9,10 @@ import pytest
 
 from gateway.config.schema import StaticCak
 from gateway.crypto.secret import Secret
+from gateway.dataplane.macsec_port import SecySpec, SecyState
 from gateway.errors import DataplaneError
 from gateway.model import PortSecurity, PortState, Protection, QkdPolicy
+from gateway.protection.inputs import OperatorTerminate
 from tests.support.macsec_site import DEVICE, LINK, MacsecSite
 from tests.support.memory_lan import PARENT
 from tests.support.virtual_loop import run_virtually
@@ -423,5 +425,31 @@ def test_an_end_that_closes_the_ike_sa_means_its_keys_and_the_other_may_be_mista
             await asyncio.sleep(10)
             assert not (await site.view("sun")).saks
             assert "cak-not-renewed" in site.alarms("sun")
+
+    run_virtually(scenario())
+
+
+def test_what_policy_closes_while_a_link_is_made_anew_stays_closed() -> None:
+    async def scenario() -> None:
+        async with MacsecSite() as site:
+            await site.until_links(Protection.HYBRID, 30)
+            plane, going_on = site.moon.macsec, asyncio.Event()
+            set_up = plane.set_up
+
+            async def slow(spec: SecySpec) -> SecyState:
+                state = await set_up(spec)
+                await going_on.wait()
+                return state
+
+            plane.set_up = slow  # type: ignore[method-assign]
+            reloading = asyncio.create_task(site.reload("moon", macsec={LINK: {"priority": 3}}))
+            await asyncio.sleep(0.5)
+            site.moon.tunnel.feed(OperatorTerminate())
+            going_on.set()
+            await reloading
+            await asyncio.sleep(0.1)
+            assert not site.hears("moon")
+            assert not site.hears("sun")
+            assert (await site.view("moon")).saks == ()
 
     run_virtually(scenario())
