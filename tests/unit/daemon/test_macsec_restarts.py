@@ -447,6 +447,9 @@ def test_what_policy_closes_while_a_link_is_made_anew_stays_closed() -> None:
             site.moon.tunnel.feed(OperatorTerminate())
             going_on.set()
             await reloading
+            facts = site.link_of("moon").facts
+            assert facts is not None
+            assert facts.port is PortState.BLOCKED, "at once, not when the peer has answered"
             await asyncio.sleep(0.1)
             assert not site.hears("moon")
             assert not site.hears("sun")
