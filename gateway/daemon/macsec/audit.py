@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.dataplane.macsec_port import MACSEC_OVERHEAD, ParentState, SecySpec, SecyState
+from gateway.dataplane.macsec_port import (
+    MACSEC_OVERHEAD,
+    ParentState,
+    SecySaState,
+    SecySpec,
+    SecyState,
+)
 from gateway.mka.identifiers import Sci
 from gateway.mka.views import PortFacts
 from gateway.model import PortState
@@ -18,6 +24,7 @@ class Findings:
     changed: str | None = None  # the device is not as it was made: what differs
     send_with: int | None = None  # somebody has another AN send
     set_port: PortState | None = None
+    strays: tuple[SecySaState, ...] = ()  # SAs of no SAK there is: left over, or somebody's
 
 
 def compare(
@@ -44,6 +51,7 @@ def compare(
         changed=changed,
         send_with=current.an if current is not None and strays else None,
         set_port=facts.port if wrong_port else None,
+        strays=_strays(facts, state),
     )
 
 
@@ -71,6 +79,14 @@ def _differs(state: SecyState, spec: SecySpec, parent: ParentState) -> str | Non
     if state.encrypt != spec.encrypt:
         return f"encryption is {'on' if state.encrypt else 'off'}"
     return None
+
+
+def _strays(facts: PortFacts, state: SecyState) -> tuple[SecySaState, ...]:
+    """None while SAs of an earlier run are in use: peers may send under more of them."""
+    if any(not sak.ckn for sak in facts.saks):
+        return ()
+    known = {(sak.an, sak.ki.encode()) for sak in facts.saks}
+    return tuple(sa for sa in (*state.transmit, *state.receive) if (sa.an, sa.ki) not in known)
 
 
 def _lost_sa(facts: PortFacts, state: SecyState) -> str | None:

@@ -215,6 +215,12 @@ class Station:
         if findings.send_with is not None:
             log.warning("%s: %s sent with another AN; set", config.name, config.device)
             await plane.transmit_with(config.device, findings.send_with)
+        for sa in findings.strays:
+            log.warning("%s: %s had an SA of no SAK (AN %d)", config.name, config.device, sa.an)
+            if sa.sci == self.sci:
+                await plane.remove_transmit_sa(config.device, sa.an)
+            else:
+                await plane.remove_receive_sa(config.device, sa.sci, sa.an)
         if findings != Findings():
             self.kernel = await plane.read(config.device)
 

@@ -427,3 +427,15 @@ def test_addresses_of_the_parent_say_what_becomes_of_them() -> None:
     assert text == "eth1 has addresses of its own, where nothing passes: 10.0.0.1/24"
     (text,) = [text for _, text in standing(replace(used, filtered=False)).values()]
     assert "where traffic passes unprotected" in text
+
+
+# --- what nobody knows ---------------------------------------------------------------------------
+
+
+def test_sas_of_no_sak_are_strays_unless_an_earlier_run_has_left_them() -> None:
+    left = (sa(PEER, an=2), sa(PEER, ki=bytes(16), an=3))
+    state = replace(STATE, receive=(*STATE.receive, *left), transmit=(*STATE.transmit, sa(OWN, 0)))
+    assert findings(state).strays == (sa(OWN, 0), *left)
+    assert findings(state).lost is None
+    inherited = replace(FACTS, saks=(replace(SAK, ckn=b""),))
+    assert findings(state, inherited) == Findings()

@@ -456,3 +456,25 @@ def test_what_policy_closes_while_a_link_is_made_anew_stays_closed() -> None:
             assert (await site.view("moon")).saks == ()
 
     run_virtually(scenario())
+
+
+def test_a_restart_in_the_middle_of_a_rollover_leaves_no_sa_behind() -> None:
+    async def scenario() -> None:
+        async with MacsecSite(rekey_max=3600.0) as site:
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(8)
+            site.start_frames()
+            site.link_of("moon").new_sak()
+            await asyncio.sleep(0.5)
+            state = await site.sun.macsec.read(DEVICE)
+            assert state is not None
+            assert len(state.transmit) == 2
+            await site.restart("sun")
+            await site.until_links(Protection.HYBRID, 30)
+            await asyncio.sleep(12)
+            state = await site.sun.macsec.read(DEVICE)
+            assert state is not None
+            assert len(state.transmit) == len(state.receive) == 1
+            assert site.deaf == []
+
+    run_virtually(scenario())
