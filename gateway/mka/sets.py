@@ -149,8 +149,10 @@ class KeyUse:
         return self.an << 2 | 0x02 * self.transmits | 0x01 * self.receives
 
 
+# Packet numbers begin at 1 (802.1AE 9.8). wpa_supplicant says 1 of a key that is not there, and
+# takes a 0 beside the delay protection flag for so grave a fault that it starts over (new MI).
 NO_KEY: Final = KeyUse(
-    ki=KeyIdentifier(NO_MEMBER, 0), an=0, transmits=False, receives=False, lowest_pn=0
+    ki=KeyIdentifier(NO_MEMBER, 0), an=0, transmits=False, receives=False, lowest_pn=1
 )
 
 

@@ -49,6 +49,24 @@ async def gcm_256(run: Run) -> None:
             await pair.prove()
 
 
+@_mka("mka-integrity")
+async def integrity(run: Run) -> None:
+    """Integrity without encryption, as both are configured."""
+    await _traffic(run, MkaSetup(encryption=False))
+
+
+@_mka("mka-delay-protect")
+async def delay_protect(run: Run) -> None:
+    """Delay protection at our end: MKPDUs twice a second, with lowest acceptable PNs."""
+    async with run.link(MkaSetup(ours={"delay_protect": True})) as pair:
+        found = await pair.prove()
+        async with pair.traffic():
+            await pair.prove()
+            await pair.late_packet_numbers(ours=run.role == "key-server")
+            await pair.prove(unlike=found)
+        run.note("1 SAK after the first")
+
+
 @_mka("mka-rekey-pn")
 async def rekey_pn(run: Run) -> None:
     """The key server's packet numbers run out, traffic running: a new SAK."""

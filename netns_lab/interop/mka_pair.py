@@ -43,6 +43,7 @@ class MkaSetup:
 
     cak_bits: int = 128
     suite: str = "gcm-aes-128"  # what we distribute; we take this one only
+    encryption: bool = True  # else integrity only
     ours: Table = field(default_factory=dict)  # more keys of [macsec.metro]
     same_cak: bool = True
     same_ckn: bool = True
@@ -254,7 +255,8 @@ class MkaPair:
         frames = await evidence.stop_capture(self.lab, "link")
         wanted = {"0x888e"} if self._refused else {"0x888e", "0x88e5"}
         kinds = macsec_proof.ethertypes(frames)
-        if set(kinds) != wanted or macsec_proof.in_the_clear(frames):
+        shown = self.setup.encryption and macsec_proof.in_the_clear(frames)
+        if set(kinds) != wanted or shown:
             raise LabError(f"on the link, by Ethertype: {kinds}")
         log = self.site.key_log("moon")
         if not self._refused:
@@ -288,6 +290,7 @@ def site_options(setup: MkaSetup, ckn: str, *, we_serve: bool) -> SiteOptions:
         "allow_classical": True,
         "priority": SERVES if we_serve else FOLLOWS,
         "suite": setup.suite,
+        "encryption": setup.encryption,
         **setup.ours,
     }
     return SiteOptions(macsec=metro.MacsecOptions(both=table), mqtt=False)
@@ -302,4 +305,5 @@ def peer_settings(setup: MkaSetup, cak: str, ckn: str, *, we_serve: bool) -> Mka
         cak=cak if setup.same_cak else secrets.token_hex(len(cak) // 2),
         ckn=ckn if setup.same_ckn else secrets.token_hex(len(ckn) // 2),
         priority=FOLLOWS if we_serve else SERVES,
+        encryption=setup.encryption,
     )

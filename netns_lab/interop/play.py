@@ -42,6 +42,7 @@ async def play(part: Part) -> Row:
             await part.scenario.play(run)
     except Skipped as reason:
         result, detail = "skip", str(reason)
+        shutil.rmtree(folder, ignore_errors=True)
     except TimeoutError:
         result, detail = "fail", f"not finished after {SCENARIO_SECONDS:g} s"
     except LabError as error:

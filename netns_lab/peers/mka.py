@@ -19,6 +19,7 @@ class MkaSettings:
     cak: str = field(repr=False)  # 32 or 64 hexadecimal digits
     ckn: str  # 2 to 64 hexadecimal digits
     priority: int  # the lowest is key server
+    encryption: bool = True  # else integrity only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

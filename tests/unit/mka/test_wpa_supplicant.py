@@ -7,7 +7,7 @@ import pytest
 from gateway.crypto.secret import Secret
 from gateway.mka.errors import MkpduError
 from gateway.mka.keys import Cak, MkaKeys
-from gateway.mka.mkpdu import Envelope, Mkpdu, parse_frame
+from gateway.mka.mkpdu import Envelope, Mkpdu, encode_mkpdu, parse_frame
 from gateway.mka.registry import CipherSuite, Confidentiality
 from gateway.mka.sets import UnknownSet
 from tests.support.vectors import load
@@ -76,6 +76,14 @@ def test_another_cak_or_a_changed_octet_does_not_verify(case):
     frame[6] ^= 1  # of the source address, which the ICV covers as well
     with pytest.raises(MkpduError, match="wrong"):
         parse_frame(bytes(frame)).open(keys_of(case))
+
+
+@case
+def test_said_again_it_is_the_same_frame_octet_by_octet(case):
+    """So we lay out what it lays out, a lowest PN of 1 for a key that is not there included."""
+    envelope = envelope_of(case)
+    mkpdu = envelope.open(keys_of(case))
+    assert encode_mkpdu(mkpdu, envelope.source, keys_of(case)).hex() == case["frame"]
 
 
 def test_every_kind_of_set_it_sends_is_among_them():
