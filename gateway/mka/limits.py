@@ -11,6 +11,7 @@ from typing import Final
 # --- timers (Table 9-3) -----------------------------------------------------------------------
 HELLO_TIME: Final = 2.0  # MKA Hello Time
 BOUNDED_HELLO_TIME: Final = 0.5  # MKA Bounded Hello Time: with delay protection
+HELLO_AHEAD: Final = 0.1  # ours: sent so much sooner, the third is there within the Life Time
 LIFE_TIME: Final = 6.0  # MKA Life Time: a peer that proves nothing so long is gone
 RETIRE_DELAY: Final = 3.0  # SAK Retire Time: old receive SAs stay for frames in flight
 RETIRE_HURRIED: Final = 0.5  # ours: where another SAK waits and all transmit under this one

@@ -308,7 +308,7 @@ class Participant:
         self.mn += 1
         self._sent.sent(self.mn, now)
         self._last_sent = now
-        self._send_at = now + self._settings.hello_time
+        self._send_at = now + self._settings.hello_time - limits.HELLO_AHEAD
         lists = self._lists(saying.ssci_order)
         mkpdu = Mkpdu(basic=self._basic(), sets=(*lists, *saying.sets))
         source = self._settings.sci.mac
