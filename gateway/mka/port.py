@@ -95,6 +95,12 @@ class Port:
             self._requested = reason
             self._settle(now)
 
+    def prove_life(self, now: float) -> None:
+        """Speak under each CAK, due or not: before a restart, so that it has a whole Life Time."""
+        for participant in self._participants.values():
+            participant.send_soon(now)
+        self._settle(now)
+
     def close(self, reason: str, now: float) -> None:
         """All CAKs go, all SAs are deleted."""
         self._inherits, self._inherited_until = False, None

@@ -106,6 +106,8 @@ class MacsecLink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.station is not None:
+            self.station.run(lambda port, now: port.prove_life(now))
         self._drop_station()
 
     def close(self, reason: str) -> None:

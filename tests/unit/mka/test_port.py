@@ -68,6 +68,23 @@ def test_two_members_are_secured_within_half_a_second():
     assert [event.sci for event in one.members[1].saw(KeyServerChanged)] == [sci_of(0)]
 
 
+def test_before_a_restart_a_whole_life_time_is_begun():
+    one = lan()
+    one.run(20.0)
+    while one.frames:  # until a moment well after the last one
+        one.frames.clear()
+        one.run(0.5)
+    one.act(0, lambda port: port.prove_life(one.now))
+    assert [frame[6:12] for frame in one.frames] == [sci_of(0).mac]
+    one.act(0, lambda port: port.prove_life(one.now))
+    assert len(one.frames) == 1  # not more often than at other times
+    one.stop(0)
+    one.run(limits.LIFE_TIME - 0.1)
+    assert not one.members[1].saw(PeerLost)
+    one.run(0.2)
+    assert one.members[1].saw(PeerLost)
+
+
 def test_at_rest_there_is_one_frame_in_each_hello_time():
     one = lan()
     one.run(20.0)
