@@ -103,6 +103,7 @@ class MemoryGateway:
             clock=loop.time,
         )
         self.macsec = macsec
+        self.changes: list[float] = []  # when something of a link was to be shown anew
         self.links = MacsecLinks(
             macsec,
             open_socket=lan.opener(config.gateway.name),
@@ -111,7 +112,7 @@ class MemoryGateway:
             rng=SeededRng(seed + 100),
             bulletin=self.bulletin,
             key_log=None,
-            changed=lambda: None,
+            changed=lambda: self.changes.append(loop.time()),
             clock=loop.time,
         )
         self._tasks: list[asyncio.Task[None]] = []

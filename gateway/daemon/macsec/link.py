@@ -29,6 +29,7 @@ from gateway.errors import DataplaneError
 from gateway.ike.errors import NoIkeSaError
 from gateway.ike.events import IkeClosed
 from gateway.ike.views import IkeFacts
+from gateway.mka.events import Dropped, Event
 from gateway.mka.identifiers import Sci
 from gateway.mka.keys import Cak
 from gateway.mka.limits import BOUNDED_HELLO_TIME, HELLO_TIME
@@ -248,9 +249,7 @@ class MacsecLink:
     async def _make_station(self) -> None:
         """Kernel work."""
         self._drop_station()
-        reports = Reports(
-            event=self.events.take, settled=self._settled, refused=self._kernel_refused
-        )
+        reports = Reports(event=self._on_event, settled=self._settled, refused=self._kernel_refused)
         try:
             station = await open_station(
                 self.config, self._around, reports, inherit=self._may_inherit
@@ -350,6 +349,11 @@ class MacsecLink:
 
     # --- what is shown ---------------------------------------------------------------------------
 
+    def _on_event(self, event: Event) -> None:
+        self.events.take(event)
+        if not isinstance(event, Dropped):  # those are anybody's to cause, and only counted
+            self._around.changed()
+
     def _settled(self) -> None:
         """Port or kernel may have changed: say what protects the link now."""
         if self._closed:
@@ -362,8 +366,9 @@ class MacsecLink:
             self.policy,
             trouble=self.trouble,
         )
+        if (new, reason) != (self.protection, self.reason):
+            self._around.changed()
         old, self.protection, self.reason = self.protection, new, reason
-        self._around.changed()
         if new is not old:
             self._tell(old)
         if new is not old or self._port is not self._port_state:

@@ -32,3 +32,19 @@ def test_a_link_comes_up_with_a_hybrid_cak_and_loses_nothing_in_rollovers() -> N
                 assert len(view.caks) == len(view.saks) == 1
 
     run_virtually(scenario())
+
+
+def test_what_is_shown_is_published_when_it_changes_and_not_with_every_look() -> None:
+    async def scenario() -> None:
+        async with MacsecSite(rekey_max=3600.0) as site:
+            await site.until_links(Protection.HYBRID, 30)
+            assert site.moon.changes
+            await asyncio.sleep(8)
+            site.moon.changes.clear()
+            await asyncio.sleep(60)
+            assert site.moon.changes == []
+            site.link_of("moon").new_sak()
+            await asyncio.sleep(8)
+            assert site.moon.changes
+
+    run_virtually(scenario())
