@@ -19,6 +19,7 @@ from gateway.mka.sets import (
     Basic,
     DistributedCak,
     DistributedSak,
+    Header,
     KeyUse,
     Kmd,
     ListedPeer,
@@ -46,7 +47,7 @@ class MkaAttacker:
         self._rng = rng
         self._corpus = corpus
         self._thrown: list[bytes] = []
-        self._members: dict[bytes, list[MadMember]] = {}  # by CKN
+        self._members: dict[tuple[bytes, ...], list[MadMember]] = {}  # by CKN and our MI
         self._names = 0
 
     def episode(self, inputs: int = EPISODE) -> Iterator[Op]:
@@ -119,7 +120,8 @@ class MkaAttacker:
             if rng.random() < 0.7:
                 basic = self._lively(basic, ckn)
             raw = b"".join(
-                header.encode() + body + bytes(-len(body) % 4) for header, body in envelope.raw_sets
+                header.encode() + self._fresh(header, body, keys) + bytes(-len(body) % 4)
+                for header, body in envelope.raw_sets
             )
             frame = encode_mkpdu(Mkpdu(basic=basic), frame[6:12], keys)[:-ICV_SIZE] + raw
         except MkpduError:
@@ -133,6 +135,13 @@ class MkaAttacker:
         frame = frame[:16] + (len(content) + ICV_SIZE & 0xFFFF).to_bytes(2, "big") + content
         return frame + keys.icv(frame)
 
+    def _fresh(self, header: Header, body: bytes, keys: MkaKeys) -> bytes:
+        """With a key that was never there: one SAK under two names is nobody's fault but its."""
+        size = len(body) - 4 if len(body) == 28 else len(body) - 12
+        if header.first != SetType.DISTRIBUTED_SAK or size not in (24, 40):
+            return body
+        return body[:-size] + keys.wrap(Secret(self._rng.randbytes(size - 8)))
+
     def _lively(self, basic: Basic, ckn: bytes) -> Basic:
         one = self._member(ckn)
         one.mn = one.mn + 1 & 0xFFFF_FFFF
@@ -142,7 +151,10 @@ class MkaAttacker:
 
     def _member(self, ckn: bytes) -> MadMember:
         rng = self._rng
-        members = self._members.setdefault(ckn, [])
+        # Whom it met under another MI it gives no SAK from then: we know of none from before, and
+        # it takes a key server that lists us as live before we can have proved it.
+        ours = [item.mi for item in self._world.participants() if item.ckn == ckn]
+        members = self._members.setdefault((ckn, *ours), [])
         if not members or rng.random() < 0.06:
             self._names += 1
             mi = MemberId(self._names.to_bytes(4, "big") + rng.randbytes(8))

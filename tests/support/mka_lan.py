@@ -29,6 +29,7 @@ from gateway.mka.commands import (
 from gateway.mka.events import Event
 from gateway.mka.identifiers import Sci
 from gateway.mka.keys import Cak
+from gateway.mka.limits import PARTICIPANTS_MAX
 from gateway.mka.port import Port
 from gateway.mka.settings import InheritedSas, PortSettings
 from gateway.model import PortState
@@ -67,6 +68,7 @@ class Secy:
     receive: dict[tuple[Sci, int], bytes] = field(default_factory=dict)
     lowest: dict[tuple[Sci, int], int] = field(default_factory=dict)
     sscis: dict[tuple[Sci, int], int | None] = field(default_factory=dict)
+    keys: dict[int, SaKey] = field(default_factory=dict)  # as installed last with each AN
     refused: set[int] = field(default_factory=set)  # ANs that were not installed, and not deleted
     fresh: set[int] = field(default_factory=set)  # ANs whose packet numbers have not begun
     encoding: int | None = None
@@ -92,6 +94,7 @@ class Secy:
                 assert key.an not in self.transmit, "the AN is taken"
                 assert len(self.transmit) < 2
                 self.transmit[key.an] = key.key.expose()
+                self.keys[key.an] = key
                 self.fresh.add(key.an)
                 self.refused.discard(key.an)
                 self.sscis[self.sci, key.an] = transmit.ssci
@@ -229,7 +232,8 @@ class Lan:
         """The daemon begins anew, its kernel state too unless kept; the others do not know."""
         old = self.members[index]
         found = inherited_from(old) if keep else None
-        new = self.members[index] = self._member(old.settings, old.caks, found)
+        caks = old.caks[-PARTICIPANTS_MAX:]
+        new = self.members[index] = self._member(old.settings, caks, found)
         if found is not None:
             new.secy = old.secy
             new.secy.keep(found.an)
@@ -329,11 +333,8 @@ class Lan:
 def inherited_from(member: Member) -> InheritedSas:
     """What its SecY has, as a new daemon reads it back."""
     secy = member.secy
-    key = next(
-        item.key
-        for item in reversed(secy.log)
-        if isinstance(item, InstallSas) and item.key.an == secy.encoding
-    )
+    assert secy.encoding is not None
+    key = secy.keys[secy.encoding]
     return InheritedSas(
         an=key.an,
         ki=key.ki,

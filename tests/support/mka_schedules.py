@@ -47,7 +47,7 @@ def happen(one: Lan, who: int, what: str) -> None:
             one.cut = lambda source, target: False
         case "equal-mi" if participant is not None:
             other = _newest(one, (who + 1) % len(one.members))
-            if other is not None:
+            if other is not None and not other.kn:  # two SAKs with one KI are not told apart
                 participant.mi = MemberId(bytes(other.mi))
         case "mn-end" if participant is not None:
             participant.mn = max(participant.mn, limits.MN_MAX - 2)
