@@ -239,7 +239,7 @@ def _of_set(item: ParameterSet) -> tuple[str, dict[str, list[str]]]:
 
 def _of_key(which: str, key: KeyUse | None, use: SakUse) -> dict[str, list[str]]:
     there = use.latest is not None or use.old is not None
-    mi, kn, pn = (key.ki.mi, key.ki.kn, key.lowest_pn) if key else (bytes(12), 0, 0)
+    mi, kn, pn = (key.ki.mi, key.ki.kn, key.lowest_pn) if key else (bytes(12), 0, 1)
     return {
         f"{which}_key_an": [str(key.an if key else 0)],
         f"{which}_key_tx": [str(int(key is not None and key.transmits))],
