@@ -185,6 +185,7 @@ class MemoryGateway:
         for tunnel in self.roster.tunnels.values():
             tunnel.retire()
         for link in self.links.links.values():
+            link._drop_station()  # without a last word
             link.stop()
         for task in self._tasks:
             task.cancel()
