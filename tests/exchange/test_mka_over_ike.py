@@ -13,8 +13,6 @@ from gateway.model import Mixed, Protection, Role
 from tests.support.ike_pair import Pair, Side
 from tests.support.mka_lan import Lan, lan
 
-NAMES = {"moon": b"moon.example", "sun": b"sun.example"}
-
 
 @pytest.fixture
 def pair() -> Pair:
@@ -28,14 +26,13 @@ def rekey(pair: Pair, side: Side, *, ppk: bool) -> None:
 
 
 def cak_of(pair: Pair, side: Side, *, mixed: Mixed | None = None, link: str = "metro") -> Cak:
-    """As the daemon will: from the IKE SA there is, with what that end knows of it."""
+    """As the daemon does: from the IKE SA there is, with what that end knows of it."""
     ike = side.facts.ike[0]
     exported = side.endpoint.export_key(
         ike.spi_i, ike.spi_r, label=EXPORT_LABEL, context=b"", length=EXPORT_SIZE
     )
-    own, other = (NAMES["moon"], NAMES["sun"])
-    if side is pair.sun:
-        own, other = other, own
+    assert ike.remote_id is not None
+    own, other = ike.local_id.encode(), ike.remote_id.encode()
     initiator, responder = (own, other) if ike.role is Role.INITIATOR else (other, own)
     found = mixed or ike.mixed
     return hybrid_cak(exported, initiator=initiator, responder=responder, link=link, mixed=found)

@@ -26,6 +26,7 @@ class Storm:
         self.site = site
         self.dice = random.Random(seed)
         self.log: list[tuple[float, str, str]] = []
+        self.leaks: list[tuple[float, str]] = []
 
     async def rage(self) -> None:
         loop = asyncio.get_running_loop()
@@ -36,6 +37,15 @@ class Storm:
             name, action = self.dice.choice(NAMES), self.dice.choice(actions)
             self.log.append((round(loop.time(), 2), name, action.__name__))
             await action(name)
+
+    async def watch(self) -> None:
+        """Whatever happens, nothing leaves unprotected."""
+        while True:
+            for name in NAMES:
+                frame = self.plane(name).send(DEVICE)
+                if frame is not None and frame.sci is None:
+                    self.leaks.append((asyncio.get_running_loop().time(), name))
+            await asyncio.sleep(0.02)
 
     async def calm(self) -> None:
         site = self.site
@@ -128,6 +138,7 @@ def storm(seed: int) -> None:
         async with MacsecSite() as site:
             await site.until_links(Protection.HYBRID, 30)
             weather = Storm(site, seed)
+            watching = asyncio.create_task(weather.watch())
             await weather.rage()
             await weather.calm()
             site.link.heal()
@@ -139,6 +150,8 @@ def storm(seed: int) -> None:
                 assert site.deaf == [], f"{site.deaf[:2]} to {site.deaf[-1]}"
             except AssertionError as error:
                 raise AssertionError(f"{error}; seed {seed}: {weather.log}") from error
+            watching.cancel()
+            assert weather.leaks == []
             for name in NAMES:
                 view = await site.view(name)
                 assert view.port is PortState.SECURED
