@@ -27,6 +27,8 @@ from netns_lab.channel import MAGIC, Decoder, Frame, Kind, encode
 from netns_lab.errors import LabError
 from netns_lab.job import KERNEL
 from netns_lab.lab import Lab
+from netns_lab.macsec_evidence import wait_shown
+from netns_lab.metro import MacsecOptions
 from netns_lab.process import in_namespace
 from netns_lab.qkd_files import DeviceLink
 from netns_lab.site import Site
@@ -249,24 +251,27 @@ async def _serial_line(line: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
 
 
-def _options(devices: Sequence[str]) -> SiteOptions:
+def _options(devices: Sequence[str], *, macsec: bool) -> SiteOptions:
     """Devices of the first preset feed the link, of the second its twin's, with a tunnel each."""
     fed = {
         link: DeviceLink(preset=preset, tap=True)
         for link, preset in zip(("link", "link-twin"), devices, strict=False)
     }
     two = len(fed) > 1
-    return SiteOptions(devices=fed, twin=two, apart=two)
+    link = MacsecOptions() if macsec else None
+    return SiteOptions(devices=fed, twin=two, apart=two, macsec=link)
 
 
 @asynccontextmanager
-async def _lab(*, bare: bool, devices: Sequence[str]) -> AsyncIterator[Lab]:
+async def _lab(*, bare: bool, devices: Sequence[str], macsec: bool) -> AsyncIterator[Lab]:
     if bare:
         async with Lab.up("up") as lab:
             yield lab
     else:
-        async with Site.up("up", _options(devices)) as site:
+        async with Site.up("up", _options(devices, macsec=macsec)) as site:
             await site.wait_protection("HYBRID")
+            if macsec:
+                await wait_shown(site, "HYBRID")
             yield site.lab
 
 
@@ -275,7 +280,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         reader, writer = await _serial_line(arguments.line)
     else:
         reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=arguments.fd))
-    async with _lab(bare=arguments.bare, devices=arguments.devices) as lab:
+    async with _lab(bare=arguments.bare, devices=arguments.devices, macsec=arguments.macsec) as lab:
         await Agent(reader, writer, lab).serve()
     writer.close()
 
@@ -284,6 +289,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bare", action="store_true", help="the network, no daemons")
     parser.add_argument("--devices", action="append", default=[], metavar="PRESET")
+    parser.add_argument("--macsec", action="store_true", help="a layer-2 link between the sites")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--line", type=Path, help="a serial line")
     where.add_argument("--fd", type=int, help="an inherited socket")

@@ -115,6 +115,9 @@ def _add_standing(verbs: Verbs) -> None:
         metavar="PRESET",
         help="QKD devices of this preset feed the KMEs; a second one feeds a tunnel of its own",
     )
+    verb.add_argument(
+        "--macsec", action="store_true", help="a layer-2 link between the sites instead of a tunnel"
+    )
     verb.set_defaults(run=_up)
 
     verb = verbs.add_parser("status", help="show the lab that is up")
@@ -218,7 +221,9 @@ def _words(command: list[str]) -> tuple[str, ...]:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    terminal.up(say, bare=arguments.bare, devices=arguments.devices)
+    options = [name for name in ("--bare", "--macsec") if getattr(arguments, name[2:])]
+    options += [word for preset in arguments.devices for word in ("--devices", preset)]
+    terminal.up(say, options)
     print(terminal.describe(terminal.status()))
     return 0
 

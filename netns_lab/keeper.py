@@ -6,7 +6,6 @@ channel on the one stream to the agent inside. The lab lives as long as the keep
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -190,15 +189,9 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bare", action="store_true", help="the network, no daemons")
-    parser.add_argument("--devices", action="append", default=[], metavar="PRESET")
-    arguments = parser.parse_args()
-    options = ["--bare"] if arguments.bare else []
-    options += [word for preset in arguments.devices for word in ("--devices", preset)]
     ours, theirs = socket.socketpair()
     try:
-        with _inside(theirs, options=options) as inside:
+        with _inside(theirs, options=sys.argv[1:]) as inside:
             theirs.close()
             asyncio.run(_keep(ours, inside))
     except LabError as error:

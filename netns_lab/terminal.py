@@ -27,10 +27,8 @@ _POLL_SECONDS = 0.1
 _DOWN_SECONDS = 30.0
 
 
-def up(say: Say, *, bare: bool, devices: Sequence[str] = ()) -> Kept:
-    """Bring a lab up in the background and return when it stands."""
-    options = ["--bare"] if bare else []
-    options += [word for preset in devices for word in ("--devices", preset)]
+def up(say: Say, options: Sequence[str]) -> Kept:
+    """Bring a lab up in the background and return when it stands. ``options``: of the agent."""
     if keeper.kept() is not None:
         raise LabError("a lab is up already; qsgw-lab status shows it, qsgw-lab down ends it")
     log = paths.build() / "lab" / "up.log"

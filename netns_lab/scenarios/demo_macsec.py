@@ -119,13 +119,13 @@ class DemoMacsec(Trial[MacsecReport]):
         await evidence.start_traffic(self.lab)
         self.say("alice and bob: 50 UDP packets a second each way, numbered")
         async with self.progress():
-            await self.cak_rollovers(3, "HYBRID")
+            await self.cak_rollovers(6, "HYBRID")
             fallback = await self.act("cut", "quantum link cut", "PQC_ONLY")
-            await self.cak_rollovers(2, "PQC_ONLY")
+            await self.cak_rollovers(4, "PQC_ONLY")
             restore = await self.act("heal", "healed", "HYBRID")
-            await self.cak_rollovers(2, "HYBRID")
+            await self.cak_rollovers(6, "HYBRID")
             suspicion = await self.suspect()
-            await self.cak_rollovers(1, "PQC_ONLY")
+            await self.cak_rollovers(4, "PQC_ONLY")
             clear = await self.act("clear", "cleared", "HYBRID")
             await self.enough_rollovers()
         return {
