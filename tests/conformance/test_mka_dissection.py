@@ -19,7 +19,8 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from scapy.layers.eap import MKAPDU
 
-from gateway.mka.keys import MkaKeys
+from gateway.crypto.secret import Secret
+from gateway.mka.keys import Cak, MkaKeys
 from gateway.mka.mkpdu import Mkpdu, encode_mkpdu, parse_frame
 from gateway.mka.registry import ALGORITHM_AGILITY, CipherSuite
 from gateway.mka.sets import (
@@ -40,10 +41,17 @@ from tests.fuzz.corpus import frames
 from tests.support.mka_lan import CKN, cak
 from tests.support.mka_strategies import basics, mkpdus, peer_lists, sak_uses, two_bits, u32
 from tests.support.mka_strategies import of as octets
+from tests.support.vectors import load
 
 KEYS = MkaKeys(cak())
 SECOND = b"the CKN of the second CAK in use"
 ALL_KEYS = {CKN: KEYS, SECOND: MkaKeys(cak(2, SECOND))}
+FOREIGN = {
+    bytes.fromhex(case["frame"]): MkaKeys(
+        Cak(Secret(bytes.fromhex(case["cak"])), bytes.fromhex(case["ckn"]))
+    )
+    for case in load("wpa_supplicant")
+}
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
 
 needs_tshark = pytest.mark.skipif(
@@ -281,11 +289,11 @@ def test_wireshark_on_any_mkpdu(many):
 
 
 @needs_tshark
-def test_wireshark_on_what_our_members_say():
-    """With each suite, from link up through rollovers and a restart."""
+def test_wireshark_on_what_members_say():
+    """Ours with each suite, from link up through rollovers and a restart; and wpa_supplicant's."""
     for frame, seen in zip(frames(), wiresharks(frames()), strict=True):
         envelope = parse_frame(frame)
-        agree(seen, envelope.open(ALL_KEYS[envelope.basic.ckn]))
+        agree(seen, envelope.open(FOREIGN.get(frame) or ALL_KEYS[envelope.basic.ckn]))
 
 
 @needs_tshark

@@ -21,6 +21,7 @@ from tests.fuzz import credentials
 from tests.fuzz.attacker import Template, template
 from tests.support.ike_pair import Pair
 from tests.support.mka_lan import lan
+from tests.support.vectors import load
 
 FILE = Path(__file__).parent / "corpus" / "datagrams.json"
 
@@ -46,8 +47,11 @@ def templates() -> tuple[Template, ...]:
 
 @cache
 def frames() -> tuple[bytes, ...]:
-    """MKPDUs of lives in memory: with each suite, two and three members, rollovers, restarts."""
-    found: list[bytes] = []
+    """MKPDUs of wpa_supplicant, as they came over a link, and of lives in memory.
+
+    These with each suite, two and three members, rollovers and restarts.
+    """
+    found = [bytes.fromhex(case["frame"]) for case in load("wpa_supplicant")]
     for number, suite in enumerate(CipherSuite):
         change = {
             "suite": suite,

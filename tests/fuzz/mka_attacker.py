@@ -188,6 +188,8 @@ class MkaAttacker:
             basic = replace(basic, version=3, priority=0, key_server=True, macsec_desired=True)
             basic = replace(basic, capability=2, sci=one.sci, mi=one.mi)
             sets = [*self._lists(ckn, one), *self._as_key_server(one, keys)]
+        if basic.mi != one.mi:  # a SAK given out in another's name cannot be told from its own
+            sets = [item for item in sets if not isinstance(item, DistributedSak)]
         if rng.random() < 0.05:
             rng.shuffle(sets)
         return encode_mkpdu(Mkpdu(basic=basic, sets=tuple(sets)), sci.mac, keys)
