@@ -6,29 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.mka.errors import malformed
-from gateway.mka.registry import AnnouncementType
 from gateway.mka.wire import Reader
 
 _LENGTH_BITS: Final = 9
 _LENGTH_MAX: Final = (1 << _LENGTH_BITS) - 1
-_SUITE_SIZE: Final = 10  # Figure 11-22: capability (2) and cipher suite (8)
 
 
 @dataclass(frozen=True, slots=True)
 class Tlv:
     type: int
     value: bytes
-
-    def cipher_suites(self) -> tuple[tuple[int, int], ...]:
-        """Capability and number of each suite that is announced. MkpduError where it cannot be."""
-        if self.type != AnnouncementType.CIPHER_SUITES or len(self.value) % _SUITE_SIZE:
-            raise malformed(f"no list of cipher suites: TLV {self.type}")
-        reader = Reader(self.value, "cipher suites TLV")
-        found: list[tuple[int, int]] = []
-        while reader.remaining:
-            found.append((reader.u16() & 3, reader.u64()))
-        return tuple(found)
 
 
 def encode_tlvs(tlvs: Sequence[Tlv]) -> bytes:

@@ -31,15 +31,6 @@ class SetType(IntEnum):
     ICV_INDICATOR = 255
 
 
-class AnnouncementType(IntEnum):
-    """TLV type in an announcement (Table 11-9)."""
-
-    ACCESS_INFORMATION = 111
-    CIPHER_SUITES = 112
-    KMD = 113
-    NID = 114
-
-
 class Capability(IntEnum):
     """MACsec capability (Table 11-6)."""
 

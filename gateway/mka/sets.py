@@ -254,20 +254,16 @@ class DistributedSak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedCak:
-    """Figure 11-14: a group CAK, wrapped, and its CKN. Read for the record, never used."""
+    """Figure 11-14: a group CAK, wrapped, and its CKN; where one ends the set does not say.
+
+    Read for the record, never used.
+    """
 
     set_type: ClassVar[SetType] = SetType.DISTRIBUTED_CAK
     body: bytes
 
     def encode(self) -> tuple[Header, bytes]:
         return _header(SetType.DISTRIBUTED_CAK, self.body), self.body
-
-    def split(self, cak_size: int) -> tuple[bytes, bytes]:
-        """Wrapped CAK and CKN; where one ends the set does not say. ValueError if it cannot be."""
-        wrapped, ckn = self.body[: cak_size + WRAP_OVERHEAD], self.body[cak_size + WRAP_OVERHEAD :]
-        if cak_size not in KEY_SIZES or not 0 < len(ckn) <= CKN_SIZE_MAX:
-            raise ValueError(f"no CAK of {cak_size} octets in {len(self.body)}")
-        return wrapped, ckn
 
     @classmethod
     def decode(cls, header: Header, body: bytes) -> DistributedCak:

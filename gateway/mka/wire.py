@@ -20,11 +20,6 @@ class Reader:
     def remaining(self) -> int:
         return len(self._data) - self._offset
 
-    @property
-    def offset(self) -> int:
-        """Octets read so far."""
-        return self._offset
-
     def octets(self, count: int) -> bytes:
         start = self._offset
         end = start + count
@@ -47,8 +42,3 @@ class Reader:
 
     def u64(self) -> int:
         return int.from_bytes(self.octets(8), "big")
-
-    def finish(self) -> None:
-        """Nothing may be left."""
-        if self.remaining:
-            raise malformed(f"{self._what}: {self.remaining} octets too many")

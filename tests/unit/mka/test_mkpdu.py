@@ -179,20 +179,7 @@ def test_another_cak_does_not_verify():
     assert caught.value.reason is DropReason.BAD_ICV
 
 
-def test_a_distributed_cak_is_split_where_its_size_is_known():
-    item = DistributedCak(body=bytes(24) + b"name")
-    assert item.split(16) == (bytes(24), b"name")
-    for size in (8, 32):
-        with pytest.raises(ValueError):
-            item.split(size)
-
-
-def test_cipher_suites_of_an_announcement():
-    body = (2).to_bytes(2, "big") + (0x0080C20001000002).to_bytes(8, "big")
-    assert Tlv(112, body).cipher_suites() == ((2, CipherSuite.GCM_AES_256),)
-    for wrong in (Tlv(112, body[:-1]), Tlv(113, body)):
-        with pytest.raises(MkpduError):
-            wrong.cipher_suites()
+def test_a_tlv_that_cannot_be():
     for wrong in (Tlv(128, b""), Tlv(1, bytes(512))):
         with pytest.raises(ValueError):
             Announcement(tlvs=(wrong,)).encode()
