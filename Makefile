@@ -50,7 +50,7 @@ check: $(READY)  ## ruff, mypy --strict, direction of imports
 	$(RUN)/mypy
 	$(RUN)/python -m pytest -q tests/test_architecture.py
 
-bench: $(OUTSIDE)  ## figures of one run: handshake, rekey, status, memory
+bench: $(OUTSIDE)  ## figures of one run: handshake, rekey, status, memory, MACsec
 	$(RUN)/python -m tests.bench
 
 validate: $(OUTSIDE)  ## physics and post-processing against known figures; report in build/validate/

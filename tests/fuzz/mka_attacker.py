@@ -49,9 +49,11 @@ class MkaAttacker:
         self._thrown: list[bytes] = []
         self._members: dict[tuple[bytes, ...], list[MadMember]] = {}  # by CKN and our MI
         self._names = 0
+        self._crowd = False  # an episode of ever new members
 
     def episode(self, inputs: int = EPISODE) -> Iterator[Op]:
         rng = self._rng
+        self._crowd = rng.random() < 0.1
         if rng.random() < 0.7:
             yield Op("pass", (rng.choice((0.3, 2.0, 8.0, 14.0)),))
         for _ in range(inputs):
@@ -59,7 +61,7 @@ class MkaAttacker:
             self._thrown.append(frame)
             del self._thrown[:-32]
             yield Op("frame", (frame.hex(),))
-            if rng.random() < 0.15:
+            if rng.random() < (0.02 if self._crowd else 0.15):
                 yield Op("pass", (rng.choice((0.001, 0.01, 0.2, 0.2, 1.0, 3.1, 6.5)),))
             if rng.random() < 0.08:
                 yield self._circumstance()
@@ -87,7 +89,7 @@ class MkaAttacker:
 
     def _frame(self) -> bytes:
         rng = self._rng
-        choice = rng.random()
+        choice = rng.uniform(0.4 if self._crowd else 0.0, 1.0)
         if choice < 0.04:
             return rng.randbytes(rng.choice(mutate.EDGES))
         if choice < 0.07:
@@ -99,7 +101,7 @@ class MkaAttacker:
         keys = self._world.keys()
         if not keys:
             return mutate.octets(self._known(), rng)
-        ckn, keyed = rng.choice((keys[-1], rng.choice(keys)))
+        ckn, keyed = keys[-1] if self._crowd else rng.choice((keys[-1], rng.choice(keys)))
         if choice < 0.50:
             return self._resealed(ckn, keyed)
         return self._as_member(ckn, keyed)
@@ -155,10 +157,10 @@ class MkaAttacker:
         # it takes a key server that lists us as live before we can have proved it.
         ours = [item.mi for item in self._world.participants() if item.ckn == ckn]
         members = self._members.setdefault((ckn, *ours), [])
-        if not members or rng.random() < 0.06:
+        if not members or rng.random() < (0.95 if self._crowd else 0.06):
             self._names += 1
             mi = MemberId(self._names.to_bytes(4, "big") + rng.randbytes(8))
-            sci = sci_of(PORT_NUMBER + rng.randrange(60))
+            sci = sci_of(PORT_NUMBER + (self._names if self._crowd else rng.randrange(60)) % 200)
             members.append(MadMember(mi, sci, steady=rng.random() < 0.4))
         return rng.choice(members[-40:]) if rng.random() < 0.3 else members[-1]
 
