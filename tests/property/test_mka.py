@@ -24,10 +24,13 @@ from tests.support.mka_schedules import QUIET, Schedule
 FEW = settings(max_examples=15, deadline=None, derandomize=True)
 
 
-@pytest.mark.parametrize("number", range(30))
-def test_members_end_with_one_sak(number):
+ONCE_FAILED = ("b/1360", "c/531", "c/1141", "c/1172", "d/977")
+
+
+@pytest.mark.parametrize("seed", [*(f"fixed/{number}" for number in range(25)), *ONCE_FAILED])
+def test_members_end_with_one_sak(seed):
     """More of them, and fresh ones: python -m tests.support.mka_schedules 1000."""
-    Schedule.draw(f"fixed/{number}").play()
+    Schedule.draw(seed).play()
 
 
 @pytest.mark.parametrize(
