@@ -281,7 +281,7 @@ def known_to_wireshark(mkpdu: Mkpdu) -> Mkpdu:
 
 
 @needs_tshark
-@settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(st.lists(mkpdus.map(known_to_wireshark), min_size=20, max_size=20))
 def test_wireshark_on_any_mkpdu(many):
     for mkpdu, seen in zip(many, wiresharks(map(written, many)), strict=True):
