@@ -9,7 +9,6 @@ Exit code 0 only if everything held. What it measured is in ``build/demo/report.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -28,7 +27,6 @@ from netns_lab.scenarios import trial
 from netns_lab.scenarios.trial import Trial, totals
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
-from netns_lab.timeline import Timeline
 from netns_lab.watch import Watch
 
 # A link of three keys a second over both directions, small stores: the stored keys last for
@@ -107,7 +105,7 @@ class Demo(Trial[Report]):
         await self.rekeys(PQC_ONLY_REKEYS, "PQC_ONLY")
         restore = await self.heal()
         await self.rekeys(max(1, REKEYS_MIN + 1 - len(self.watch.rekeys())), "HYBRID")
-        matches = await self.mqtt_matches()
+        matches = await self.mqtt_matches(self.shows, PHASE_SECONDS)
         return {
             "fallback_seconds": fallback,
             "restore_seconds": restore,
@@ -176,28 +174,12 @@ class Demo(Trial[Report]):
         self.say(f"came back {seconds:.1f} s after the healing")
         return seconds
 
-    async def mqtt_matches(self) -> bool:
-        """The broker's retained snapshot says what the gateway itself says."""
-        topics = ["qsgw/moon/availability", "qsgw/moon/status"]
-
-        async def matches() -> bool:
-            command = [sys.executable, "-m", "netns_lab.mqtt", *topics]
-            found = json.loads((await self.lab.run("moon", command)).check().stdout)
-            (self.out / "mqtt.json").write_text(json.dumps(found, indent=2))
-            status = json.loads(found[topics[1]])
-            tunnel = next(item for item in status["tunnels"] if item["name"] == "sun")
-            known = {(child.spi_in, child.protection) for child in self.watch.children}
-            shown = {(child["spi_in"], child["protection"]) for child in tunnel["children"]}
-            return (
-                found[topics[0]] == "online"
-                and tunnel["protection"] == self.protection[-1]
-                and bool(shown)
-                and shown <= known
-            )
-
-        await wait_until(matches, PHASE_SECONDS, "the retained MQTT snapshot of moon", interval=0.5)
-        self.say("MQTT: the retained snapshot at moon's broker matches")
-        return True
+    def shows(self, status: trial.Json) -> bool:
+        """Is a snapshot of moon one that the gateways gave us?"""
+        tunnel = next(item for item in status["tunnels"] if item["name"] == "sun")
+        known = {(child.spi_in, child.protection) for child in self.watch.children}
+        shown = {(child["spi_in"], child["protection"]) for child in tunnel["children"]}
+        return tunnel["protection"] == self.protection[-1] and bool(shown) and shown <= known
 
     async def key_accounts(self) -> tuple[int, int]:
         """QKD keys that went into SAs, and those that came up twice anywhere."""
@@ -256,34 +238,13 @@ class Demo(Trial[Report]):
     def save_timeline(
         self, begin: float, end: float, directions: dict[str, traffic.Direction]
     ) -> None:
-        zero = self.started
-        Timeline(
-            end=round(time.monotonic() - zero, 1),
-            protection={
-                gateway: [(0.0, "DOWN")]
-                + [
-                    (change.at - zero, change.protection)
-                    for change in self.watch.changes
-                    if change.gateway == gateway
-                ]
-                for gateway in GATEWAYS
-            },
-            pool={
-                gateway: [
-                    (sample.at - zero, sample.pool, sample.stored_at_kme)
-                    for sample in self.watch.samples
-                    if sample.gateway == gateway
-                ]
-                for gateway in GATEWAYS
-            },
-            rekeys=[(rekey.at, rekey.protection) for rekey in self.rekey_list()],
-            traffic=(begin - zero, end - zero),
-            bin_seconds=traffic.BIN_SECONDS,
-            loss={
-                name: traffic.loss_bins(direction, begin, end)
-                for name, direction in directions.items()
-            },
-            marks=[(at - zero, text) for at, text in self.marks],
+        trial.timeline(
+            self.watch,
+            self.started,
+            (begin, end),
+            directions,
+            self.marks,
+            rekeys=[(child.at, child.protection) for child in self.watch.rekeys()],
         ).save(self.out / "timeline.json")
 
 

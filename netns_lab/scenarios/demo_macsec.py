@@ -10,7 +10,6 @@ suspected, cleared. Exit code 0 only if everything held. What it measured is in
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import sys
@@ -31,7 +30,6 @@ from netns_lab.scenarios import trial
 from netns_lab.scenarios.trial import Trial, totals
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions, TunnelOptions
-from netns_lab.timeline import Timeline
 
 # A new CAK every 9 s, and a new SAK 6 s after it: a Life Time is the least that the standard
 # leaves between two SAKs of one CAK. Stores are small, so that they are used up soon after the cut.
@@ -134,7 +132,7 @@ class DemoMacsec(Trial[MacsecReport]):
             "suspicion_seconds": suspicion,
             "clear_seconds": clear,
             "suite": (await self.site.macsec("moon"))["saks"][0]["suite"],
-            "mqtt_matches": await self.mqtt_matches(),
+            "mqtt_matches": await self.mqtt_matches(self.shows, PHASE_SECONDS),
         }
 
     @asynccontextmanager
@@ -237,27 +235,16 @@ class DemoMacsec(Trial[MacsecReport]):
             if shown != self.protection:
                 raise LabError(f"{gateway} sent with {shown}, checked was {self.protection}")
 
-    async def mqtt_matches(self) -> bool:
-        """The broker's retained snapshot says what the gateway itself says."""
-        topics = ["qsgw/moon/availability", "qsgw/moon/status"]
-
-        async def matches() -> bool:
-            command = [sys.executable, "-m", "netns_lab.mqtt", *topics]
-            found = json.loads((await self.lab.run("moon", command)).check().stdout)
-            (self.out / "mqtt.json").write_text(json.dumps(found, indent=2))
-            link = json.loads(found[topics[1]])["macsec"][0]
-            sak = macsec_evidence.sending(link)
-            known = {use.ki for use in self.watch.agreed()}
-            return (
-                found[topics[0]] == "online"
-                and link["protection"] == self.protection[-1]
-                and sak is not None
-                and macsec_evidence.ki_octets(sak["ki"]) in known
-            )
-
-        await wait_until(matches, PHASE_SECONDS, "the retained MQTT snapshot of moon", interval=0.5)
-        self.say("MQTT: the retained snapshot at moon's broker matches")
-        return True
+    def shows(self, status: trial.Json) -> bool:
+        """Is a snapshot of moon one with a SAK that both ends have used?"""
+        link = status["macsec"][0]
+        sak = macsec_evidence.sending(link)
+        known = {use.ki for use in self.watch.agreed()}
+        return (
+            link["protection"] == self.protection[-1]
+            and sak is not None
+            and macsec_evidence.ki_octets(sak["ki"]) in known
+        )
 
     async def kernel_errors(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -326,31 +313,15 @@ class DemoMacsec(Trial[MacsecReport]):
     def save_timeline(
         self, begin: float, end: float, directions: dict[str, traffic.Direction]
     ) -> None:
-        zero, watch = self.started, self.watch
-        Timeline(
-            end=round(time.monotonic() - zero, 1),
-            protection={
-                gateway: [(0.0, "DOWN")]
-                + [(c.at - zero, c.protection) for c in watch.changes if c.gateway == gateway]
-                for gateway in GATEWAYS
-            },
-            pool={
-                gateway: [
-                    (sample.at - zero, sample.pool, sample.stored_at_kme)
-                    for sample in watch.samples
-                    if sample.gateway == gateway
-                ]
-                for gateway in GATEWAYS
-            },
-            rekeys=[(use.at - zero, use.protection) for use in watch.cak_rollovers()],
-            saks=[use.at - zero for use in watch.agreed()],
-            traffic=(begin - zero, end - zero),
-            bin_seconds=traffic.BIN_SECONDS,
-            loss={
-                name: traffic.loss_bins(direction, begin, end)
-                for name, direction in directions.items()
-            },
-            marks=[(at - zero, text) for at, text in self.marks],
+        watch = self.watch
+        trial.timeline(
+            watch,
+            self.started,
+            (begin, end),
+            directions,
+            self.marks,
+            rekeys=[(use.at, use.protection) for use in watch.cak_rollovers()],
+            saks=[use.at for use in watch.agreed()],
         ).save(self.out / "timeline.json")
 
 

@@ -13,15 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from netns_lab import doctor, evidence, paths, traffic
 from netns_lab.errors import LabError
+from netns_lab.readiness import wait_until
 from netns_lab.report import TrialReport, table
 from netns_lab.site import Site
 from netns_lab.site_files import GATEWAYS, SiteOptions
+from netns_lab.timeline import Timeline
+from netns_lab.watch import Change, Sample
 
 R = TypeVar("R", bound=TrialReport)
+
+Json = dict[str, Any]
 
 
 class Trial(ABC, Generic[R]):
@@ -87,6 +92,20 @@ class Trial(ABC, Generic[R]):
             text = json.dumps(await self.site.snapshot(gateway), indent=2)
             (self.out / f"status-{name}-{gateway}.json").write_text(text + "\n")
 
+    async def mqtt_matches(self, holds: Callable[[Json], bool], within: float) -> bool:
+        """The snapshot retained at moon's broker says what moon itself says: ``holds`` of it."""
+        topics = ["qsgw/moon/availability", "qsgw/moon/status"]
+
+        async def matches() -> bool:
+            command = [sys.executable, "-m", "netns_lab.mqtt", *topics]
+            found = json.loads((await self.lab.run("moon", command)).check().stdout)
+            (self.out / "mqtt.json").write_text(json.dumps(found, indent=2))
+            return found[topics[0]] == "online" and holds(json.loads(found[topics[1]]))
+
+        await wait_until(matches, within, "the retained MQTT snapshot of moon", interval=0.5)
+        self.say("MQTT: the retained snapshot at moon's broker matches")
+        return True
+
     def search_for_keys(self, report: R, more: Sequence[bytes] = ()) -> R:
         """Look for every key in everything that remains; the report is written first.
 
@@ -112,6 +131,51 @@ class Trial(ABC, Generic[R]):
     def write_report(self, report: R) -> None:
         text = json.dumps(report.as_json(), indent=2) + "\n"
         (self.out / "report.json").write_text(text)
+
+
+class Watched(Protocol):
+    """What both gateways showed while somebody looked."""
+
+    changes: list[Change]
+    samples: list[Sample]
+
+
+def timeline(
+    watch: Watched,
+    started: float,
+    under_traffic: tuple[float, float],
+    directions: dict[str, traffic.Direction],
+    marks: Sequence[tuple[float, str]],
+    *,
+    rekeys: Sequence[tuple[float, str]],
+    saks: Sequence[float] = (),
+) -> Timeline:
+    """A run as a picture has it. All times given are monotonic seconds; its own begin with 0."""
+    begin, end = under_traffic
+    return Timeline(
+        end=round(time.monotonic() - started, 1),
+        protection={
+            gateway: [(0.0, "DOWN")]
+            + [(c.at - started, c.protection) for c in watch.changes if c.gateway == gateway]
+            for gateway in GATEWAYS
+        },
+        pool={
+            gateway: [
+                (sample.at - started, sample.pool, sample.stored_at_kme)
+                for sample in watch.samples
+                if sample.gateway == gateway
+            ]
+            for gateway in GATEWAYS
+        },
+        rekeys=[(at - started, protection) for at, protection in rekeys],
+        saks=[at - started for at in saks],
+        traffic=(begin - started, end - started),
+        bin_seconds=traffic.BIN_SECONDS,
+        loss={
+            name: traffic.loss_bins(direction, begin, end) for name, direction in directions.items()
+        },
+        marks=[(at - started, text) for at, text in marks],
+    )
 
 
 def totals(directions: dict[str, traffic.Direction]) -> dict[str, Any]:
