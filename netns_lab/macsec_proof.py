@@ -19,12 +19,10 @@ from netns_lab.errors import LabError
 from netns_lab.traffic import MARKER
 
 EAPOL, MACSEC = 0x888E, 0x88E5
-_VLAN_TAGS = (0x8100, 0x88A8)
 _INNER = {0x0800, 0x0806, 0x86DD}  # what gateways send each other
 
 _SC, _AN = 0x20, 0x03  # bits of TCI and AN, 802.1AE 9.5
 _ICV = 16  # octets
-_SECTAG = 14 + 6 + 8  # octets up to the end of a SecTAG with SCI
 _PAYLOAD = len(MARKER) + 60  # octets: a frame as long as this may be one of the numbered packets
 _PACKETS_TRIED = 5  # of one SA, to find a numbered packet
 

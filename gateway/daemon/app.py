@@ -215,12 +215,14 @@ class Gateway:
     # --- reload ---------------------------------------------------------------------------
 
     async def reload(self) -> str:
-        """Read the configuration again. A wrong one changes nothing and raises ConfigError."""
+        """Read the configuration again.
+
+        A wrong one, or one this kernel cannot carry out, changes nothing: QsgwError.
+        """
         try:
             loaded = load_config(self._path)
         except QsgwError as error:
-            wrong = "; ".join(str(error).splitlines())
-            self._bulletin.publish("reload-failed", f"not reloaded: {wrong}", level=logging.ERROR)
+            self._not_reloaded(error)
             raise
         for warning in loaded.warnings:
             log.warning("%s: %s", self._path, warning)
@@ -230,8 +232,12 @@ class Gateway:
             name for name in fixed if getattr(config, name) != getattr(self._config, name)
         ]
         async with self._reloading:
+            try:
+                await self._links.open(config)  # the last that may refuse: nothing has changed yet
+            except QsgwError as error:
+                self._not_reloaded(error)
+                raise
             self._config = replace(config, **{name: getattr(self._config, name) for name in fixed})
-            await self._links.open(config)
             changes = await self._roster.apply(config)
             links = await self._links.apply(config)
             self._roster.start(changes)
@@ -246,6 +252,10 @@ class Gateway:
         text = "; ".join(parts)
         self._bulletin.publish("reloaded", text)
         return "\n".join([text, *(f"warning: {warning}" for warning in loaded.warnings)])
+
+    def _not_reloaded(self, error: QsgwError) -> None:
+        wrong = "; ".join(str(error).splitlines())
+        self._bulletin.publish("reload-failed", f"not reloaded: {wrong}", level=logging.ERROR)
 
     def _reload_on_signal(self) -> None:
         async def reload() -> None:

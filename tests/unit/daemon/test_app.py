@@ -187,6 +187,28 @@ async def test_a_macsec_link_from_start_to_stop(folder: Path) -> None:
     assert asyncio.all_tasks() <= before
 
 
+async def test_a_link_that_the_kernel_cannot_have_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "\n".join(line for line in FILE.splitlines() if "subnets" not in line)
+    moon = Daemon(folder, "moon", file=text.replace("tunnel.", "connection."))
+    running = moon.run()
+    await until(moon.socket.exists)
+    moon.path.write_text(moon.path.read_text() + LINK.format(peer="sun"))
+    with monkeypatch.context() as lacking:
+
+        async def refuse(_: object) -> None:
+            raise StartupError("no MACsec in this kernel")
+
+        lacking.setattr(moon.gateway.links, "open", refuse)
+        assert "no MACsec" in (await moon.ask("reload"))["error"]
+        assert "not reloaded: no MACsec in this kernel" in caplog.text
+        assert (await moon.ask("snapshot"))["result"]["macsec"] == []
+    assert "1 MACsec links new" in (await moon.ask("reload"))["result"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 def _shown(links: dict[str, MacsecLink]) -> str:
     return links["metro"].protection.value
 
